@@ -63,10 +63,6 @@ def decimal(mantissa: int, exp: int) -> Decimal:
     return _NAN if mantissa == UNDEFINED else Decimal(format_decimal(mantissa, exp))
 
 
-def _optional(mantissa: int, exp: int) -> Decimal | None:
-    return None if mantissa == UNDEFINED else Decimal(format_decimal(mantissa, exp))
-
-
 class BookState(IntEnum):
     """How far a book may be trusted."""
 
@@ -181,11 +177,11 @@ class Levels(Protocol):
         """How many bids and asks there are."""
         ...
 
-    def bids(self, n: int = ...) -> Structured:
+    def bids(self, n: int | None = ...) -> Structured:
         """The best `n` bids."""
         ...
 
-    def asks(self, n: int = ...) -> Structured:
+    def asks(self, n: int | None = ...) -> Structured:
         """The best `n` asks."""
         ...
 
@@ -209,9 +205,6 @@ class Fragment(NamedTuple):
     def levels(self) -> Structured:
         """Return all levels, bids first, as a view."""
         return np.ndarray((self.item_count,), dtype=LEVEL, buffer=self.data, offset=self.start, strides=(self.item_size,))
-
-
-_ALL: Final = 2**31 - 1
 
 
 class Book(Event, frozen=True, gc=False):
@@ -262,19 +255,19 @@ class Book(Event, frozen=True, gc=False):
             np.concatenate([none, *(levels[bids:] for levels, bids in parts)]),
         )
 
-    def bids(self, n: int = _ALL) -> list[Level]:
-        """Return the best `n` bids as (price, quantity), highest first."""
+    def bids(self, n: int | None = None) -> list[Level]:
+        """Return the best `n` bids (all without `n`) as (price, quantity), highest first."""
         return _decimals(self.levels.bids(n), self.levels.price_exp, self.levels.qty_exp)
 
-    def asks(self, n: int = _ALL) -> list[Level]:
-        """Return the best `n` asks as (price, quantity), lowest first."""
+    def asks(self, n: int | None = None) -> list[Level]:
+        """Return the best `n` asks (all without `n`) as (price, quantity), lowest first."""
         return _decimals(self.levels.asks(n), self.levels.price_exp, self.levels.qty_exp)
 
-    def bid_levels(self, n: int = _ALL) -> Structured:
-        """Return a view of the best `n` bids: fields `price`, `quantity`, i64 mantissas at `levels.price_exp`, `levels.qty_exp`."""
+    def bid_levels(self, n: int | None = None) -> Structured:
+        """Return a view of the best `n` bids: i64 mantissas `price`, `quantity` at `levels.price_exp`, `levels.qty_exp`."""
         return self.levels.bids(n)
 
-    def ask_levels(self, n: int = _ALL) -> Structured:
+    def ask_levels(self, n: int | None = None) -> Structured:
         """Return a view of the best `n` asks; as `bid_levels`."""
         return self.levels.asks(n)
 
@@ -284,9 +277,7 @@ class Book(Event, frozen=True, gc=False):
             part._replace(data=bytes(part.data[part.start : part.start + part.item_count * part.item_size]), start=0)
             for part in self.fragments
         )
-        levels = KeptLevels(
-            self.levels.price_exp, self.levels.qty_exp, self.levels.bids(_ALL).copy(), self.levels.asks(_ALL).copy()
-        )
+        levels = KeptLevels(self.levels.price_exp, self.levels.qty_exp, self.levels.bids().copy(), self.levels.asks().copy())
         return msgspec.structs.replace(self, levels=levels, fragments=kept)
 
     def __repr__(self) -> str:
@@ -308,11 +299,11 @@ class KeptLevels(msgspec.Struct, frozen=True, gc=False):
         """How many bids and asks there are."""
         return len(self.bid_array), len(self.ask_array)
 
-    def bids(self, n: int = _ALL) -> Structured:
+    def bids(self, n: int | None = None) -> Structured:
         """Return the best `n` bids."""
         return self.bid_array[:n]
 
-    def asks(self, n: int = _ALL) -> Structured:
+    def asks(self, n: int | None = None) -> Structured:
         """Return the best `n` asks."""
         return self.ask_array[:n]
 
