@@ -25,9 +25,9 @@ _SECOND = 1_000_000_000
 class Chain(Enum):
     """How one update proves that it follows the one before."""
 
-    RANGE = "range"
+    SPOT = "spot"
     """Updates carry first and last id; the next first is at most last + 1 (Binance spot)."""
-    PREVIOUS = "previous"
+    PREV = "prev"
     """Updates carry the last id of their predecessor, and a range that a REST snapshot falls into (Binance USD-M)."""
     LINKED = "linked"
     """Updates carry their own id and their predecessor's; ids may jump or fall (OKX)."""
@@ -388,12 +388,12 @@ class BookSync:
 
     def _follow(self, first: int, last: int, prev: int) -> Verdict:
         current = self.last_id
-        if self._chain is Chain.RANGE:
+        if self._chain is Chain.SPOT:
             if last <= current:
                 return Verdict.IGNORE
             if first > current + 1:
                 return self._gap(current + 1, first)
-        elif self._chain is Chain.PREVIOUS:
+        elif self._chain is Chain.PREV:
             if prev != current:
                 return Verdict.IGNORE if last <= current else self._gap(current, prev)
         elif prev != NO_ID and current != NO_ID and prev != current:
@@ -410,7 +410,7 @@ class BookSync:
             return Verdict.IGNORE
         if not self._joins(current, first, last, prev):
             return self._gap(
-                current + 1 if self._chain is Chain.RANGE else current, first if self._chain is Chain.RANGE else prev
+                current + 1 if self._chain is Chain.SPOT else current, first if self._chain is Chain.SPOT else prev
             )
         self._joining = False
         self.last_id, self._prev_id = last, prev
@@ -421,12 +421,12 @@ class BookSync:
         return Verdict.GAP
 
     def _covered(self, snapshot: int, last: int) -> bool:
-        return last < snapshot if self._chain is Chain.PREVIOUS else last <= snapshot
+        return last < snapshot if self._chain is Chain.PREV else last <= snapshot
 
     def _joins(self, snapshot: int, first: int, last: int, prev: int) -> bool:
-        if self._chain is Chain.RANGE:
+        if self._chain is Chain.SPOT:
             return first <= snapshot + 1
-        if self._chain is Chain.PREVIOUS:
+        if self._chain is Chain.PREV:
             return first <= snapshot <= last or prev == snapshot
         return prev <= snapshot < last
 
