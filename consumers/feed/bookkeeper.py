@@ -51,7 +51,7 @@ class Change(NamedTuple):
 
 
 class _Track:
-    __slots__ = ("book", "channel", "epoch", "fragments", "lost", "upstream")
+    __slots__ = ("book", "channel", "epoch", "fragments", "lost", "seen", "upstream")
 
     def __init__(self, channel: Channel, book: Book) -> None:
         self.channel = channel
@@ -59,6 +59,7 @@ class _Track:
         self.epoch = channel.epoch
         self.fragments: list[Fragment] = []
         self.lost = False
+        self.seen = False
         self.upstream = BookState.LIVE
 
 
@@ -95,6 +96,7 @@ class Bookkeeper:
             return self._check(track)
         track.epoch = channel.epoch
         track.lost = False
+        track.seen = True
         if flags & _SNAPSHOT:
             track.upstream = BookState.LIVE
         if flags & (_SUSPECT | _STALE):
@@ -107,7 +109,7 @@ class Bookkeeper:
     def book(self, instrument: int) -> tuple[Book, BookState] | None:
         """Return a book and its state; None before its first snapshot and while it shows no levels for lack of one."""
         track = self._tracks.get(instrument)
-        if track is None or track.book.updates == 0 or (track.book.depth == (0, 0) and not track.book.complete):
+        if track is None or not track.seen or (track.book.depth == (0, 0) and not track.book.complete):
             return None
         return track.book, self._state(track)
 
@@ -137,7 +139,7 @@ class Bookkeeper:
     def _check(self, track: _Track) -> bool:
         """Whether the book has just lost its thread."""
         book = track.book
-        if track.lost or not book.updates or track.fragments or book.complete:
+        if track.lost or not track.seen or track.fragments or book.complete:
             return False
         track.lost = True
         return True
