@@ -28,7 +28,7 @@ _STALE: Final = int(Flag.STALE)
 class Channel:
     """What is known of one channel. `epoch` counts its gaps; `away` is set while it is silent or its session has ended."""
 
-    __slots__ = ("away", "channel_id", "epoch", "heard_ns", "instruments", "interval_ns", "venue", "venue_id")
+    __slots__ = ("away", "channel_id", "ended", "epoch", "heard_ns", "instruments", "interval_ns", "venue", "venue_id")
 
     def __init__(self, channel_id: int, venue_id: int, venue: str, now_ns: int, interval_ns: int) -> None:
         """Begin at `now_ns`."""
@@ -37,6 +37,7 @@ class Channel:
         self.venue = venue
         self.epoch = 0
         self.away = False
+        self.ended = False
         self.heard_ns = now_ns
         self.interval_ns = interval_ns
         self.instruments = 0

@@ -102,7 +102,7 @@ class Engine:
         if channel is None:
             channel = self._open(channel_id, venue_id, now_ns)
         channel.heard_ns = now_ns
-        if channel.away:
+        if channel.away and not channel.ended:
             channel.away = False
             self._tell(channel, StatusState.LIVE, StatusReason.NONE, "packets again")
 
@@ -122,9 +122,17 @@ class Engine:
         channel = self._channels.get(channel_id)
         if channel is None or first:
             return
+        channel.away = channel.ended = False
         if self._books is not None:
             self._books.new_session(channel)
         self._tell(channel, StatusState.LIVE, StatusReason.RESTART, "new session")
+
+    def end(self, channel_id: int) -> None:
+        """Take note that a channel's session has ended, all its packets having come or been given up."""
+        channel = self._channels.get(channel_id)
+        if channel is not None and not channel.ended:
+            channel.away = channel.ended = True
+            self._tell(channel, StatusState.STALE, StatusReason.RESTART, "session ended")
 
     def tick(self, now_ns: int) -> None:
         """Let time pass: silence of channels and symbols that match nothing become events."""
@@ -316,9 +324,6 @@ class Engine:
         channel.instruments = instruments
         if interval_ms:
             channel.interval_ns = interval_ms * 1_000_000
-        if header[2] == MsgType.SESSION_END and not channel.away:
-            channel.away = True
-            self._tell(channel, StatusState.STALE, StatusReason.RESTART, "session ended")
 
     def _expect(self, venue: str) -> None:
         """Miss a venue that was asked for by name even if it never says anything."""

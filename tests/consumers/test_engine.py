@@ -297,14 +297,22 @@ def test_a_venue_asked_for_by_name_is_missed_when_it_never_speaks() -> None:
 
 
 def test_the_end_of_a_session_makes_its_books_stale() -> None:
-    """SESSION_END repeats for seconds and is told once."""
+    """SESSION_END repeats for seconds and is told once; a new session makes the channel live again."""
     rig = Rig(types=(Book, Status))
     p = Publisher()
     rig(p.define() + p.snapshot())
-    (status,) = rig(p.end())
+    assert rig(p.end()) == []
+    rig.engine.end(1)
+    rig.engine.end(1)
+    (status,) = rig.events()
     assert isinstance(status, Status)
     assert (status.stale, status.reason) == (True, StatusReason.RESTART)
     assert rig.state() is BookState.STALE
+    assert rig(p.end()) == []
+    rig.engine.session(1, False)
+    (status,) = rig.events()
+    assert isinstance(status, Status)
+    assert status.state == StatusState.LIVE
 
 
 def test_events_before_the_definition_are_counted_and_the_book_is_kept() -> None:
