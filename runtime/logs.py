@@ -1,8 +1,8 @@
 """Structured logs on stderr: an event name and fields, readable on a terminal, JSON lines elsewhere.
 
-`configure` is called once by the process (without it: level info), `get` by whoever has something to say; never per packet. Values of fields whose name
-says that they are secret are replaced, and so are secrets inside URLs; control characters from a venue's text never reach a
-terminal. stdout stays free for data.
+`configure` is called once by the process (before that: level info, format auto), `get` by whoever has something to say; never per
+packet. Values of fields whose name says that they are secret are replaced, and so are secrets inside URLs; control characters
+from a venue's text never reach a terminal. stdout stays free for data.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def test_an_exception_is_one_json_line() -> None:
 
 
 def test_without_set_up_lines_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    """stdout belongs to data from the first import on."""
+    """Standard output belongs to data from the first import on."""
     logs.configure()
     logs.get("x").info("hello")
     out, err = capsys.readouterr()
