@@ -146,9 +146,7 @@ class _Session:
             return list(self._names)
         public = self._route == "/public"
         return [
-            name
-            for name in self._names
-            if _ON_BOTH_ROUTES.search(name) or (_PUBLIC_ROUTE.search(name) is not None) == public
+            name for name in self._names if _ON_BOTH_ROUTES.search(name) or (_PUBLIC_ROUTE.search(name) is not None) == public
         ]
 
     def receive(self, message: str) -> list[str]:
