@@ -72,9 +72,7 @@ def c_header() -> str:
     out.append("/* Minimum item size a receiver knows for a message type; 0 = unknown type. */")
     out.append("static inline unsigned tc_min_item_size(unsigned msg_type) {")
     out.append("    switch (msg_type) {")
-    out.extend(
-        f"    case TC_MSG_{msg.name}: return sizeof(tc_{record.name});" for msg, record in schema.ITEM_OF.items()
-    )
+    out.extend(f"    case TC_MSG_{msg.name}: return sizeof(tc_{record.name});" for msg, record in schema.ITEM_OF.items())
     out.append("    default: return 0;")
     out.append("    }")
     out.append("}")

@@ -247,13 +247,18 @@ Scalar = Literal["u8", "i8", "u16", "i16", "u32", "i32", "u64", "i64", "utf8", "
 
 
 class Field(NamedTuple):
-    """One field of a record. `size` is in bytes; `unit` and `doc` go to the specification."""
+    """One field of a record. `size` is in bytes; `doc` goes to the specification."""
 
     offset: int
     type: Scalar
     name: str
     doc: str
     size: int
+
+    @property
+    def mantissa(self) -> bool:
+        """Whether the field holds a mantissa, bounded by `MAX_MANTISSA`, or `UNDEFINED`."""
+        return self.doc.startswith("mantissa")
 
 
 class Record(NamedTuple):
