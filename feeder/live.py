@@ -28,7 +28,7 @@ from feeder.venue import RestRequest, Subscription, Topic, VenueSpec
 from protocol.io import Sender, TextSender
 from protocol.records import HeartbeatItem
 from protocol.schema import Flag, MsgType
-from runtime.logs import logger
+from runtime import logs
 from runtime.settings import Config
 
 __all__ = ["LiveFeeder"]
@@ -38,7 +38,7 @@ _CONNECT_TIMEOUT_S = 10.0
 _STOCK_VENUES = frozenset({"ls"})
 _BOOK_DEPTH = 5000
 
-log = logger("feeder")
+log = logs.get("feeder.live")
 
 
 class LiveFeeder:
@@ -107,6 +107,8 @@ class LiveFeeder:
         self._reconnects = 0
         self._request_id = 1
         self._stopping = asyncio.Event()
+        self.frames = 0
+        """WebSocket messages received."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -126,6 +128,22 @@ class LiveFeeder:
         self._spawn(self._beat_and_repeat())
         await stop.wait()
         await self._drain()
+
+    def report(self) -> dict[str, object]:
+        """Return what this feeder did, for the end of a run: frames, events, packets, losses, and the session's counters."""
+        stats = [sender.stats for sender in self.line.senders]
+        return {
+            "venue": self._spec.name,
+            "session": self.publisher.session,
+            "frames": self.frames,
+            "events": self.publisher.events(),
+            "packets": self.publisher.packets,
+            "bytes": self.publisher.bytes,
+            "dropped": sum(stat.dropped for stat in stats),
+            "reconnects": self._reconnects,
+            "live_books": self.session.live_books(),
+            "counts": dict(sorted(self.session.counts.items())),
+        }
 
     async def _drain(self) -> None:
         self._stopping.set()
@@ -179,6 +197,7 @@ class LiveFeeder:
         session = self.session
 
         def message(data: bytes) -> None:
+            self.frames += 1
             session.on_frame(name, data, time.time_ns(), time.monotonic_ns())
 
         try:

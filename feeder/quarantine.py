@@ -11,14 +11,14 @@ from pathlib import Path
 import orjson
 
 from feeder.session import Quarantined
-from runtime.logs import logger
+from runtime import logs
 
 __all__ = ["QuarantineFile"]
 
 _LIMIT = 16 << 20
 _MESSAGE_LIMIT = 64 << 10
 
-log = logger("quarantine")
+log = logs.get("feeder.quarantine")
 
 
 class QuarantineFile:
