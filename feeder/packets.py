@@ -200,13 +200,24 @@ def _event(header: Header, bids: Levels, asks: Levels, room: int) -> bytes:
 
 
 def _rescaled(levels: Levels, price_scale: int, qty_scale: int) -> Levels | None:
+    """Return levels times powers of ten; None where one would not be exact or would pass 62 bits."""
     if price_scale == 0 and qty_scale == 0:
         return levels
     out = levels.copy()
     for name, scale in (("price", price_scale), ("quantity", qty_scale)):
-        if scale < 0 or scale > 18 or (len(out) and int(np.abs(out[name]).max()) > MAX_MANTISSA // 10**scale):
+        factor = 10 ** abs(scale)
+        if not len(out) or scale == 0:
+            continue
+        if factor > MAX_MANTISSA:
             return None
-        out[name] *= 10**scale
+        if scale > 0:
+            if int(np.abs(out[name]).max()) > MAX_MANTISSA // factor:
+                return None
+            out[name] *= factor
+        else:
+            if (out[name] % factor).any():
+                return None
+            out[name] //= factor
     return out
 
 
