@@ -47,7 +47,7 @@ COMMANDS: dict[str, Command] = {
     "decode": Command(
         "feeder.decode_command",
         "normalise a recording and print its events as JSON lines; no network",
-        ("tapecast decode recording.jsonl > events.jsonl",),
+        ("tapecast decode recording.jsonl --venue okx > events.jsonl",),
     ),
     "replay": Command(
         "feeder.replay.command",
