@@ -28,6 +28,7 @@ __all__ = ["Command", "CommandKind", "Instrument", "Quarantined", "Session", "Se
 _BOOK = int(MsgType.BOOK)
 _TRADE = int(MsgType.TRADE)
 _MASK = 2**64 - 1
+_QUARANTINE_HELD = 1000
 
 
 class CommandKind(Enum):
@@ -80,6 +81,7 @@ class Instrument:
     """What a session knows of one instrument; `index` is its place in the extractor's table."""
 
     __slots__ = (
+        "changed_ns",
         "connection",
         "definition",
         "held",
@@ -88,8 +90,10 @@ class Instrument:
         "kind",
         "price_exp",
         "qty_exp",
+        "stale",
         "symbol",
         "sync",
+        "updates",
         "version",
     )
 
@@ -105,6 +109,9 @@ class Instrument:
         self.qty_exp = 0
         self.held = b""
         self.connection = ""
+        self.stale = False
+        self.updates = 0
+        self.changed_ns = 0
 
 
 class Session:
@@ -282,9 +289,27 @@ class Session:
 
     # what a publisher repeats
 
-    def definitions(self) -> bytes:
-        """Return the current definitions of all instruments as packets."""
-        return b"".join(self._writer.definition(i, i.definition) for i in self.instruments)
+    def definition(self, instrument: Instrument) -> bytes:
+        """Return the current definition of an instrument as a packet."""
+        return self._writer.definition(instrument, instrument.definition)
+
+    def check_stale(self, now_ns: int, stale_after_ns: int, ts_recv_ns: int) -> None:
+        """Say which LIVE books have been silent for too long, and which of those speak again; call about once a second."""
+        for instrument in self.instruments:
+            if not instrument.sync.live:
+                instrument.stale = False
+                continue
+            book = self.books.book(instrument.instrument_id)
+            updates = 0 if book is None else book.updates
+            if updates != instrument.updates:
+                instrument.updates, instrument.changed_ns = updates, now_ns
+                if instrument.stale:
+                    instrument.stale = False
+                    self._book_status(instrument, StatusState.LIVE, StatusReason.NONE, ts_recv_ns)
+            elif not instrument.stale and now_ns - instrument.changed_ns > stale_after_ns:
+                instrument.stale = True
+                self.counts["stale"] += 1
+                self._book_status(instrument, StatusState.STALE, StatusReason.TIMEOUT, ts_recv_ns)
 
     def book_snapshot(self, instrument: Instrument) -> bytes:
         """Return the session's own book of an instrument as SNAPSHOT | RECOVERED packets; empty unless it is LIVE."""
@@ -300,7 +325,8 @@ class Session:
     def quarantine(self, connection: str, data: bytes, reason: str, offset: int, ts_recv_ns: int, symbol: str | None) -> None:
         """Put a message aside: counted, kept for the shell to store, never guessed."""
         self.counts["quarantine"] += 1
-        self.quarantined.append(Quarantined(connection, reason, offset, data, ts_recv_ns, symbol))
+        if len(self.quarantined) < _QUARANTINE_HELD:
+            self.quarantined.append(Quarantined(connection, reason, offset, data, ts_recv_ns, symbol))
 
     # books
 
