@@ -40,7 +40,7 @@ COMMANDS: dict[str, Command] = {
         "run the whole fleet on this host: replay server where asked for, feeders, a printing consumer",
         ("tapecast up --replay recording.jsonl --events events.jsonl",),
     ),
-    "feed": Command("feeder.command", "run feeder processes: venues in, multicast packets out", ("tapecast feed okx binance",)),
+    "feed": Command("feeder.command", "feed one venue: its streams in, multicast packets out", ("tapecast feed okx",)),
     "dump": Command(
         "tapecast.dump", "print packets from the multicast groups, as text or JSON lines", ("tapecast dump okx --json | head",)
     ),
