@@ -112,12 +112,13 @@ class _Layers:
         """Begin with the packaged files."""
         self.problems: list[str] = []
         self._defaults = defaults
-        self._values: dict[str, object] = {"venues": {}}
+        self._values: dict[str, object] = {}
         self._origins: dict[str, str] = {}
         self._open = True
         files = sorted((defaults / "venues").glob("*.toml"))
         self._venues = [path.stem for path in files]
         self._merge(self._read(defaults / "defaults.toml"), str(defaults / "defaults.toml"))
+        self._values.setdefault("venues", {})
         for path in files:
             table = self._read(path)
             self.problems += [f"{path}: unknown key {key}; the only table here is [venue]" for key in table if key != "venue"]

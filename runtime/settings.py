@@ -106,6 +106,8 @@ class Feeder(_Section, frozen=True):
     stale_after_s: Annotated[Interval, Meta(description="an instrument silent for so long is STALE")]
     data_idle_reconnect_s: Annotated[Interval, Meta(description="a connection without data for so long is made anew")]
     snapshot_deadline_s: Annotated[Interval, Meta(description="a book waits so long for its snapshot before it asks again")]
+    quiet_wait_s: Annotated[Interval, Meta(description="a book without updates for so long starts from a snapshot alone")]
+    session_end_s: Annotated[float, Meta(ge=0, le=8, description="a feeder that stops repeats SESSION_END for so long")]
     state_dir: Annotated[Folder, Meta(description="folder that keeps the session epochs")]
     quarantine_dir: Annotated[Folder, Meta(description="folder of the messages that were not understood")]
     backoff: Backoff

@@ -40,14 +40,14 @@ COMMANDS: dict[str, Command] = {
         "run the whole fleet on this host: replay server where asked for, feeders, a printing consumer",
         ("tapecast up --replay recording.jsonl --events events.jsonl",),
     ),
-    "feed": Command("feeder.command", "run feeder processes: venues in, multicast packets out", ("tapecast feed okx binance",)),
+    "feed": Command("feeder.command", "feed one venue: its streams in, multicast packets out", ("tapecast feed okx",)),
     "dump": Command(
         "tapecast.dump", "print packets from the multicast groups, as text or JSON lines", ("tapecast dump okx --json | head",)
     ),
     "decode": Command(
         "feeder.decode_command",
         "normalise a recording and print its events as JSON lines; no network",
-        ("tapecast decode recording.jsonl > events.jsonl",),
+        ("tapecast decode recording.jsonl --venue okx > events.jsonl",),
     ),
     "replay": Command(
         "feeder.replay.command",
