@@ -29,13 +29,13 @@ from protocol.io import Sender, TextSender
 from protocol.records import HeartbeatItem
 from protocol.schema import Flag, MsgType
 from runtime import logs
+from runtime.channels import lines_of
 from runtime.settings import Config
 
 __all__ = ["LiveFeeder"]
 
 _TICK_S = 0.025
 _CONNECT_TIMEOUT_S = 10.0
-_STOCK_VENUES = frozenset({"ls"})
 _BOOK_DEPTH = 5000
 
 log = logs.get("feeder.live")
@@ -70,11 +70,9 @@ class LiveFeeder:
                 ),
             ),
         )
-        port = network.port_stock if spec.name in _STOCK_VENUES else network.port_crypto
-        prefixes = [prefix for prefix in (network.group_prefix, network.line_b_prefix) if prefix]
+        lines = lines_of(spec.name, network)
         senders = [
-            Sender(f"{prefix}.{channel_id}", port, interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area)
-            for prefix in prefixes
+            Sender(group, port, interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area) for group, port in lines
         ]
         self.line = MulticastLine(*senders)
         self.publisher = Publisher(
@@ -85,12 +83,16 @@ class LiveFeeder:
             base_flags=flags,
         )
         text = TextSender(
-            network.monitor_group, port, interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area
+            network.monitor_group, lines[0][1], interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area
         )
         self._announcer = Announcer(spec.name, "feed", text.send, config.monitor.conn_interval_s, config.monitor.exchange_interval_s)
         self._quarantine = QuarantineFile(Path(feeder.quarantine_dir) / f"{spec.name}.jsonl")
+        limits = self._venue.limits
         self._rest = RestClient(
-            self._venue.endpoints, self._venue.limits.get("rest_weight_per_minute", 600), timeout_s=feeder.snapshot_deadline_s
+            self._venue.endpoints,
+            weight=limits.get("rest_weight", 60),
+            window_s=limits.get("rest_window_s", 60),
+            timeout_s=feeder.snapshot_deadline_s,
         )
         self._backoff = BackoffPolicy(
             base_s=feeder.backoff.base_s,
@@ -115,7 +117,7 @@ class LiveFeeder:
         """Feed until `stop` is set; then drain, say SESSION_END and return."""
         self.publisher.start(self._beat())
         await self._learn_instruments()
-        symbols = [symbol for category in self._config.symbols(self._spec.name).values() for symbol in category]
+        symbols = self._config.symbols(self._spec.name, self._spec.kind_of)
         self.session.subscribe(symbols, time.time_ns())
         self._flush()
         subscriptions = self._merged(self._spec.subscribe(symbols, self._venue.channels, self._request_id))
@@ -221,10 +223,11 @@ class LiveFeeder:
             self._flush()
 
     async def _subscribe(self, name: str, connection: Socket, subscription: Subscription) -> None:
-        rate = float(self._venue.limits.get("messages_per_s", 4))
+        limits = self._venue.limits
+        burst, window_s = int(limits.get("messages", 4)), float(limits.get("messages_window_s", 1))
         for position, frame in enumerate(subscription.frames):
-            if position:
-                await asyncio.sleep(1.0 / rate)
+            if position and position % max(1, burst - 1) == 0:
+                await asyncio.sleep(window_s)
             connection.send(frame)
         books = [topic.symbol for topic in subscription.topics if self._carries_book(topic)]
         self.session.on_subscribed(dict.fromkeys(books), name, time.monotonic_ns())
@@ -277,7 +280,7 @@ class LiveFeeder:
         request = self._spec.snapshot_request
         if request is None:
             return
-        answer = await self._rest.get(request(symbol, _BOOK_DEPTH))
+        answer = await self._rest.get(request(symbol, int(self._venue.limits.get("snapshot_levels", _BOOK_DEPTH))))
         if answer.error:
             log.warning("order book not fetched", venue=self._spec.name, symbol=symbol, error=answer.error, url=answer.url)
             self.session.on_snapshot_failed(symbol, time.monotonic_ns())
