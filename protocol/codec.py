@@ -85,7 +85,7 @@ class ValidationError(IntEnum):
     BAD_BID_COUNT = 7
     SMALL_ITEM = 8
     AUTH_MISSING = 9
-    AUTH_INVALID = 10
+    BAD_AUTH = 10
 
 
 class WireError(ValueError):
@@ -113,7 +113,7 @@ _FAULT_OFFSET = {
     ValidationError.BAD_BID_COUNT: _OFFSET_OF["bid_count"],
     ValidationError.SMALL_ITEM: _OFFSET_OF["item_size"],
     ValidationError.AUTH_MISSING: _OFFSET_OF["flags"],
-    ValidationError.AUTH_INVALID: HEADER_SIZE,
+    ValidationError.BAD_AUTH: HEADER_SIZE,
 }
 _MIN_ITEM = {msg_type: packer.size for msg_type, packer in ITEM_STRUCT.items()}
 
@@ -166,7 +166,7 @@ def _check(data: Buffer, header: Header, auth_required: bool, keys: Sequence[byt
     if keys:
         body, tag = memoryview(data)[:-TAG_SIZE], bytes(data[-TAG_SIZE:])
         if not any(hmac.compare_digest(auth_tag(body, key), tag) for key in keys):
-            return ValidationError.AUTH_INVALID
+            return ValidationError.BAD_AUTH
     return None
 
 
