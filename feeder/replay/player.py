@@ -38,7 +38,6 @@ class Player:
     ) -> None:
         """`speed` scales the recorded pace, infinity sends as fast as the clients read."""
         self.desk = SnapshotDesk(timeline.snapshots)
-        self.frames_sent = 0
         self.connections: list[Connection] = []
         self._timeline = timeline
         self._speed = speed
@@ -48,12 +47,18 @@ class Player:
         self._in_order = in_order
         self._routes: dict[str, tuple[Connection, ...]] = {}
         self._audience = 0
+        self._sent_to_gone = 0
         self._changed = asyncio.Event()
         self._running = asyncio.Event()
         self._running.set()
         self._origin_s = 0.0
         # The connections whose last frames of a symbol may be unread, by symbol.
         self._holders: dict[str, Sequence[Connection]] = {}
+
+    @property
+    def frames_sent(self) -> int:
+        """Return how many frames were written, each connection counted."""
+        return self._sent_to_gone + sum(connection.sent for connection in self.connections)
 
     def join(self, connection: Connection) -> None:
         """Take a new connection; it receives from the current position what it subscribes to."""
@@ -65,6 +70,7 @@ class Player:
         connection.close()
         if connection in self.connections:
             self.connections.remove(connection)
+            self._sent_to_gone += connection.sent
             self._reroute()
 
     def subscribe(self, connection: Connection, streams: Sequence[str]) -> None:
@@ -73,7 +79,7 @@ class Player:
         self._reroute()
 
     def pause(self) -> None:
-        """Stop the timeline after what is queued."""
+        """Stop the timeline: nothing more is written."""
         self._running.clear()
 
     def resume(self) -> None:
@@ -128,21 +134,22 @@ class Player:
                 holders = self._holders.get(symbol)
                 if holders is not targets:
                     if holders is not None and holders != targets:
+                        await self._hold()
                         await self._wait_read(one for one in holders if one not in targets and one.unread)
                     self._holders[symbol] = targets
             for connection in targets:
                 connection.out.append(wire)
-            self.frames_sent += len(targets)
             frames += 1
             size += len(wire)
             if frames >= _FLUSH_FRAMES or size >= _FLUSH_BYTES:
                 frames = size = 0
                 await self._breathe()
-        await self._breathe()
+        await self._running.wait()
         await self._wait_read(self.connections)
 
     async def _breathe(self) -> None:
         """Write what is queued, let the event loop hear the clients, and hold while nothing may be sent."""
+        await self._hold()
         for connection in tuple(self.connections):
             await connection.flush()
         await asyncio.sleep(0)
