@@ -136,6 +136,7 @@ class Player:
                     if holders is not None and holders != targets:
                         await self._hold()
                         await self._wait_read(one for one in holders if one not in targets and one.unread)
+                        await self._hold()
                     self._holders[symbol] = targets
             for connection in targets:
                 connection.out.append(wire)
@@ -170,10 +171,10 @@ class Player:
 
     async def _snapshot(self, snapshot: Snapshot) -> None:
         """Answer the requests held for this snapshot; go on when their clients have closed, so have handled the body."""
-        loop = asyncio.get_running_loop()
-        since_s = loop.time()
         symbol = snapshot.symbol
         await self._breathe()
+        loop = asyncio.get_running_loop()
+        since_s = loop.time()
         if not self.desk.held(symbol) and snapshot.first and self._rest_wait_s > 0 and self._hears_depth(symbol):
             await self.desk.wait_for_request(symbol, self._rest_wait_s)
         requests = self.desk.take(symbol)
@@ -185,6 +186,7 @@ class Player:
                     request.answer.set_result(snapshot.body)
             await asyncio.wait([request.gone for request in requests], timeout=_CLOSE_TIMEOUT_S)
         self._origin_s += loop.time() - since_s
+        await self._hold()
 
     async def _wait_read(self, connections: Iterable[Connection]) -> None:
         waiting = [connection.wait_read(_READ_TIMEOUT_S) for connection in connections]

@@ -317,6 +317,31 @@ async def test_a_dropped_client_comes_back_at_the_current_position() -> None:
         assert len(first.messages) + len(second.messages) <= len(frames)
 
 
+async def test_dropped_connections_come_back_together() -> None:
+    """Two connections of one client, dropped while they alternate, both receive their rest of the recording to its end."""
+    recorded = recording("binance_futures", "cf_20210722_usdm.jsonl")
+    names = {name: "market" if "@aggTrade" in name else "public" for name in recorded.streams() if "kline" not in name}
+    frames = {
+        route: recorded.frames(*(f'"stream":"{n}"' for n, r in names.items() if r == route)) for route in ("public", "market")
+    }
+    async with serving(recorded, start_after=2) as server, contextlib.AsyncExitStack() as stack:
+
+        async def connect(route: str) -> Listener:
+            streams = "/".join(name for name, its in names.items() if its == route)
+            return await stack.enter_async_context(Listener(f"{server.urls.ws}/{route}/stream?streams={streams}"))
+
+        first = [await connect("public"), await connect("market")]
+        await first[0].until(lambda: len(first[0].messages) > 0)
+        server.drop_connections()
+        for client in first:
+            await client.until(lambda: client.closed)  # noqa: B023 awaited before the next turn
+        public, market = await connect("public"), await connect("market")
+        await ended(server)
+        for client, route in ((public, "public"), (market, "market")):
+            await client.until(lambda: client.messages[-1:] == frames[route][-1:])  # noqa: B023 awaited before the next turn
+            assert client.messages == frames[route][-len(client.messages) :]
+
+
 async def test_pause_and_resume() -> None:
     """While paused no frame is sent though the client stays connected and answered; after resuming nothing is missing."""
     recorded = recording("okx", "cf_20220513_v5_books.jsonl")
