@@ -42,8 +42,8 @@ class _Frame(msgspec.Struct):
     e: str = ""
     s: str = ""
     k: _Interval | None = None
-    A: msgspec.Raw | None = None
-    B: msgspec.Raw | None = None
+    A: msgspec.Raw = msgspec.Raw()
+    B: msgspec.Raw = msgspec.Raw()
 
 
 class _Body(msgspec.Struct):
@@ -58,9 +58,10 @@ _BODY = msgspec.json.Decoder(_Body)
 
 
 class Binance:
-    """The dialect of one Binance market; `routed` adds the futures' `/public` and `/market` routes."""
+    """The dialect of one Binance market."""
 
     def __init__(self, *, routed: bool) -> None:
+        """`routed`: the market has the futures' routes beside its plain paths."""
         self._routed = routed
 
     def connect(self, path: str, query: Mapping[str, str]) -> Session | None:
@@ -96,7 +97,7 @@ class Binance:
                 channel = _EVENT_STREAMS.get(frame.e, frame.e)
                 if frame.k is not None:
                     channel = f"{channel}_{frame.k.i}"
-            elif frame.A is not None and frame.B is not None:
+            elif frame.A and frame.B:
                 channel = "bookTicker"  # spot sends it without an event type
             else:
                 return None

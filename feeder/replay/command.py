@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=0, help="first port, one more for each further venue (default: any free)")
     parser.add_argument("--start-after", type=int, default=1, metavar="N", help="play when N connections have subscribed")
-    parser.add_argument("--settle", type=float, default=0.3, metavar="S", help="and none has changed for S seconds (default 0.3)")
+    parser.add_argument("--settle", type=float, default=0.5, metavar="S", help="and none has changed for S seconds (default 0.5)")
     parser.add_argument(
         "--rest-wait", type=float, default=5.0, metavar="S", help="wait for a symbol's first snapshot request (default 5)"
     )
@@ -83,6 +83,7 @@ async def _serve(groups: dict[str, list[Path]], args: argparse.Namespace) -> Non
     async with contextlib.AsyncExitStack() as stack:
         for server in servers:
             await server.start()
+            _tell_what_is_left_out(server)
             stack.push_async_callback(server.close)
         failing = [asyncio.create_task(_fails(server)) for server in servers]
         stopping = asyncio.create_task(stop.wait())
@@ -97,6 +98,15 @@ async def _fails(server: ReplayServer) -> None:
     """Raise what makes the playing fail; never return: a server that has played to the end goes on answering."""
     await server.wait_end()
     await asyncio.Event().wait()
+
+
+def _tell_what_is_left_out(server: ReplayServer) -> None:
+    timeline = server.timeline
+    if timeline.left_out["unattributed"]:
+        count = timeline.left_out["unattributed"]
+        sys.stderr.write(f"{server.venue}: {count} REST snapshots whose symbol is unknown are not served\n")
+    for text in timeline.truncated:
+        sys.stderr.write(f"{server.venue}: {text}\n")
 
 
 def _speed(text: str) -> float:

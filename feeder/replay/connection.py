@@ -33,6 +33,8 @@ class Connection:
         """The recorded streams it receives."""
         self.out: list[bytes] = []
         """Frames not written yet."""
+        self.sent = 0
+        """Frames written."""
         self._transport = transport
         self._drain = drain
         self._ping = ping
@@ -50,10 +52,11 @@ class Connection:
         """Write what is queued in one piece, then wait until the transport's buffer has room again."""
         if not self.out:
             return
-        data = b"".join(self.out)
+        data, count = b"".join(self.out), len(self.out)
         self.out.clear()
         if self._transport.is_closing():
             return
+        self.sent += count
         self._unread = True
         self._transport.write(data)
         try:

@@ -23,9 +23,9 @@ _PATHS = {"/ws/v5/public": False, "/ws/v5/business": True}
 
 
 class _Frame(msgspec.Struct):
-    arg: dict[str, msgspec.Raw] | None = None
+    arg: dict[str, str] = {}
     event: str = ""
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = msgspec.Raw()
 
 
 class _Level(msgspec.Struct):
@@ -54,16 +54,14 @@ class Okx:
         """Take the `arg` of a data frame; notices go to everyone, other events are answers to the recording client."""
         try:
             frame = _FRAME.decode(raw)
-            if frame.event:
-                return BROADCAST if frame.event == "notice" else None
-            if frame.arg is None or frame.data is None:
-                return None
-            arg = {name: msgspec.json.decode(value, type=str) for name, value in frame.arg.items()}
         except msgspec.DecodeError:
             return None
-        channel = arg.get("channel", "")
-        stream = _stream(arg)
-        return Route(stream, self.symbol_of(stream), channel in _DEPTH)
+        if frame.event:
+            return BROADCAST if frame.event == "notice" else None
+        if "channel" not in frame.arg or not frame.data:
+            return None
+        stream = _stream(frame.arg)
+        return Route(stream, self.symbol_of(stream), frame.arg["channel"] in _DEPTH)
 
     def resolve(self, stream: str, recorded: Collection[str]) -> str:
         """Match exactly."""
@@ -129,7 +127,8 @@ class _Session:
         # An argument without an instrument, or with the other endpoint's channel, is a wrong address to the venue.
         if not channel or len(argument) < 2 or (_BUSINESS.match(channel) is not None) != self._business:
             where = ",".join(f"{name}:{value}" for name, value in argument.items())
-            text = f"Wrong URL or {where} doesn't exist. Please use the correct URL, channel and parameters referring to API document."
+            advice = "Please use the correct URL, channel and parameters referring to API document."
+            text = f"Wrong URL or {where} doesn't exist. {advice}"
             return self._error("60018", text, request_id)
         if operation == "subscribe":
             self._streams[_stream(argument)] = None

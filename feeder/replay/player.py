@@ -38,7 +38,6 @@ class Player:
     ) -> None:
         """`speed` scales the recorded pace, infinity sends as fast as the clients read."""
         self.desk = SnapshotDesk(timeline.snapshots)
-        self.frames_sent = 0
         self.connections: list[Connection] = []
         self._timeline = timeline
         self._speed = speed
@@ -48,12 +47,18 @@ class Player:
         self._in_order = in_order
         self._routes: dict[str, tuple[Connection, ...]] = {}
         self._audience = 0
+        self._sent_to_gone = 0
         self._changed = asyncio.Event()
         self._running = asyncio.Event()
         self._running.set()
         self._origin_s = 0.0
         # The connections whose last frames of a symbol may be unread, by symbol.
         self._holders: dict[str, Sequence[Connection]] = {}
+
+    @property
+    def frames_sent(self) -> int:
+        """Return how many frames were written, each connection counted."""
+        return self._sent_to_gone + sum(connection.sent for connection in self.connections)
 
     def join(self, connection: Connection) -> None:
         """Take a new connection; it receives from the current position what it subscribes to."""
@@ -65,6 +70,7 @@ class Player:
         connection.close()
         if connection in self.connections:
             self.connections.remove(connection)
+            self._sent_to_gone += connection.sent
             self._reroute()
 
     def subscribe(self, connection: Connection, streams: Sequence[str]) -> None:
@@ -73,7 +79,7 @@ class Player:
         self._reroute()
 
     def pause(self) -> None:
-        """Stop the timeline after what is queued."""
+        """Stop the timeline: nothing more is written."""
         self._running.clear()
 
     def resume(self) -> None:
@@ -128,21 +134,23 @@ class Player:
                 holders = self._holders.get(symbol)
                 if holders is not targets:
                     if holders is not None and holders != targets:
+                        await self._hold()
                         await self._wait_read(one for one in holders if one not in targets and one.unread)
+                        await self._hold()
                     self._holders[symbol] = targets
             for connection in targets:
                 connection.out.append(wire)
-            self.frames_sent += len(targets)
             frames += 1
             size += len(wire)
             if frames >= _FLUSH_FRAMES or size >= _FLUSH_BYTES:
                 frames = size = 0
                 await self._breathe()
-        await self._breathe()
+        await self._running.wait()
         await self._wait_read(self.connections)
 
     async def _breathe(self) -> None:
         """Write what is queued, let the event loop hear the clients, and hold while nothing may be sent."""
+        await self._hold()
         for connection in tuple(self.connections):
             await connection.flush()
         await asyncio.sleep(0)
@@ -163,10 +171,10 @@ class Player:
 
     async def _snapshot(self, snapshot: Snapshot) -> None:
         """Answer the requests held for this snapshot; go on when their clients have closed, so have handled the body."""
-        loop = asyncio.get_running_loop()
-        since_s = loop.time()
         symbol = snapshot.symbol
         await self._breathe()
+        loop = asyncio.get_running_loop()
+        since_s = loop.time()
         if not self.desk.held(symbol) and snapshot.first and self._rest_wait_s > 0 and self._hears_depth(symbol):
             await self.desk.wait_for_request(symbol, self._rest_wait_s)
         requests = self.desk.take(symbol)
@@ -178,6 +186,7 @@ class Player:
                     request.answer.set_result(snapshot.body)
             await asyncio.wait([request.gone for request in requests], timeout=_CLOSE_TIMEOUT_S)
         self._origin_s += loop.time() - since_s
+        await self._hold()
 
     async def _wait_read(self, connections: Iterable[Connection]) -> None:
         waiting = [connection.wait_read(_READ_TIMEOUT_S) for connection in connections]

@@ -49,7 +49,7 @@ class ReplayServer:
         host: str = "127.0.0.1",
         port: int = 0,
         start_after: int = 1,
-        settle_s: float = 0.3,
+        settle_s: float = 0.5,
         rest_wait_s: float = 5.0,
         loop: bool = False,
         in_order: bool = True,
@@ -263,16 +263,18 @@ class _Frontend(web.Server):
         """Return a future that is done when the connection of `request` is closed."""
         future = self._gone.get(request.protocol)
         if future is None:
-            future = self._gone[request.protocol] = asyncio.get_running_loop().create_future()
+            future = asyncio.get_running_loop().create_future()
             if request.transport is None:
                 future.set_result(None)
+            else:
+                self._gone[request.protocol] = future
         return future
 
     def transports(self) -> list[asyncio.Transport]:
         """Return the transports of every open connection."""
         return [handler.transport for handler in self.connections if handler.transport is not None]
 
-    def connection_lost(self, handler: web.RequestHandler[web.BaseRequest], exc: BaseException | None = None) -> None:
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         """Wake whoever waits for this client to close."""
         super().connection_lost(handler, exc)
         future = self._gone.pop(handler, None)

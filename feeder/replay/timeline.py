@@ -64,6 +64,8 @@ class Timeline:
     left_out: Mapping[str, int]
     """Lines that are not served, by why: "answers" (venue answers and frames of no known stream), "unattributed" snapshots,
     "client" (what the recording client sent), "other" kinds."""
+    truncated: Sequence[str]
+    """Files that end in the middle of a line, as `file:line: reason`."""
     depth: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """The streams that carry a symbol's book changes."""
 
@@ -77,9 +79,10 @@ class Timeline:
 def load(paths: Sequence[Path], dialect: Dialect) -> Timeline:
     """Read recordings, in order one recording, into memory; raise TimelineError where they hold no frame of the venue."""
     draft = _Draft(dialect)
-    for line in recording.read(paths):
+    truncated: list[str] = []
+    for line in recording.read(paths, truncated=truncated):
         draft.add(line)
-    timeline = draft.finish()
+    timeline = draft.finish(truncated)
     if not timeline.routes:
         raise TimelineError(f"no WebSocket frames that this venue's clients could subscribe to in {', '.join(map(str, paths))}")
     return timeline
@@ -140,7 +143,7 @@ class _Draft:
         else:
             self._left_out["other"] += 1
 
-    def finish(self) -> Timeline:
+    def finish(self, truncated: Sequence[str]) -> Timeline:
         symbols = {route.symbol for route in self._routes.values()} | self._subscribed
         symbols.discard("")
         only = symbols.pop() if len(symbols) == 1 else ""
@@ -165,6 +168,7 @@ class _Draft:
             bodies=self._bodies,
             snapshots=counts,
             left_out=self._left_out,
+            truncated=truncated,
             depth={symbol: frozenset(streams) for symbol, streams in depth.items()},
         )
 

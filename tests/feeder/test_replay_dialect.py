@@ -10,7 +10,7 @@ import pytest
 from feeder.replay.dialect import BROADCAST, Route, Session
 from feeder.replay.venues import DIALECTS, UnknownVenueError, by_venue, guess_venue
 
-# Real messages: github crypto-crawler/crypto-msg-parser (tests/binance.rs, tests/okx.rs @37de71d1), shortened to the keys that matter here.
+# Real messages: github crypto-crawler/crypto-msg-parser (tests/binance.rs, tests/okx.rs @37de71d1), shortened.
 AGG_TRADE = b'{"e":"aggTrade","E":1616176861895,"s":"BTCUSDT","a":640283266,"p":"58942.01000000","q":"0.00035600","m":false}'
 OKX_TRADE = (
     b'{"arg":{"channel":"trades","instId":"BTC-USDT-SWAP"},"data":[{"instId":"BTC-USDT-SWAP","tradeId":"219066264",'
@@ -19,6 +19,7 @@ OKX_TRADE = (
 
 
 def session(venue: str, path: str, **query: str) -> Session:
+    """Connect to a path that the venue has."""
     found = DIALECTS[venue].connect(path, query)
     assert found is not None
     return found

@@ -13,12 +13,13 @@ from tests.support.captures import captures
 
 
 def recorded(path: Path, *lines: dict[str, object]) -> Path:
-    """Write lines in the recordings' layout; the texts are parts of real messages of 2021-08-14 (cryptofeed) and 2024-08-08 (hftbacktest)."""
+    """Write lines in the recordings' layout; figures of XMRBTC are those of 2021-08-14 (github bmoscon/cryptofeed)."""
     path.write_text("".join(json.dumps({"conn": "ws.1", "url": None, **line}) + "\n" for line in lines))
     return path
 
 
 def depth(symbol: str, at: float | None) -> dict[str, object]:
+    """Make a depth line of a symbol, received at a time in seconds."""
     raw = json.dumps(
         {"stream": f"{symbol.lower()}@depth@100ms", "data": {"e": "depthUpdate", "s": symbol, "U": 717720856, "u": 717720857}}
     )
@@ -29,6 +30,7 @@ SNAPSHOT = {"kind": "http", "ts": None, "raw": '{"lastUpdateId":717720857,"bids"
 
 
 def binance(*paths: Path) -> Timeline:
+    """Load files as one recording of Binance spot."""
     return load(paths, DIALECTS["binance"])
 
 
