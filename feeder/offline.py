@@ -47,12 +47,7 @@ class Offline:
             ),
         )
         self.publisher = Publisher(
-            (self.line,),
-            venue_id=spec.venue_id,
-            channel_id=spec.venue_id,
-            session=1,
-            base_flags=int(Flag.REPLAY),
-            clock_ns=lambda: self._clock_ns,
+            self.line, venue_id=spec.venue_id, channel_id=spec.venue_id, session=1, base_flags=int(Flag.REPLAY)
         )
         self.lines = 0
 
@@ -63,6 +58,7 @@ class Offline:
             self.lines += 1
             ts_ns = line.ts_recv_ns or 0
             self._clock_ns = max(self._clock_ns, ts_ns)
+            self.line.clock_ns = self._clock_ns or 1
             self._handle(line, ts_ns)
             session.commands.clear()
             publisher.instruments(len(session.instruments))
@@ -88,7 +84,7 @@ class Offline:
         if line.url is not None and self.spec.is_instruments_url(line.url):
             session.on_instruments(line.raw, ts_ns, self._clock_ns)
             return
-        symbol = self.universe.owner(line)
+        symbol = self.spec.snapshot_symbol(line.url) if line.url is not None else self.universe.only_symbol
         if symbol is None:
             session.quarantine(line.conn, line.raw, "REST body that belongs to no known symbol", 0, ts_ns, None)
         else:

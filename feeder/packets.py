@@ -6,12 +6,12 @@ and `ts_send_ns` are 0 until the publisher stamps them (`feeder.publisher`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
 from feeder.venue import Exact, InstrumentDef
+from protocol.book import Book, Levels
 from protocol.codec import encode, gap_detail, text_detail
 from protocol.dtypes import HEADER, LEVEL
 from protocol.records import Header, InstrumentItem, StatusItem
@@ -33,12 +33,12 @@ from protocol.schema import (
     TradeFlag,
 )
 
-__all__ = ["BookLevels", "Named", "PacketWriter", "levels_packets"]
+__all__ = ["Named", "PacketWriter", "levels_packets"]
 
 _NAME_BYTES = 12
 _SYMBOL_BYTES = 40
 _TRADE_FLAGS_OFFSET = 29
-_TRADE_SIZE = 32
+_MAX_FRAGMENTS = 256
 
 
 class Named(Protocol):
@@ -51,17 +51,6 @@ class Named(Protocol):
     version: int
     price_exp: int
     qty_exp: int
-
-
-class BookLevels(Protocol):
-    """A book as `protocol.books` keeps it."""
-
-    price_exp: int
-    qty_exp: int
-    ts_exchange_ns: int
-
-    def bids(self, n: int = ...) -> np.ndarray: ...  # noqa: D102
-    def asks(self, n: int = ...) -> np.ndarray: ...  # noqa: D102
 
 
 class PacketWriter:
@@ -140,7 +129,7 @@ class PacketWriter:
         header = self._header(instrument, MsgType.STATUS, ts_ns)
         return b"".join(encode(header._replace(flags=header.flags | Flag.SUSPECT), (item,), max_payload=self._max))
 
-    def book(self, instrument: Named, book: BookLevels) -> bytes:
+    def book(self, instrument: Named, book: Book) -> bytes:
         """Return a book as SNAPSHOT | RECOVERED packets at the instrument's exponents; empty if it does not fit them."""
         price_scale = book.price_exp - instrument.price_exp
         qty_scale = book.qty_exp - instrument.qty_exp
@@ -174,9 +163,21 @@ class PacketWriter:
         )
 
 
-def levels_packets(header: Header, bids: np.ndarray, asks: np.ndarray, max_payload: int) -> bytes:
-    """Return a book event as packets: `bids` and `asks` are LEVEL arrays, best first. Books have thousands of levels: no loop over them."""
+def levels_packets(header: Header, bids: Levels, asks: Levels, max_payload: int) -> bytes:
+    """Return a whole book as packets: `bids` and `asks` are LEVEL arrays, best first. Books have thousands of levels: no loop over them.
+
+    An event has at most 256 fragments. What of a larger book does not fit, farthest from the touch, follows as deltas.
+    """
     room = min((max_payload - HEADER_SIZE) // LEVEL.itemsize, MAX_ITEMS)
+    half = room * _MAX_FRAGMENTS // 2
+    out = [_event(header, bids[:half], asks[:half], room)]
+    rest = header._replace(flags=header.flags & ~Flag.SNAPSHOT)
+    for start in range(half, max(len(bids), len(asks)), half):
+        out.append(_event(rest, bids[start : start + half], asks[start : start + half], room))
+    return b"".join(out)
+
+
+def _event(header: Header, bids: Levels, asks: Levels, room: int) -> bytes:
     levels = np.concatenate((bids, asks))
     count = max(1, -(-len(levels) // room))
     template = np.zeros(1, HEADER)
@@ -184,8 +185,6 @@ def levels_packets(header: Header, bids: np.ndarray, asks: np.ndarray, max_paylo
         template[name] = getattr(header, name)
     template["magic"], template["version"], template["item_size"] = MAGIC, VERSION, LEVEL.itemsize
     template["ts_exchange_ns"], template["ts_recv_ns"] = header.ts_exchange_ns, header.ts_recv_ns
-    if count > 256:
-        raise ValueError(f"a book of {len(levels)} levels needs {count} fragments of {room}; 256 are possible")
     out = []
     for fragment in range(count):
         chunk = levels[fragment * room : (fragment + 1) * room]
@@ -200,14 +199,25 @@ def levels_packets(header: Header, bids: np.ndarray, asks: np.ndarray, max_paylo
     return b"".join(out)
 
 
-def _rescaled(levels: np.ndarray, price_scale: int, qty_scale: int) -> np.ndarray | None:
+def _rescaled(levels: Levels, price_scale: int, qty_scale: int) -> Levels | None:
+    """Return levels times powers of ten; None where one would not be exact or would pass 62 bits."""
     if price_scale == 0 and qty_scale == 0:
         return levels
     out = levels.copy()
     for name, scale in (("price", price_scale), ("quantity", qty_scale)):
-        if scale < 0 or scale > 18 or (len(out) and int(np.abs(out[name]).max()) > MAX_MANTISSA // 10**scale):
+        factor = 10 ** abs(scale)
+        if not len(out) or scale == 0:
+            continue
+        if factor > MAX_MANTISSA:
             return None
-        out[name] *= 10**scale
+        if scale > 0:
+            if int(np.abs(out[name]).max()) > MAX_MANTISSA // factor:
+                return None
+            out[name] *= factor
+        else:
+            if (out[name] % factor).any():
+                return None
+            out[name] //= factor
     return out
 
 

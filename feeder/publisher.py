@@ -8,44 +8,70 @@ comes from the venue's session; the publisher decides only when (`Cycle`).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 from protocol.codec import encode
+from protocol.io import Sender
 from protocol.records import Header, HeartbeatItem
 from protocol.schema import MsgType
-from protocol.stamp import COLUMNS, Mode, stamp
+from protocol.stamping import COLUMN_OF, Stamper
 
-__all__ = ["Cycle", "MemoryLine", "Line", "Publisher", "next_epoch"]
+__all__ = ["Cycle", "Line", "MemoryLine", "MulticastLine", "Publisher", "next_epoch"]
 
 _SECOND = 1_000_000_000
-_END_REPEATS_NS = 5 * _SECOND
+_COUNTED = (MsgType.TRADE, MsgType.BOOK, MsgType.BBO, MsgType.STAT, MsgType.LIQUIDATION)
 
 
 class Line(Protocol):
-    """Where packets go: a multicast sender, or memory."""
+    """Where packets go: multicast, or memory."""
 
-    def send(self, buffer: memoryview, nbytes: int) -> int:
-        """Send the contiguous packets of `buffer[:nbytes]`; returns how many were handed over."""
+    def publish(self, stamper: Stamper, buffer: memoryview, nbytes: int, *, keep: bool) -> int:
+        """Stamp the contiguous packets of `buffer[:nbytes]` in place, send them, and return how many there are."""
         ...
+
+    def send(self, packet: bytes) -> None:
+        """Send a packet that is not part of the sequence."""
+        ...
+
+
+class MulticastLine:
+    """Multicast on line A and, where there is one, the same packets on line B."""
+
+    def __init__(self, line_a: Sender, line_b: Sender | None = None) -> None:
+        self.senders = (line_a,) if line_b is None else (line_a, line_b)
+        self._a, self._b = line_a, line_b
+
+    def publish(self, stamper: Stamper, buffer: memoryview, nbytes: int, *, keep: bool) -> int:
+        """Stamp and send in one C call."""
+        return self._a.publish(stamper, buffer, nbytes, keep=keep, line_b=self._b)
+
+    def send(self, packet: bytes) -> None:
+        """Send one packet as it is."""
+        for sender in self.senders:
+            sender.send(packet, len(packet))
 
 
 class MemoryLine:
     """Keeps packets instead of sending them; for decoding and tests. `take` returns and clears them."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock_ns: int = 1) -> None:
         self._parts: list[bytes] = []
+        self.clock_ns = clock_ns
+        """Send time to stamp, so that the same recording gives the same bytes."""
 
-    def send(self, buffer: memoryview, nbytes: int) -> int:
-        """Keep a copy."""
+    def publish(self, stamper: Stamper, buffer: memoryview, nbytes: int, *, keep: bool) -> int:
+        """Stamp and keep a copy."""
+        count = stamper.stamp(buffer, nbytes, keep=keep, ts_send_ns=self.clock_ns)
         self._parts.append(bytes(buffer[:nbytes]))
-        return 0
+        return count
+
+    def send(self, packet: bytes) -> None:
+        """Keep one packet as it is."""
+        self._parts.append(packet)
 
     def take(self) -> bytes:
-        """Return what was sent since the last call, contiguous."""
+        """Return what was published since the last call, contiguous."""
         out = b"".join(self._parts)
         self._parts.clear()
         return out
@@ -94,63 +120,50 @@ def next_epoch(state_dir: Path, channel_id: int, now_s: int) -> int:
 
 
 class Publisher:
-    """Stamps and sends the packets of one channel over one or two lines."""
+    """Stamps and sends the packets of one channel."""
 
-    def __init__(
-        self, lines: tuple[Line, ...], *, venue_id: int, channel_id: int, session: int, base_flags: int, clock_ns: Callable[[], int]
-    ) -> None:
-        self._lines = lines
-        self._clock_ns = clock_ns
+    def __init__(self, line: Line, *, venue_id: int, channel_id: int, session: int, base_flags: int) -> None:
+        self._line = line
+        self._stamper = Stamper(session, instruments=64)
         self._header = Header(channel_id=channel_id, venue_id=venue_id, flags=base_flags, session=session)
-        self._seqs = np.zeros((64, COLUMNS), np.uint32)
         self.session = session
-        self.next_seq = 1
         self.packets = 0
         self.bytes = 0
-        self.last_sent_ns = 0
 
     def instruments(self, count: int) -> None:
         """Make room for the sequences of `count` instruments; call whenever instruments were added."""
-        while count > len(self._seqs):
-            self._seqs = np.concatenate((self._seqs, np.zeros_like(self._seqs)))
+        self._stamper.reserve(count)
 
     def publish(self, buffer: memoryview, nbytes: int) -> None:
         """Stamp the packets of `buffer[:nbytes]` in place and send them."""
-        self._send(buffer, nbytes, Mode.NEXT)
+        self.packets += self._line.publish(self._stamper, buffer, nbytes, keep=False)
+        self.bytes += nbytes
 
     def repeat(self, packets: bytes) -> None:
-        """Send packets that carry no new event (definitions, cycle snapshots): their instrument sequence is the last one used."""
+        """Send packets that carry no new event: definitions, and cycle snapshots with the last book sequence."""
         if packets:
-            self._send(memoryview(bytearray(packets)), len(packets), Mode.KEEP)
+            self.packets += self._line.publish(self._stamper, memoryview(bytearray(packets)), len(packets), keep=True)
+            self.bytes += len(packets)
+
+    def events(self) -> dict[str, int]:
+        """Return how many events of each kind were published, summed over the instruments."""
+        sums = self._stamper.seqs.sum(axis=0, dtype="u8")
+        return {kind.name.lower(): int(sums[COLUMN_OF[kind]]) for kind in _COUNTED}
 
     def start(self, beat: HeartbeatItem) -> None:
         """Open the session."""
         packets = b"".join(encode(self._header._replace(msg_type=MsgType.SESSION_START), (beat,)))
-        self._send(memoryview(bytearray(packets)), len(packets), Mode.NEXT)
+        self.publish(memoryview(bytearray(packets)), len(packets))
 
-    def heartbeat(self, beat: HeartbeatItem) -> None:
+    def heartbeat(self, beat: HeartbeatItem, now_ns: int) -> None:
         """Send a heartbeat: the next sequence, which it does not consume."""
-        self._unsequenced(MsgType.HEARTBEAT, beat)
+        self._unsequenced(MsgType.HEARTBEAT, beat, now_ns)
 
-    def end(self, beat: HeartbeatItem) -> None:
+    def end(self, beat: HeartbeatItem, now_ns: int) -> None:
         """Say that the session is over; the caller repeats it."""
-        self._unsequenced(MsgType.SESSION_END, beat)
+        self._unsequenced(MsgType.SESSION_END, beat, now_ns)
 
-    def _unsequenced(self, msg_type: MsgType, beat: HeartbeatItem) -> None:
-        header = self._header._replace(msg_type=msg_type, channel_seq=self.next_seq, ts_send_ns=self._clock_ns())
-        packet = b"".join(encode(header, (beat,)))
-        for line in self._lines:
-            line.send(memoryview(packet), len(packet))
-        self.last_sent_ns = header.ts_send_ns
-
-    def _send(self, buffer: memoryview, nbytes: int, mode: Mode) -> None:
-        now_ns = self._clock_ns()
-        count = stamp(
-            buffer, nbytes, session=self.session, next_seq=self.next_seq, seqs=self._seqs, mode=mode, ts_send_ns=now_ns
-        )
-        self.next_seq += count
-        self.packets += count
-        self.bytes += nbytes
-        self.last_sent_ns = now_ns
-        for line in self._lines:
-            line.send(buffer, nbytes)
+    def _unsequenced(self, msg_type: MsgType, beat: HeartbeatItem, now_ns: int) -> None:
+        header = self._header._replace(msg_type=msg_type, channel_seq=self._stamper.next_seq, ts_send_ns=now_ns)
+        for packet in encode(header, (beat,)):
+            self._line.send(packet)

@@ -31,12 +31,12 @@ class RestAnswer:
 
 
 class RestClient:
-    """Requests of one venue. `bases` maps endpoint names to base URLs; `weight_per_minute` is what the venue grants this host."""
+    """Requests of one venue. `bases` maps endpoint names to base URLs; `weight` per `window_s` is what the venue grants this host."""
 
-    def __init__(self, bases: Mapping[str, str], weight_per_minute: float, timeout_s: float = 10.0) -> None:
+    def __init__(self, bases: Mapping[str, str], *, weight: float, window_s: float, timeout_s: float = 10.0) -> None:
         self._bases = bases
-        self._rate = weight_per_minute / 60.0
-        self._burst = max(weight_per_minute / 4.0, 1.0)
+        self._rate = weight / window_s
+        self._burst = max(weight / 4.0, 1.0)
         self._tokens = self._burst
         self._filled = time.monotonic()
         self._blocked_until = 0.0

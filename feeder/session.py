@@ -9,7 +9,7 @@ Everything particular to a venue comes from its `VenueSpec`.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -19,7 +19,8 @@ from feeder.sync import BookSync, Chain, Request, SnapshotSource, SnapshotVerdic
 from feeder.venue import Ack, Control, InstrumentDef, InstrumentsError, Notice, ServerError, VenueSpec
 from protocol.books import BookSet
 from protocol.codec import instrument_id
-from protocol.extract import Extractor, Status
+from protocol.extract import Extractor
+from protocol.extract_types import Result, Status
 from protocol.extract_reference import ReferenceExtractor
 from protocol.schema import InstrumentKind, MsgType, StatusReason, StatusScope, StatusState
 
@@ -28,6 +29,9 @@ __all__ = ["Command", "CommandKind", "Instrument", "Quarantined", "Session", "Se
 _BOOK = int(MsgType.BOOK)
 _TRADE = int(MsgType.TRADE)
 _MASK = 2**64 - 1
+_QUARANTINE_HELD = 1000
+_UNFIT = (Status.INEXACT, Status.TOO_LARGE)
+_MOST_RAISED = 18
 
 
 class CommandKind(Enum):
@@ -80,6 +84,7 @@ class Instrument:
     """What a session knows of one instrument; `index` is its place in the extractor's table."""
 
     __slots__ = (
+        "changed_ns",
         "connection",
         "definition",
         "held",
@@ -88,8 +93,10 @@ class Instrument:
         "kind",
         "price_exp",
         "qty_exp",
+        "stale",
         "symbol",
         "sync",
+        "updates",
         "version",
     )
 
@@ -105,6 +112,9 @@ class Instrument:
         self.qty_exp = 0
         self.held = b""
         self.connection = ""
+        self.stale = False
+        self.updates = 0
+        self.changed_ns = 0
 
 
 class Session:
@@ -142,7 +152,8 @@ class Session:
         """Connection -> monotonic time of its last market data (acknowledgements and pongs do not count)."""
         self._pos = 0
         self._applied = 0
-        self._crossed: Counter[int] = Counter()
+        self._crossed: set[int] = set()
+        self._by_id: dict[int, Instrument] = {}
         self._acked: dict[int, int] = {}
         self._bad: dict[str, deque[int]] = {}
         self._waiting: set[int] = set()
@@ -207,7 +218,7 @@ class Session:
             self.quarantine("rest", body, f"order book of an unknown symbol {symbol!r}", 0, ts_recv_ns, symbol)
             return
         status = self.extractor.extract_as(instrument.index, body, ts_recv_ns, self._pos)
-        if status == Status.INEXACT and self._lower_exponents(instrument, self.extractor.r, now_ns, ts_recv_ns):
+        if status in _UNFIT and self._fit(instrument, status, body, now_ns, ts_recv_ns, rest=True):
             status = self.extractor.extract_as(instrument.index, body, ts_recv_ns, self._pos)
         if status:
             reference = self._reference
@@ -282,9 +293,27 @@ class Session:
 
     # what a publisher repeats
 
-    def definitions(self) -> bytes:
-        """Return the current definitions of all instruments as packets."""
-        return b"".join(self._writer.definition(i, i.definition) for i in self.instruments)
+    def definition(self, instrument: Instrument) -> bytes:
+        """Return the current definition of an instrument as a packet."""
+        return self._writer.definition(instrument, instrument.definition)
+
+    def check_stale(self, now_ns: int, stale_after_ns: int, ts_recv_ns: int) -> None:
+        """Say which LIVE books have been silent for too long, and which of those speak again; call about once a second."""
+        for instrument in self.instruments:
+            if not instrument.sync.live:
+                instrument.stale = False
+                continue
+            book = self.books.book(instrument.instrument_id)
+            updates = 0 if book is None else book.updates
+            if updates != instrument.updates:
+                instrument.updates, instrument.changed_ns = updates, now_ns
+                if instrument.stale:
+                    instrument.stale = False
+                    self._book_status(instrument, StatusState.LIVE, StatusReason.NONE, ts_recv_ns)
+            elif not instrument.stale and now_ns - instrument.changed_ns > stale_after_ns:
+                instrument.stale = True
+                self.counts["stale"] += 1
+                self._book_status(instrument, StatusState.STALE, StatusReason.TIMEOUT, ts_recv_ns)
 
     def book_snapshot(self, instrument: Instrument) -> bytes:
         """Return the session's own book of an instrument as SNAPSHOT | RECOVERED packets; empty unless it is LIVE."""
@@ -300,7 +329,8 @@ class Session:
     def quarantine(self, connection: str, data: bytes, reason: str, offset: int, ts_recv_ns: int, symbol: str | None) -> None:
         """Put a message aside: counted, kept for the shell to store, never guessed."""
         self.counts["quarantine"] += 1
-        self.quarantined.append(Quarantined(connection, reason, offset, data, ts_recv_ns, symbol))
+        if len(self.quarantined) < _QUARANTINE_HELD:
+            self.quarantined.append(Quarantined(connection, reason, offset, data, ts_recv_ns, symbol))
 
     # books
 
@@ -309,13 +339,12 @@ class Session:
     ) -> None:
         sync = instrument.sync
         if result.snapshot:
+            was_live = sync.live
             if self._chain is Chain.FULL:
-                was_live = sync.live
                 if sync.on_full(result.ts_exchange_ns) is Verdict.IGNORE:
                     self.counts["out_of_date"] += 1
                     return
             else:
-                was_live = False
                 sync.on_stream_snapshot(result.last_id)
             instrument.connection = connection
             self._accept(instrument, result, now_ns, ts_recv_ns)
@@ -402,19 +431,20 @@ class Session:
 
     def _apply(self) -> None:
         if self._applied < self._pos:
-            touched = self.books.apply(self.extractor.out[self._applied : self._pos], self._pos - self._applied)
+            before = self.books.crossed_events
+            result = self.books.apply(memoryview(self.extractor.out)[self._applied : self._pos])
             self._applied = self._pos
-            if touched.crossed:
-                self._crossed.update(self.books.crossed_ids())
+            if self.books.crossed_events != before:
+                books = (self.books.at(int(slot)) for slot in result.touched)
+                self._crossed.update(book.instrument_id for book in books if book.crossed)
 
     def _check_crossed(self, now_ns: int, ts_recv_ns: int) -> None:
         for number in self._crossed:
-            instrument = next((i for i in self.instruments if i.instrument_id == number), None)
-            book = self.books.book(number)
-            if instrument is None or book is None or not instrument.sync.live:
+            instrument, book = self._by_id[number], self.books.book(number)
+            if book is None or not instrument.sync.live:
                 continue
             self.counts["crossed"] += 1
-            if instrument.sync.on_crossed(book.crossed, now_ns):
+            if instrument.sync.on_crossed(book.crossed_run, now_ns):
                 self._book_status(instrument, StatusState.SUSPECT, StatusReason.CROSSED, ts_recv_ns)
                 self._resync(instrument, StatusReason.CROSSED, now_ns)
         self._crossed.clear()
@@ -431,7 +461,7 @@ class Session:
                 self.quarantine(connection, data, f"{symbol!r} was not subscribed", 0, ts_recv_ns, symbol)
                 self._count_bad(connection, now_ns)
             return
-        if status == Status.INEXACT and self._lower_exponents(self.instruments[result.instrument], result, now_ns, ts_recv_ns):
+        if status in _UNFIT and self._fit(self.instruments[result.instrument], status, data, now_ns, ts_recv_ns):
             self.on_frame(connection, data, ts_recv_ns, now_ns)
             return
         if status == Status.SUPPRESSED:
@@ -451,9 +481,7 @@ class Session:
             symbol = reference.symbol.decode("utf-8", "replace")
             if self._register(symbol, ts_recv_ns) is not None:
                 status = reference.extract(data, ts_recv_ns, 0)
-        if status == Status.INEXACT and self._lower_exponents(
-            self.instruments[reference.r.instrument], reference.r, now_ns, ts_recv_ns
-        ):
+        if status in _UNFIT and self._fit(self.instruments[reference.r.instrument], status, data, now_ns, ts_recv_ns):
             status = reference.extract(data, ts_recv_ns, 0)
         if status == Status.SUPPRESSED:
             self.counts["suppressed"] += 1
@@ -519,6 +547,7 @@ class Session:
         instrument.price_exp, instrument.qty_exp = price_exp, qty_exp
         self.instruments.append(instrument)
         self.by_symbol[symbol] = instrument
+        self._by_id[number] = instrument
         self._append(self._writer.definition(instrument, definition, ts_recv_ns))
         return instrument
 
@@ -537,14 +566,36 @@ class Session:
             instrument, min(price_exp, instrument.price_exp), min(qty_exp, instrument.qty_exp), now_ns, ts_recv_ns
         )
 
-    def _lower_exponents(self, instrument: Instrument, result: Result, now_ns: int, ts_recv_ns: int) -> bool:
-        """Lower an instrument's exponents to what a message needs; False if they are low enough already."""
-        price_exp = min(result.need_price_exp, instrument.price_exp)
-        qty_exp = min(result.need_qty_exp, instrument.qty_exp)
-        if (price_exp, qty_exp) == (instrument.price_exp, instrument.qty_exp):
+    def _fit(  # noqa: PLR0913
+        self, instrument: Instrument, status: int, data: bytes, now_ns: int, ts_recv_ns: int, *, rest: bool = False
+    ) -> bool:
+        """Find exponents at which a message is exact and change the instrument's to them; False: there are none, or no change.
+
+        Digits behind the point lower an exponent to what the message needs. A number too large for 62 bits raises one, as little
+        as possible. Off the hot path: an instrument comes here a few times in its life.
+        """
+        reference = self._reference
+        old = instrument.price_exp, instrument.qty_exp
+
+        def attempt(price_exp: int, qty_exp: int) -> Status:
+            reference.set_exponents(instrument.index, price_exp, qty_exp)
+            if rest:
+                return reference.extract_as(instrument.index, data, ts_recv_ns, 0)
+            return reference.extract(data, ts_recv_ns, 0)
+
+        fitting: tuple[int, int] | None = None
+        if status == Status.INEXACT:
+            attempt(*old)
+            fitting = min(reference.r.need_price_exp, old[0]), min(reference.r.need_qty_exp, old[1])
+            if attempt(*fitting) is not Status.OK:
+                fitting = None
+        if fitting is None:
+            fitting = next((pair for pair in _raised(old, attempt) if attempt(*pair) is Status.OK), None)
+        if fitting is None or fitting == old:
+            reference.set_exponents(instrument.index, *old)
             return False
-        self.counts["exponent_lowered"] += 1
-        self._set_exponents(instrument, price_exp, qty_exp, now_ns, ts_recv_ns)
+        self.counts["exponent_changed"] += 1
+        self._set_exponents(instrument, *fitting, now_ns, ts_recv_ns)
         return True
 
     def _set_exponents(self, instrument: Instrument, price_exp: int, qty_exp: int, now_ns: int, ts_recv_ns: int) -> None:
@@ -596,3 +647,13 @@ class Session:
         text: str = "",
     ) -> None:
         self._append(self._writer.status(instrument, scope, state, reason, ts_recv_ns, text))
+
+
+def _raised(old: tuple[int, int], attempt: Callable[[int, int], Status]) -> Iterator[tuple[int, int]]:
+    """Yield exponents to try for a message with too large a number: quantities first, then prices, then both, step by step."""
+    for price_step, qty_step in ((0, 1), (1, 0), (1, 1)):
+        for raised in range(1, _MOST_RAISED + 1):
+            pair = old[0] + price_step * raised, old[1] + qty_step * raised
+            yield pair
+            if attempt(*pair) is Status.INEXACT:
+                break

@@ -136,6 +136,11 @@ class BookSet:
         return rows
 
     @property
+    def crossed_events(self) -> int:
+        """Events so far after which best bid >= best ask (`counters.crossed`, read alone because it is read often)."""
+        return int(self._c.crossed)
+
+    @property
     def counters(self) -> Counters:
         """Counts since the set was made."""
         return Counters._make(getattr(self._c, name) for name in Counters._fields)

@@ -1,8 +1,8 @@
 """The effective configuration, from its layers: defaults → `/etc/tapecast/*.toml` → `$TAPECAST_CONFIG` → environment → flags.
 
-Which keys exist is `runtime.settings`; the defaults are `config/defaults.toml` and `config/venues/<name>.toml` (flat: the table
-`[venues.<name>]`). Every value is checked where it is read, so an error names its file or variable, the key and what was
-expected; all problems are collected before any is raised. Nothing here knows what a venue does with its settings.
+Which keys exist is `runtime.settings`; the defaults are `config/defaults.toml` and `config/venues/<name>.toml` (its `[venue]`
+is `[venues.<name>]` everywhere else). Every value is checked where it is read, so an error names its file or variable, the key
+and what was expected; all problems are collected before any is raised. Nothing here knows what a venue does with its settings.
 """
 
 from __future__ import annotations
@@ -112,14 +112,17 @@ class _Layers:
         """Begin with the packaged files."""
         self.problems: list[str] = []
         self._defaults = defaults
-        self._values: dict[str, object] = {"venues": {}}
+        self._values: dict[str, object] = {}
         self._origins: dict[str, str] = {}
         self._open = True
         files = sorted((defaults / "venues").glob("*.toml"))
         self._venues = [path.stem for path in files]
-        for path in (defaults / "defaults.toml", *files):
+        self._merge(self._read(defaults / "defaults.toml"), str(defaults / "defaults.toml"))
+        self._values.setdefault("venues", {})
+        for path in files:
             table = self._read(path)
-            self._merge({"venues": {path.stem: table}} if path in files else table, str(path))
+            self.problems += [f"{path}: unknown key {key}; the only table here is [venue]" for key in table if key != "venue"]
+            self._merge({"venues": {path.stem: table.get("venue", {})}}, str(path))
         self._open = False
         self._origins = dict.fromkeys(self._origins, "default")
 

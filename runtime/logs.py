@@ -1,8 +1,8 @@
 """Structured logs on stderr: an event name and fields, readable on a terminal, JSON lines elsewhere.
 
-`configure` is called once by the process, `get` by whoever has something to say; never per packet. Values of fields whose name
-says that they are secret are replaced, and so are secrets inside URLs; control characters from a venue's text never reach a
-terminal. stdout stays free for data.
+`configure` is called once by the process (before that: level info, format auto), `get` by whoever has something to say; never per
+packet. Values of fields whose name says that they are secret are replaced, and so are secrets inside URLs; control characters
+from a venue's text never reach a terminal. stdout stays free for data.
 """
 
 from __future__ import annotations
@@ -37,9 +37,8 @@ def configure(
     *,
     stream: TextIO | None = None,
 ) -> None:
-    """Set up logging for this process; `auto` is the console format where `stream` (stderr) is a terminal."""
-    stream = sys.stderr if stream is None else stream
-    terminal = stream.isatty()
+    """Set up logging for this process; `auto` is the console format where `stream` (None = stderr) is a terminal."""
+    terminal = (stream or sys.stderr).isatty()
     console = format == "console" or (format == "auto" and terminal)
     stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if console else "iso", utc=not console)
     shared: list[Processor] = [structlog.processors.add_log_level, stamp, _redact]
@@ -51,7 +50,7 @@ def configure(
     structlog.configure(
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=lambda *_: structlog.WriteLogger(stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
 
@@ -85,3 +84,6 @@ def _printable(_logger: object, _method: str, event: _Event) -> _Event:
         name: _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", value) if isinstance(value, str) else value
         for name, value in event.items()
     }
+
+
+configure()  # structlog's own default is stdout, which belongs to data

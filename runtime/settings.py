@@ -1,13 +1,14 @@
 """What can be configured: one frozen struct per section, with type, bounds and meaning beside each key.
 
 The values stand in `config/defaults.toml` and `config/venues/*.toml`, never here: every key is required once all layers are
-joined (only categories of symbols may be absent). How layers are read, joined and checked is `runtime.config`. Endpoints and
-limits are named by the venues, so those tables are open in a venue's packaged file and closed in every later layer.
+joined. How layers are read, joined and checked is `runtime.config`. Endpoints and limits are named by the venues, so those
+tables are open in a venue's packaged file and closed in every later layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
 from typing import Annotated, Literal
 
 import msgspec
@@ -22,7 +23,6 @@ __all__ = [
     "Monitor",
     "Network",
     "Resync",
-    "Symbols",
     "Venue",
     "conflicts",
 ]
@@ -106,6 +106,8 @@ class Feeder(_Section, frozen=True):
     stale_after_s: Annotated[Interval, Meta(description="an instrument silent for so long is STALE")]
     data_idle_reconnect_s: Annotated[Interval, Meta(description="a connection without data for so long is made anew")]
     snapshot_deadline_s: Annotated[Interval, Meta(description="a book waits so long for its snapshot before it asks again")]
+    quiet_wait_s: Annotated[Interval, Meta(description="a book without updates for so long starts from a snapshot alone")]
+    session_end_s: Annotated[float, Meta(ge=0, le=8, description="a feeder that stops repeats SESSION_END for so long")]
     state_dir: Annotated[Folder, Meta(description="folder that keeps the session epochs")]
     quarantine_dir: Annotated[Folder, Meta(description="folder of the messages that were not understood")]
     backoff: Backoff
@@ -127,22 +129,11 @@ class Log(_Section, frozen=True):
     format: Annotated[Literal["auto", "console", "json"], Meta(description="auto = console on a terminal, else JSON lines")]
 
 
-class Symbols(_Section, frozen=True):
-    """The venue's own symbols by category, which is the middle part of an instrument's text (`okx.perpetual.BTC-USDT-SWAP`)."""
-
-    spot: tuple[str, ...] = ()
-    perpetual: tuple[str, ...] = ()
-    future: tuple[str, ...] = ()
-    option: tuple[str, ...] = ()
-    equity: tuple[str, ...] = ()
-    index: tuple[str, ...] = ()
-
-
 class Venue(_Section, frozen=True):
     """One venue: what to take from it and where it answers."""
 
     enabled: bool
-    symbols: Symbols
+    symbols: Annotated[tuple[str, ...], Meta(description="the venue's own symbols, most wanted first")]
     channels: Annotated[tuple[str, ...], Meta(description="the venue's own channel names")]
     endpoints: Annotated[dict[str, Url], Meta(description="override one to let a local server stand in")]
     limits: Annotated[dict[str, int | float], Meta(description="the venue's limits on connections, messages and requests")]
@@ -157,15 +148,22 @@ class Config(_Section, frozen=True):
     log: Log
     venues: dict[str, Venue]
 
-    def symbols(self, venue: str) -> dict[str, tuple[str, ...]]:
-        """Return what to take from `venue`: category to symbols, at most `feeder.limited_symbols` each in limited mode.
+    def symbols(self, venue: str, category: Callable[[str], Hashable]) -> tuple[str, ...]:
+        """Return the symbols to take from `venue`; in limited mode the first `feeder.limited_symbols` of each category.
 
-        Raises KeyError for a venue that is not configured.
+        `category` tells a symbol's category (spot, perpetual, …), which only the venue's specification knows. Raises KeyError
+        for a venue that is not configured.
         """
-        chosen = self.venues[venue].symbols
-        most = self.feeder.limited_symbols if self.feeder.limited_mode else None
-        by_category = {name: getattr(chosen, name)[:most] for name in chosen.__struct_fields__}
-        return {category: symbols for category, symbols in by_category.items() if symbols}
+        wanted = self.venues[venue].symbols
+        if not self.feeder.limited_mode:
+            return wanted
+        taken: Counter[Hashable] = Counter()
+        kept = []
+        for symbol in wanted:
+            taken[category(symbol)] += 1
+            if taken[category(symbol)] <= self.feeder.limited_symbols:
+                kept.append(symbol)
+        return tuple(kept)
 
 
 def conflicts(config: Config) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,9 @@ import errno
 import importlib
 import os
 import sys
+import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple, NoReturn
 
@@ -38,14 +40,14 @@ COMMANDS: dict[str, Command] = {
         "run the whole fleet on this host: replay server where asked for, feeders, a printing consumer",
         ("tapecast up --replay recording.jsonl --events events.jsonl",),
     ),
-    "feed": Command("feeder.command", "run feeder processes: venues in, multicast packets out", ("tapecast feed okx binance",)),
+    "feed": Command("feeder.command", "feed one venue: its streams in, multicast packets out", ("tapecast feed okx",)),
     "dump": Command(
         "tapecast.dump", "print packets from the multicast groups, as text or JSON lines", ("tapecast dump okx --json | head",)
     ),
     "decode": Command(
         "feeder.decode_command",
         "normalise a recording and print its events as JSON lines; no network",
-        ("tapecast decode recording.jsonl > events.jsonl",),
+        ("tapecast decode recording.jsonl --venue okx > events.jsonl",),
     ),
     "replay": Command(
         "feeder.replay.command",
@@ -161,7 +163,16 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help=help, default=argparse.SUPPRESS)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from importlib import metadata  # here, because it costs 20 ms
-
-        sys.stdout.write(f"tapecast {metadata.version('tapecast')}\n")
+        sys.stdout.write(f"tapecast {_version()}\n")
         parser.exit(ExitCode.OK)
+
+
+def _version() -> str:
+    """Return the installed version, or the one that an uninstalled checkout says it has."""
+    from importlib import metadata  # here, because it costs 20 ms
+
+    try:
+        return metadata.version("tapecast")
+    except metadata.PackageNotFoundError:
+        project = tomllib.loads((Path(__file__).resolve().parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
+        return str(project["project"]["version"])

@@ -123,7 +123,6 @@ INLINE void set_level(level *levels, uint32_t *count, uint32_t *hint, int64_t pr
         }
         memmove(at, at + 1, (size_t)(n - low - 1) * sizeof(level));
         *count = n - 1;
-        *hint = low > 0 ? low - 1 : 0;
     } else if (quantity != 0) {
         memmove(at + 1, at, (size_t)(n - low) * sizeof(level));
         *at = (level){price, quantity};
