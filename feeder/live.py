@@ -137,7 +137,8 @@ class LiveFeeder:
         return {
             "venue": self._spec.name,
             "session": self.publisher.session,
-            "frames": self.frames,
+            "frames": self.frames - sum(n for name, n in self.session.counts.items() if name.startswith("control_")),
+            "control_frames": sum(n for name, n in self.session.counts.items() if name.startswith("control_")),
             "events": self.publisher.events(),
             "packets": self.publisher.packets,
             "bytes": self.publisher.bytes,
@@ -200,7 +201,12 @@ class LiveFeeder:
 
         def message(data: bytes) -> None:
             self.frames += 1
-            session.on_frame(name, data, time.time_ns(), time.monotonic_ns())
+            ts_recv_ns = time.time_ns()
+            try:
+                session.on_frame(name, data, ts_recv_ns, time.monotonic_ns())
+            except Exception as error:  # a defect of ours costs the message it met, never the feed
+                log.error("message not handled", venue=self._spec.name, connection=name, error=repr(error), exc_info=error)
+                session.quarantine(name, data, f"internal error: {error!r}", 0, ts_recv_ns, None)
 
         try:
             connection = await connect(url, Handlers(message, self._flush), _CONNECT_TIMEOUT_S)
@@ -218,9 +224,10 @@ class LiveFeeder:
                 self._watch(name, connection, backoff)
             return str(connection.closed.result())
         finally:
-            self._sockets.pop(name, None)
-            session.on_disconnect(name, time.monotonic_ns(), time.time_ns())
-            self._flush()
+            if not self._stopping.is_set():
+                self._sockets.pop(name, None)
+                session.on_disconnect(name, time.monotonic_ns(), time.time_ns())
+                self._flush()
 
     async def _subscribe(self, name: str, connection: Socket, subscription: Subscription) -> None:
         limits = self._venue.limits

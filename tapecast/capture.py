@@ -70,11 +70,12 @@ class Capture:
         return count
 
     def summary(self) -> dict[str, object]:
-        """Return what was received and lost."""
+        """Return what was received and lost; heartbeats and session ends, which have no number of their own, stand apart."""
         counts = self.sequencer.counts()
         return {
             "event": "summary",
-            "received": self.received,
+            "received": self.received - counts["unsequenced"],
+            "unsequenced": counts["unsequenced"],
             "lost": self.lost,
             "repaired": 0,
             "gaps": self.gaps,
