@@ -283,7 +283,8 @@ class VenueSpec:
     rule: BookRule
     default_price_exp: int
     default_qty_exp: int
-    """Provisional exponents while no definition is known."""
+    """Provisional exponents while no definition is known: coarse enough for the largest values seen on the venue, because a finer
+    value lowers them (status INEXACT), while one too large for them is lost."""
     channels: Mapping[str, Channel]
     """Subscribable channels by the venue's own name."""
     kind_of: Callable[[str], InstrumentKind | None]
