@@ -158,7 +158,6 @@ class Keepalive:
     """Send after this long without traffic."""
     payload: bytes | None = None
     """A text frame; None: a WebSocket ping."""
-    only_when_silent: bool = True
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

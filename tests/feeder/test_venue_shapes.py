@@ -254,7 +254,7 @@ def test_foreign_symbols_have_no_instrument() -> None:
 
 
 def test_okx_snapshot_and_update_are_told_apart() -> None:
-    """action decides; ids may be missing (2022), the checksum may be negative."""
+    """The action decides; ids may be missing (2022), the checksum may be negative."""
     machine = Machine(OKX)
     assert machine.feed(example("okx", 32)) == Status.OK
     assert (machine.extractor.r.snapshot, machine.extractor.r.checksum) == (1, -1971869027)
@@ -288,13 +288,13 @@ def test_okx_bbo_is_a_bbo() -> None:
 
 
 def test_okx_trades_carry_the_takers_side() -> None:
-    """side is the taker's already; the quantity of a swap is in contracts and stays so."""
+    """The side is the taker's already; the quantity of a swap is in contracts and stays so."""
     (packet,) = extract(OKX, example("okx", 1)).packets
     assert [trade(item, packet) for item in packet.items] == [("43568.8", "7", 219066264, Side.BUY, 0)]
 
 
 def test_okx_liquidity_program_trades_are_off_book() -> None:
-    """source 1 marks the Enhanced Liquidity Program (documented), source 0 an ordinary trade (recorded)."""
+    """A source of 1 marks the Enhanced Liquidity Program (documented), source 0 an ordinary trade (recorded)."""
     path = captures() / "okx" / "fastmm_20260926_btc_usdt_swap.p1.jsonl"
     frame = next(line.raw for line in read([path]) if b'"source":"0"' in line.raw)
     for source, flags in ((b"0", 0), (b"1", TradeFlag.OFF_BOOK)):
