@@ -229,8 +229,9 @@ class TextSender:
 class ReceiverStats(NamedTuple):
     """Counters of a receiver since it was made.
 
-    `kernel_drops` holds, per socket, the packets the kernel dropped because the receive buffer was full; `rcvbuf` what the kernel
-    accounts for it (twice the usable size). `datagrams` counts kernel buffers: several packets each with GRO.
+    `kernel_drops` holds, per socket, what the kernel dropped because the receive buffer was full: packets, but with GRO whole
+    buffers, so at least so many packets. `rcvbuf` is what the kernel accounts for that buffer (twice the usable size).
+    `datagrams` counts kernel buffers: several packets each with GRO.
     """
 
     packets: tuple[int, ...]
