@@ -368,11 +368,10 @@ int tc_books_apply(tc_books *set, const uint8_t *buffer, size_t nbytes, size_t s
 int tc_books_apply_spans(tc_books *set, const uint8_t *buffer, size_t nbytes, const uint32_t *offsets,
                          const uint32_t *lengths, size_t count, size_t start, unsigned options) {
     start_call(set, options);
-    size_t i = start;
     int status = TC_APPLY_OK;
+    size_t i = start;
     for (; i < count; i++) {
-        if (offsets[i] > nbytes || lengths[i] > nbytes - offsets[i] ||
-            packet_length(buffer + offsets[i], lengths[i]) == 0) {
+        if (offsets[i] > nbytes || lengths[i] > nbytes - offsets[i] || !packet_length(buffer + offsets[i], lengths[i])) {
             set->invalid++;
             continue;
         }
