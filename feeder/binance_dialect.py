@@ -34,6 +34,7 @@ from feeder.venue import (
 from protocol.schema import InstrumentKind, InstrumentState, Side
 
 __all__ = [
+    "PARTIAL_BODY",
     "PARTIAL_DEPTH",
     "TAKER",
     "control",
@@ -51,6 +52,9 @@ TAKER: dict[str | bool, Side] = {True: Side.SELL, False: Side.BUY}
 STREAMS_PER_CONNECTION = 1024
 STREAMS_PER_REQUEST = 200
 """A connection may send few messages a second, so a request names many streams."""
+
+PARTIAL_BODY = Ignored("partial depth")
+"""A partial book of a raw spot stream: a body without event type."""
 
 PARTIAL_DEPTH = ("@depth5", "@depth10", "@depth20", "@rpiDepth")
 """Stream names of books that are not the diff stream although their messages may look like it."""
@@ -140,7 +144,7 @@ class _Message(msgspec.Struct, frozen=True):
     """Every top-level key a control message may have."""
 
     id: int | str | None = None
-    result: msgspec.Raw | msgspec.UnsetType | None = msgspec.UNSET
+    result: msgspec.Raw = msgspec.Raw()
     code: int | str | None = None
     msg: str = ""
     error: _Error | str | None = None
@@ -178,14 +182,14 @@ def _bare(message: _Message) -> Control | None:
         return ServerError(str(message.error.code), message.error.msg, request_id)
     if message.error is not None:
         return ServerError("", message.error, request_id)
-    if message.result is not msgspec.UNSET and message.id is not None:
+    if bytes(message.result) and message.id is not None:
         return Ack(request_id)
     if message.e == "serverShutdown":
         return Notice(message.e, "the server closes its connections", reconnect=True)
     if message.e in _IGNORED_EVENTS:
         return Ignored(message.e)
     if message.e is None and message.last_update_id is not None and message.matching_time is None:
-        return Ignored("partial depth")
+        return PARTIAL_BODY
     return None
 
 
@@ -214,8 +218,10 @@ def peek(frame: bytes) -> Topic | None:
     symbol = _symbol(frame)
     if symbol is None:
         return None
-    stream = _stream_name(frame)
-    if stream is not None and "@" in stream:
+    stream = _stream_name(frame) or ""
+    if stream.startswith("!"):
+        return Topic(stream[1:].split("@")[0], symbol)
+    if "@" in stream:
         return Topic(stream.split("@", 1)[1], symbol)
     event = _event(frame)
     return None if event is None else Topic(_CHANNEL_OF_EVENT.get(event, event), symbol)

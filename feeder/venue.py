@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
 from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
+from protocol.decimals import parse_decimal
 from protocol.schema import InstrumentKind, InstrumentState, MsgType, OptionType
 from protocol.shapes import Shape
 
@@ -32,6 +32,7 @@ __all__ = [
     "InstrumentsError",
     "Keepalive",
     "Levels",
+    "Limits",
     "Notice",
     "RestRequest",
     "ServerError",
@@ -57,7 +58,7 @@ class InstrumentsError(ValueError):
 
 
 class Exact(NamedTuple):
-    """An exact decimal number: mantissa x 10^exp, without trailing zeros in the mantissa."""
+    """An exact decimal number, mantissa x 10^exp, with the fewest fractional digits (`protocol.decimals`)."""
 
     mantissa: int
     exp: int
@@ -68,27 +69,14 @@ def exact(text: str) -> Exact | None:
     if not text:
         return None
     try:
-        number = Decimal(text)
-    except InvalidOperation:
-        raise InstrumentsError(f"not a number: {text[:40]!r}") from None
-    sign, digits, exp = number.as_tuple()
-    if not isinstance(exp, int):
-        raise InstrumentsError(f"not a finite number: {text[:40]!r}")
-    return _minimal(int("".join(map(str, digits))) * (-1 if sign else 1), exp)
+        return Exact(*parse_decimal(text))
+    except ValueError as error:
+        raise InstrumentsError(str(error)) from None
 
 
 def exact_product(a: Exact, b: Exact) -> Exact:
     """Return a x b."""
-    return _minimal(a.mantissa * b.mantissa, a.exp + b.exp)
-
-
-def _minimal(mantissa: int, exp: int) -> Exact:
-    if mantissa == 0:
-        return Exact(0, 0)
-    while mantissa % 10 == 0:
-        mantissa //= 10
-        exp += 1
-    return Exact(mantissa, exp)
+    return Exact(*parse_decimal(f"{a.mantissa * b.mantissa}e{a.exp + b.exp}"))
 
 
 def milliseconds_to_ns(milliseconds: int) -> int:
@@ -173,6 +161,26 @@ class Keepalive:
     only_when_silent: bool = True
 
 
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `[venue.limits]` holds: counts that a venue permits in a window of seconds, per IP address unless said otherwise."""
+
+    connects: int
+    connects_window_s: float
+    messages: int
+    """Sent on one connection."""
+    messages_window_s: float
+    messages_long: int = 0
+    """A second limit over a longer window; 0 = none."""
+    messages_long_window_s: float = 0.0
+    rest_weight: int
+    """Sum of `RestRequest.weight`."""
+    rest_window_s: float
+    snapshot_levels: int = 0
+    """Levels asked of a REST order book; 0 = the venue's choice."""
+    max_age_s: float = 0.0
+    """The venue ends a connection of this age; 0 = never."""
+
+
 class Ack(msgspec.Struct, frozen=True, gc=False):
     """The venue accepted a request; a proof of nothing but that."""
 
@@ -236,14 +244,14 @@ class InstrumentDef(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def price_exp(self) -> int | None:
-        """Exponent that every multiple of the tick fits, at most 0; None = unknown."""
-        return None if self.tick is None else min(0, self.tick.exp)
+        """Exponent that every multiple of the tick fits; None = unknown."""
+        return None if self.tick is None else self.tick.exp
 
     @property
     def qty_exp(self) -> int | None:
-        """Exponent that every multiple of the lot and the minimum quantity fit, at most 0; None = unknown."""
+        """Exponent that every multiple of the lot and the minimum quantity fit; None = unknown."""
         exps = [number.exp for number in (self.lot, self.min_qty) if number is not None]
-        return min(0, *exps) if exps else None
+        return min(exps, default=None)
 
 
 class Instruments(NamedTuple):
@@ -341,11 +349,17 @@ def _chunks(topics: Sequence[Topic], size: int) -> Iterable[Sequence[Topic]]:
 
 def matcher(key: str) -> Callable[[bytes], str | None]:
     """Return a function that finds the first string value of a JSON key in raw bytes, whatever the spacing (pre-scans only)."""
-    pattern = re.compile(rb'"' + re.escape(key.encode()) + rb'"\s*:\s*"([^"\\]*)"')
+    pattern = re.compile(rb'"' + re.escape(key.encode()) + rb'"\s*:\s*("(?:[^"\\]|\\.)*")')
 
     def find(frame: bytes) -> str | None:
         found = pattern.search(frame)
-        return None if found is None else found[1].decode("utf-8", "replace")
+        if found is None:
+            return None
+        text = found[1]
+        try:
+            return msgspec.json.decode(text, type=str) if b"\\" in text else text[1:-1].decode()
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
 
     return find
 

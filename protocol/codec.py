@@ -69,6 +69,8 @@ Buffer = bytes | bytearray | memoryview
 KEY_SIZE = 32
 DEFAULT_MAX_PAYLOAD = 1400
 _CHUNK = schema.TEXT_CHUNK.size
+# Plain integers: an operation with an IntFlag member costs more than unpacking the whole header.
+_LAST, _AUTH, _CRITICAL = int(Flag.LAST), int(Flag.AUTH), int(Flag.CRITICAL)
 
 
 class ValidationError(IntEnum):
@@ -83,7 +85,7 @@ class ValidationError(IntEnum):
     BAD_BID_COUNT = 7
     SMALL_ITEM = 8
     AUTH_MISSING = 9
-    AUTH_INVALID = 10
+    BAD_AUTH = 10
 
 
 class WireError(ValueError):
@@ -111,7 +113,7 @@ _FAULT_OFFSET = {
     ValidationError.BAD_BID_COUNT: _OFFSET_OF["bid_count"],
     ValidationError.SMALL_ITEM: _OFFSET_OF["item_size"],
     ValidationError.AUTH_MISSING: _OFFSET_OF["flags"],
-    ValidationError.AUTH_INVALID: HEADER_SIZE,
+    ValidationError.BAD_AUTH: HEADER_SIZE,
 }
 _MIN_ITEM = {msg_type: packer.size for msg_type, packer in ITEM_STRUCT.items()}
 
@@ -130,7 +132,7 @@ def auth_tag(packet: Buffer, key: bytes) -> bytes:
 
 def packet_size(header: Header) -> int:
     """Return the length of the datagram that a header announces."""
-    return HEADER_SIZE + header.payload_len + (TAG_SIZE if header.flags & Flag.AUTH else 0)
+    return HEADER_SIZE + header.payload_len + (TAG_SIZE if header.flags & _AUTH else 0)
 
 
 def validate(data: Buffer, *, auth_required: bool = False, keys: Sequence[bytes] = ()) -> ValidationError | None:
@@ -149,7 +151,7 @@ def _check(data: Buffer, header: Header, auth_required: bool, keys: Sequence[byt
         return ValidationError.BAD_MAGIC
     if header.version != schema.VERSION:
         return ValidationError.BAD_VERSION
-    if header.flags & Flag.CRITICAL:
+    if header.flags & _CRITICAL:
         return ValidationError.UNKNOWN_CRITICAL
     if packet_size(header) != len(data):
         return ValidationError.BAD_LENGTH
@@ -159,12 +161,12 @@ def _check(data: Buffer, header: Header, auth_required: bool, keys: Sequence[byt
         return ValidationError.BAD_BID_COUNT
     if header.item_size < _MIN_ITEM.get(header.msg_type, 0):
         return ValidationError.SMALL_ITEM
-    if not header.flags & Flag.AUTH:
+    if not header.flags & _AUTH:
         return ValidationError.AUTH_MISSING if auth_required or keys else None
     if keys:
         body, tag = memoryview(data)[:-TAG_SIZE], bytes(data[-TAG_SIZE:])
         if not any(hmac.compare_digest(auth_tag(body, key), tag) for key in keys):
-            return ValidationError.AUTH_INVALID
+            return ValidationError.BAD_AUTH
     return None
 
 
@@ -180,7 +182,7 @@ def decode(data: Buffer, *, auth_required: bool = False, keys: Sequence[bytes] =
     error = _check(data, header, auth_required, keys)
     if error is not None:
         raise WireError(error.name.lower(), _FAULT_OFFSET[error])
-    tag = bytes(data[-TAG_SIZE:]) if header.flags & Flag.AUTH else b""
+    tag = bytes(data[-TAG_SIZE:]) if header.flags & _AUTH else b""
     return Packet(header, _decode_items(data, header), tag)
 
 
@@ -235,15 +237,15 @@ def encode(
     for fragment, first in enumerate(range(0, max(len(items), 1), room)):
         chunk = items[first : first + room]
         payload = b"".join([_pack_item(header.msg_type, item, first + i) for i, item in enumerate(chunk)])
-        flags = header.flags & ~(Flag.LAST | Flag.AUTH)
+        flags = header.flags & ~(_LAST | _AUTH)
         if first + room >= len(items):
-            flags |= Flag.LAST
+            flags |= _LAST
         if key is not None:
-            flags |= Flag.AUTH
+            flags |= _AUTH
         stamped = header._replace(
             magic=MAGIC,
             version=schema.VERSION,
-            flags=int(flags),
+            flags=flags,
             item_count=len(chunk),
             bid_count=min(max(header.bid_count - first, 0), len(chunk)),
             channel_seq=header.channel_seq + fragment if header.channel_seq else 0,

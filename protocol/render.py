@@ -25,6 +25,10 @@ __all__ = ["Event", "JsonValue", "Renderer", "to_json"]
 JsonValue: TypeAlias = "str | int | bool | list[JsonValue] | list[str] | list[list[str | None]] | None"
 Event: TypeAlias = dict[str, JsonValue]
 
+# Plain integers: an operation with an IntFlag member is slow.
+_LAST, _SNAPSHOT, _CYCLIC = int(Flag.LAST), int(Flag.SNAPSHOT), int(Flag.SNAPSHOT | Flag.RECOVERED)
+_HASHED_ID = int(schema.TradeFlag.HASHED_ID)
+
 
 def to_json(event: Event) -> bytes:
     """Return an event as one JSON line without the newline, keys in the event's order."""
@@ -113,7 +117,7 @@ class Renderer:
         event.next += 1
         event.bids += items[: header.bid_count]
         event.items += items[header.bid_count :]
-        if header.flags & Flag.LAST:
+        if header.flags & _LAST:
             self._pending.pop(key, None)
             return event
         self._pending[key] = event
@@ -141,11 +145,10 @@ class Renderer:
 
     def _book(self, event: _Pending) -> list[Event]:
         header = event.header
-        snapshot = bool(header.flags & Flag.SNAPSHOT)
         if self._is_cyclic(header):
             return []
         out = self._common("book", header)
-        out["snapshot"] = snapshot
+        out["snapshot"] = bool(header.flags & _SNAPSHOT)
         out["bids"] = _pairs(event.bids, header)
         out["asks"] = _pairs(event.items, header)
         return [out]
@@ -155,8 +158,7 @@ class Renderer:
         if self._raw or not header.session:
             return False
         key, state = (header.channel_id, header.instrument_id), (header.session, header.instrument_seq)
-        repeat = Flag.SNAPSHOT | Flag.RECOVERED
-        if header.flags & repeat == repeat and self._book_seq.get(key) == state:
+        if header.flags & _CYCLIC == _CYCLIC and self._book_seq.get(key) == state:
             return True
         self._book_seq[key] = state
         return False
@@ -184,7 +186,7 @@ class Renderer:
             out["quantity"] = _decimal(item.quantity, header.qty_exp)
             out["side"] = _enum_name(schema.Side, item.side)
             out["trade_id"] = str(item.trade_id)
-            if item.trade_flags & schema.TradeFlag.HASHED_ID and item.trade_id in self._trade_texts:
+            if item.trade_flags & _HASHED_ID and item.trade_id in self._trade_texts:
                 out["trade_id_text"] = self._trade_texts[item.trade_id]
             events.append(out)
         return events
@@ -306,7 +308,7 @@ _TRADE_FLAG_NAMES = [(member.value, member.name.lower()) for member in schema.Tr
 
 
 def _flag_names(flags: int) -> list[str]:
-    return [name for bit, name in _FLAG_NAMES if flags & bit] if flags & ~Flag.LAST else []
+    return [name for bit, name in _FLAG_NAMES if flags & bit] if flags & ~_LAST else []
 
 
 def _trade_flag_names(flags: int) -> list[str]:

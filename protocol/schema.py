@@ -116,6 +116,14 @@ class Side(IntEnum):
     BUY = 1
     SELL = 2
 
+    def __str__(self) -> str:
+        """Return the word of the JSON events: buy, sell or unknown."""
+        return self.name.lower()
+
+    def __format__(self, spec: str) -> str:
+        """Format the word, so that an f-string reads as `print` does."""
+        return format(self.name.lower(), spec)
+
 
 class TradeFlag(IntFlag):
     """Item field `trade_flags`."""

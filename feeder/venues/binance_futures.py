@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from feeder.binance_dialect import (
+    PARTIAL_BODY,
     PARTIAL_DEPTH,
     TAKER,
     control,
@@ -23,6 +24,7 @@ from feeder.binance_dialect import (
 from feeder.venue import (
     BookRule,
     Channel,
+    Control,
     Instruments,
     RestRequest,
     VenueSpec,
@@ -132,6 +134,12 @@ def _kind_of(symbol: str) -> InstrumentKind | None:
     return InstrumentKind.FUTURE if _DELIVERY.fullmatch(symbol) and symbol.replace("_", "", 1).isalnum() else None
 
 
+def _control(frame: bytes) -> Control | None:
+    """Futures streams have no books without event type."""
+    what = control(frame)
+    return None if what == PARTIAL_BODY else what
+
+
 def _parse_instruments(body: bytes) -> Instruments:
     return parse_exchange_info(body, _kind_of)
 
@@ -149,7 +157,7 @@ VENUE = VenueSpec(
     kind_of=_kind_of,
     subscribe=subscriber(CHANNELS),
     unsubscribe=stream_frame("UNSUBSCRIBE"),
-    control=control,
+    control=_control,
     peek=peek,
     requested=requested,
     snapshot_request=depth_request("/fapi/v1/depth", SNAPSHOT_WEIGHTS),

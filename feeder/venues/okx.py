@@ -40,6 +40,7 @@ from feeder.venue import (
     milliseconds_to_ns,
     query_value,
 )
+from protocol.decimals import format_decimal
 from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, OptionType, Side, TradeFlag
 from protocol.shapes import Numbers, Rows, Shape
 
@@ -255,17 +256,9 @@ def _checksum(bids: Levels, asks: Levels, price_exp: int, qty_exp: int) -> int:
         for side in (bids, asks):
             if index < len(side):
                 price, quantity = side[index]
-                parts.append(f"{_decimal(price, price_exp)}:{_decimal(quantity, qty_exp)}")
+                parts.append(f"{format_decimal(price, price_exp)}:{format_decimal(quantity, qty_exp)}")
     value = zlib.crc32(":".join(parts).encode())
     return value - (1 << 32) if value & (1 << 31) else value
-
-
-def _decimal(mantissa: int, exp: int) -> str:
-    if exp >= 0:
-        return str(mantissa * 10**exp)
-    digits = str(mantissa).rjust(1 - exp, "0")
-    fraction = digits[exp:].rstrip("0")
-    return f"{digits[:exp]}.{fraction}" if fraction else digits[:exp]
 
 
 class _Instrument(msgspec.Struct, frozen=True, rename="camel"):
