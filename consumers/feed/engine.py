@@ -8,13 +8,14 @@ wanted in `consumers.feed.selection`, how books are kept in `consumers.feed.book
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, TypeAlias
 
 from consumers.feed.bookkeeper import Bookkeeper, Channel
 from consumers.feed.definitions import Definitions
-from consumers.feed.events import Bbo, Book, Gap, Instrument, Liquidation, Stat, Status, Trade
+from consumers.feed.events import AnyEvent, Bbo, Book, Gap, Instrument, Liquidation, Stat, Status, Trade
 from consumers.feed.selection import Names, Selection
 from protocol.codec import Buffer, parse_gap_detail
 from protocol.records import HEADER_STRUCT, ITEM_STRUCT
@@ -31,10 +32,8 @@ from protocol.schema import (
     venue_name,
 )
 
-__all__ = ["ALL_EVENTS", "AnyEvent", "Engine"]
+__all__ = ["Engine"]
 
-AnyEvent: TypeAlias = Trade | Book | Bbo | Stat | Liquidation | Instrument | Status | Gap
-ALL_EVENTS: Final[tuple[type[AnyEvent], ...]] = (Trade, Book, Bbo, Stat, Liquidation, Instrument, Status, Gap)
 Header: TypeAlias = tuple[int, ...]
 
 SILENT_INTERVALS: Final = 3
@@ -55,6 +54,7 @@ _STAT_KINDS: Final = {int(kind): kind for kind in StatKind}
 _SCOPES: Final = {int(scope): scope for scope in StatusScope}
 _STATES: Final = {int(state): state for state in StatusState}
 _REASONS: Final = {int(reason): reason for reason in StatusReason}
+_LOG: Final = logging.getLogger("tapecast.feed")
 _UNKNOWN: Final = Names("", "", "", "")
 
 
@@ -72,8 +72,10 @@ def _flags(value: int) -> Flag:
 class Engine:
     """Turns packets into events. `wanted` are the event classes to make; books are kept with `keep_books` or `Book` in them."""
 
-    def __init__(self, selection: Selection, wanted: Collection[type], *, keep_books: bool = False, now_ns: int = 0) -> None:
-        """Start without definitions; `now_ns` is when listening began."""
+    def __init__(
+        self, selection: Selection, wanted: Collection[type], *, keep_books: bool = False, live: bool = True, now_ns: int = 0
+    ) -> None:
+        """Start without definitions; `now_ns` is when listening began; only a `live` channel can be silent."""
         self.out: deque[AnyEvent] = deque()
         self.undefined = 0
         self.gaps = 0
@@ -83,12 +85,18 @@ class Engine:
         self._wanted = frozenset(wanted)
         self._books = Bookkeeper() if keep_books or Book in wanted else None
         self._channels: dict[int, Channel] = {}
+        self._live = live
         self._now_ns = now_ns
         self._started_ns = now_ns
         self._complained = selection.symbols is None
         self._handlers = self._table()
-        for venue in selection.venues or ():
+        for venue in (selection.venues or ()) if live else ():
             self._expect(venue)
+
+    @property
+    def keeps_books(self) -> bool:
+        """Whether books are kept."""
+        return self._books is not None
 
     def packet(self, data: Buffer, at: int, size: int) -> None:
         """Take in the packet at `data[at : at + size]`, which has been validated."""
@@ -117,10 +125,10 @@ class Engine:
             venue = channel.venue if channel is not None else venue_name(channel_id)
             self.out.append(Gap(venue, channel_id, missing, first_missing, "loss"))
 
-    def session(self, channel_id: int, first: bool) -> None:
+    def session(self, channel_id: int) -> None:
         """Take note that a channel's publisher has (re)started: its books are cleared."""
         channel = self._channels.get(channel_id)
-        if channel is None or first:
+        if channel is None:
             return
         channel.away = channel.ended = False
         if self._books is not None:
@@ -139,15 +147,22 @@ class Engine:
         self._now_ns = now_ns
         for channel in self._channels.values():
             limit = SILENT_INTERVALS * channel.interval_ns
-            if not channel.away and now_ns - channel.heard_ns > limit:
+            if self._live and not channel.away and now_ns - channel.heard_ns > limit:
                 channel.away = True
                 self._tell(channel, StatusState.STALE, StatusReason.TIMEOUT, f"silent for {limit / 1e9:g} s")
         if not self._complained and self._definitions_are_in():
-            self._complained = True
-            for symbol in self._selection.unmatched:
-                near = self._selection.nearest(symbol)
-                hint = f"; nearest: {', '.join(near)}" if near else "; nothing like it is defined"
-                self._status("", StatusScope.INSTRUMENT, StatusState.IDLE, StatusReason.NONE, f"{symbol!r} matches nothing{hint}")
+            self.complain()
+
+    def complain(self) -> None:
+        """Tell, once, of the symbols that no definition has matched: by a status, and by a warning in the log."""
+        if self._complained:
+            return
+        self._complained = True
+        for symbol in self._selection.unmatched:
+            near = self._selection.nearest(symbol)
+            text = f"{symbol!r} matches nothing; " + (f"nearest: {', '.join(near)}" if near else "nothing like it is defined")
+            _LOG.warning("symbol %s", text)
+            self._status("", StatusScope.INSTRUMENT, StatusState.IDLE, StatusReason.NONE, text)
 
     def book(self, instrument: Instrument) -> Book | None:
         """Return the book of an instrument as it is now, without a change; None where it has none yet."""

@@ -36,6 +36,8 @@ from protocol.schema import (
 )
 
 __all__ = [
+    "ALL_EVENTS",
+    "AnyEvent",
     "Bbo",
     "Book",
     "BookState",
@@ -392,3 +394,7 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
     ts_recv_ns: int = 0
     expected: int | None = None
     got: int | None = None
+
+
+AnyEvent: TypeAlias = Trade | Book | Bbo | Stat | Liquidation | Instrument | Status | Gap
+ALL_EVENTS: Final[tuple[type[AnyEvent], ...]] = (Trade, Book, Bbo, Stat, Liquidation, Instrument, Status, Gap)

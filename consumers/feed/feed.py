@@ -13,20 +13,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from consumers.feed.batches import Batch
-from consumers.feed.engine import ALL_EVENTS, AnyEvent, Engine
-from consumers.feed.events import Book, Instrument
+from consumers.feed.engine import Engine
+from consumers.feed.events import ALL_EVENTS, AnyEvent, Bbo, Book, Instrument, Liquidation, Stat, Trade
 from consumers.feed.ordering import Ordering
 from consumers.feed.replay import open_replay
 from consumers.feed.selection import Selection
 from consumers.feed.source import Multicast, PacketSource
 from consumers.feed.stats import FeedStats
-from protocol.schema import VENUES
+from protocol.schema import VENUES, MsgType
 from runtime.errors import TapecastError
 
 if TYPE_CHECKING:
@@ -39,6 +42,14 @@ E = TypeVar("E", bound=AnyEvent)
 _TICK_S: Final = 0.1
 _TICK_NS: Final = 100_000_000
 _WINDOW_S: Final = 0.005
+_MSG_TYPES: Final[dict[type, int]] = {
+    Trade: MsgType.TRADE,
+    Book: MsgType.BOOK,
+    Bbo: MsgType.BBO,
+    Stat: MsgType.STAT,
+    Liquidation: MsgType.LIQUIDATION,
+}
+_CONTROL: Final = frozenset({MsgType.INSTRUMENT, MsgType.STATUS, MsgType.HEARTBEAT, MsgType.SESSION_START, MsgType.SESSION_END})
 _STOCK_VENUES: Final = frozenset({"ls"})
 
 
@@ -50,10 +61,11 @@ class Feed:
     """Market data of some venues and symbols; a context manager and an iterator of events.
 
     `venues`: names of the registry, each joins one group; None = all. `symbols`: the venue's own (`BTCUSDT`), `BASE-QUOTE`
-    (`BTC-USDT`: spot and perpetual) or full texts (`okx.spot.BTC-USDT`); None = all. `types`: event classes to make; None = those
-    given to `on`, or else all: what is not asked for costs nothing. `books`: keep books for `book()` even where no Book events are
-    made. `interface`: address of the network interface, `config`: a loaded configuration, `rcvbuf_bytes`: receive buffer per group;
-    each defaults to the configuration. `source`: packets from elsewhere (`consumers.feed.source`) instead of the network.
+    (`BTC-USDT`: spot and perpetual) or full texts (`okx.spot.BTC-USDT`); None = all. `types`: event classes to make; None =
+    those given to `on`, or else all: what is not asked for costs nothing. `books`: keep books for `book()` even where no Book
+    events are made. `interface`: address of the network interface, `config`: a loaded configuration, `rcvbuf_bytes`: receive
+    buffer per group; each defaults to the configuration. `source`: packets from elsewhere (`consumers.feed.source`) instead of
+    the network.
 
     Raises ValueError for unknown venues, OSError where the interface or port cannot be used.
     """
@@ -82,6 +94,8 @@ class Feed:
         self._engine: Engine | None = None
         self._callbacks: dict[type[AnyEvent], list[Callable[[AnyEvent], object]]] = {}
         self._stopped = False
+        self._finished = False
+        self._ready = 0
         self._events = 0
         self._ticked_ns = 0
 
@@ -115,40 +129,34 @@ class Feed:
         """Return the feed."""
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Close the feed."""
         self.close()
 
     def __iter__(self) -> Iterator[AnyEvent]:
         """Yield events until `stop` or the end of a replay; waiting can be interrupted by Ctrl-C."""
         engine = self._started()
-        out = engine.out
         while True:
-            while out:
-                self._events += 1
-                yield out.popleft()
-            if not self._ordering.step(engine) and not self._fill(engine, self._patience()):
+            event = self._take(engine)
+            if event is not None:
+                yield event
+            elif not self._fill(engine, self._patience()):
                 return
 
     async def __aiter__(self) -> AsyncIterator[AnyEvent]:
-        """Yield events; other tasks of the event loop run between the batches."""
+        """Yield events; other tasks of the event loop run between the reads."""
         engine = self._started()
-        out = engine.out
         while True:
-            while out:
-                self._events += 1
-                yield out.popleft()
-            if self._ordering.step(engine):
+            event = self._take(engine)
+            if event is not None:
+                yield event
                 continue
-            before = self._ordering.received
             if not self._fill(engine, 0.0):
                 return
-            if self._ordering.received == before and not out:
-                await self._readable(self._patience())
-            else:
+            if self._ready:
                 await asyncio.sleep(0)
+            else:
+                await self._readable(self._patience())
 
     def on(self, kind: type[E], callback: Callable[[E], object]) -> Feed:
         """Call `callback` with every event of a class once `run` is called; returns the feed, so that calls can be chained."""
@@ -163,36 +171,37 @@ class Feed:
         """Take events and call the callbacks until `stop`, the end of a replay, or for about so many seconds."""
         deadline = None if seconds is None else time.monotonic() + seconds
         engine = self._started()
-        out = engine.out
         nobody: list[Callable[[AnyEvent], object]] = []
         while deadline is None or time.monotonic() < deadline:
-            while out:
-                event = out.popleft()
-                self._events += 1
+            event = self._take(engine)
+            if event is not None:
                 for callback in self._callbacks.get(type(event), nobody):
                     callback(event)
-            if self._ordering.step(engine):
                 continue
             patience = self._patience() if deadline is None else min(self._patience(), max(0.0, deadline - time.monotonic()))
             if not self._fill(engine, patience):
                 return
 
     def batches(self) -> Iterator[Batch]:
-        """Yield what each read brought as numpy arrays (see `Batch`): for programs that take packets by the thousand.
+        """Yield what each read brought as numpy arrays (see `Batch`), for programs that take packets by the thousand.
 
-        Definitions, statuses and, with `books=True`, books are kept up to date all the same. A batch is valid until the next one.
+        Of the event classes wanted, Trade, Book, Bbo, Stat and Liquidation say which packets the arrays hold, and Instrument,
+        Status and Gap come as `batch.events`. Books are kept with `books=True` only. A batch is valid until the next is taken.
         """
-        engine = self._started()
+        wanted = self._wanted()
+        msg_types = frozenset(_MSG_TYPES[kind] for kind in wanted if kind in _MSG_TYPES)
+        control = _CONTROL | {MsgType.BOOK} if self._keep_books else _CONTROL
+        engine = self._started([kind for kind in wanted if kind not in _MSG_TYPES])
         while self._fill(engine, self._patience()):
-            batch = self._ordering.batch(engine)
-            self._events += len(engine.out)
-            batch.events.extend(engine.out)
+            self._ordering.control(engine, control)
+            batch = Batch(self._ordering.runs(msg_types, self._wanted_ids(engine)), list(engine.out))
             engine.out.clear()
-            if batch.packets or batch.events:
+            self._events += len(batch.events)
+            if batch or batch.events:
                 yield batch
 
     def stop(self) -> None:
-        """End the iteration after the events that have been read; may be called from anywhere."""
+        """End the iteration before its next event; may be called from anywhere."""
         self._stopped = True
 
     def close(self) -> None:
@@ -222,48 +231,70 @@ class Feed:
     def stats(self) -> FeedStats:
         """Counters since the feed began."""
         engine = self._engine
-        return self._ordering.stats(
-            undefined=engine.undefined if engine is not None else 0,
-            kernel_drops=self._source.kernel_drops,
-            gaps=engine.gaps if engine is not None else 0,
-            events=self._events,
-        )
+        if engine is None:
+            return self._ordering.stats(undefined=0, gaps=0, lost=0, events=0)
+        return self._ordering.stats(undefined=engine.undefined, gaps=engine.gaps, lost=engine.lost, events=self._events)
 
-    def _started(self) -> Engine:
+    def _wanted(self) -> tuple[type[AnyEvent], ...]:
+        return self._types if self._types is not None else tuple(self._callbacks) or ALL_EVENTS
+
+    def _wanted_ids(self, engine: Engine) -> npt.NDArray[np.uint64] | None:
+        if self._selection.symbols is None and self._selection.venues is None:
+            return None
+        ids = [definition.instrument_id for definition in engine.definitions.wanted.values()]
+        return np.array(ids, dtype=np.uint64)
+
+    def _started(self, wanted: Collection[type[AnyEvent]] | None = None) -> Engine:
         if self._engine is None:
-            wanted = self._types if self._types is not None else tuple(self._callbacks) or ALL_EVENTS
-            self._engine = Engine(self._selection, wanted, keep_books=self._keep_books, now_ns=self._source.now_ns())
+            kinds = self._wanted() if wanted is None else wanted
+            self._engine = Engine(
+                self._selection, kinds, keep_books=self._keep_books, live=self._source.live, now_ns=self._source.now_ns()
+            )
         return self._engine
+
+    def _take(self, engine: Engine) -> AnyEvent | None:
+        """Return the next event of what has been read."""
+        out = engine.out
+        while not out:
+            if not self._ordering.step(engine):
+                return None
+        if self._stopped:
+            return None
+        self._events += 1
+        return out.popleft()
 
     def _patience(self) -> float:
         """How long to wait for packets: a hole in the sequence is given up after 5 ms, silence is looked at every 100 ms."""
         return _WINDOW_S if self._ordering.waiting else _TICK_S
 
     def _fill(self, engine: Engine, timeout: float) -> bool:
-        """Read the next batch and let time pass; False once there will be no more."""
+        """Read on and let time pass; False once there will be no more. `_ready` says whether the read brought anything."""
         if self._stopped:
             return False
         if self._source.ended:
-            self._stopped = True
-            self._ordering.finish()
+            if self._finished:
+                return False
+            self._finished = True
+            self._ready = self._ordering.finish()
+            engine.complain()
             return True
-        self._ordering.receive(timeout)
+        self._ready = self._ordering.receive(timeout)
         now_ns = self._source.now_ns()
         if now_ns - self._ticked_ns >= _TICK_NS:
             self._ticked_ns = now_ns
             engine.tick(now_ns)
         return True
 
-    async def _readable(self, timeout: float) -> None:
+    async def _readable(self, patience_s: float) -> None:
         files = self._source.filenos()
         if not files:
-            await asyncio.sleep(min(timeout, _WINDOW_S))
+            await asyncio.sleep(min(patience_s, _WINDOW_S))
             return
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = loop.create_future()
         for file in files:
             loop.add_reader(file, _wake, ready)
-        timer = loop.call_later(timeout, _wake, ready)
+        timer = loop.call_later(patience_s, _wake, ready)
         try:
             await ready
         finally:
@@ -277,9 +308,7 @@ def _wake(ready: asyncio.Future[None]) -> None:
         ready.set_result(None)
 
 
-def _multicast(
-    selection: Selection, interface: str | None, config: Config | None, rcvbuf_bytes: int | None
-) -> Multicast:
+def _multicast(selection: Selection, interface: str | None, config: Config | None, rcvbuf_bytes: int | None) -> Multicast:
     if config is None:
         from runtime.config import load
 

@@ -1,7 +1,7 @@
 """What `Feed.replay` can open: tapes, and other kinds of files that someone has registered an opener for.
 
-Recordings of venue frames (`.jsonl`, `.jsonl.gz`) need the feeder's decoders, which consumers may not import; `tapecast` registers
-them here. This module reads the first bytes of a file and nothing more.
+Recordings of venue frames (`.jsonl`, `.jsonl.gz`) need the feeder's decoders, which consumers may not import; `tapecast`
+registers them here. This module reads the first bytes of a file and nothing more.
 """
 
 from __future__ import annotations

@@ -78,21 +78,21 @@ class Multicast:
 
     def __init__(self, groups: Sequence[tuple[str, int]], *, interface: str, rcvbuf: int) -> None:
         """Join the groups; OSError where the interface or a port cannot be used."""
-        self._receiver = Receiver(groups, interface=interface, rcvbuf=rcvbuf)
-        self.buffer = self._receiver.buffer
-        self.spans = self._receiver.spans
+        self.receiver = Receiver(groups, interface=interface, rcvbuf=rcvbuf)
+        self.buffer = self.receiver.buffer
+        self.spans = self.receiver.spans
         self._drops = 0
 
     @property
     def kernel_drops(self) -> int:
         """Datagrams the kernel dropped, over all sockets."""
-        if self._receiver.filenos()[0] >= 0:
-            self._drops = sum(self._receiver.stats.kernel_drops)
+        if self.receiver.filenos()[0] >= 0:
+            self._drops = sum(self.receiver.stats.kernel_drops)
         return self._drops
 
     def receive(self, timeout: float) -> int:
         """Read what has come, waiting at most `timeout` seconds."""
-        return self._receiver.receive(timeout)
+        return self.receiver.receive(timeout)
 
     def now_ns(self) -> int:
         """Return the monotonic clock."""
@@ -100,12 +100,12 @@ class Multicast:
 
     def filenos(self) -> Sequence[int]:
         """Return the descriptors of the sockets."""
-        return self._receiver.filenos()
+        return self.receiver.filenos()
 
     def close(self) -> None:
         """Leave the groups."""
         self._drops = self.kernel_drops
-        self._receiver.close()
+        self.receiver.close()
 
 
 class Chunks:

@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from consumers.feed.engine import ALL_EVENTS, AnyEvent, Engine
-from consumers.feed.events import Bbo, Book, BookState, Gap, Instrument, Status, Trade
+from consumers.feed.engine import Engine
+from consumers.feed.events import ALL_EVENTS, AnyEvent, Bbo, Book, BookState, Gap, Instrument, Status, Trade
 from consumers.feed.selection import Selection, UnknownVenueError
 from protocol.codec import decode
 from protocol.schema import VENUES, Flag, MsgType, Side, StatusReason, StatusScope, StatusState
@@ -216,7 +216,7 @@ def test_a_new_session_clears_the_books() -> None:
     rig = Rig(types=(Book, Status))
     p = Publisher()
     rig(p.define() + p.snapshot())
-    rig.engine.session(1, False)
+    rig.engine.session(1)
     (status,) = rig.events()
     assert isinstance(status, Status)
     assert (status.scope, status.reason) == (StatusScope.CHANNEL, StatusReason.RESTART)
@@ -309,7 +309,7 @@ def test_the_end_of_a_session_makes_its_books_stale() -> None:
     assert (status.stale, status.reason) == (True, StatusReason.RESTART)
     assert rig.state() is BookState.STALE
     assert rig(p.end()) == []
-    rig.engine.session(1, False)
+    rig.engine.session(1)
     (status,) = rig.events()
     assert isinstance(status, Status)
     assert status.state == StatusState.LIVE
