@@ -59,7 +59,7 @@ class Capture:
             self._time(sequencer.deliveries[:count])
             if self.tape is not None:
                 for offset, nbytes, _, _, held in sequencer.runs.tolist():
-                    self.tape.write((sequencer.held if held else self.receiver.buffer)[offset : offset + nbytes])
+                    self.tape.write((sequencer.held if held else self.receiver.buffer)[offset : offset + nbytes].data)
         for event in sequencer.events:
             if event.kind in (EventKind.GAP, EventKind.JUMP):
                 self._missing(event.channel_id, event.first, event.count)
