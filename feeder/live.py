@@ -72,7 +72,8 @@ class LiveFeeder:
         )
         lines = lines_of(spec.name, network)
         senders = [
-            Sender(group, port, interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area) for group, port in lines
+            Sender(group, port, interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area)
+            for group, port in lines
         ]
         self.line = MulticastLine(*senders)
         self.publisher = Publisher(
@@ -85,7 +86,9 @@ class LiveFeeder:
         text = TextSender(
             network.monitor_group, lines[0][1], interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area
         )
-        self._announcer = Announcer(spec.name, "feed", text.send, config.monitor.conn_interval_s, config.monitor.exchange_interval_s)
+        self._announcer = Announcer(
+            spec.name, "feed", text.send, config.monitor.conn_interval_s, config.monitor.exchange_interval_s
+        )
         self._quarantine = QuarantineFile(Path(feeder.quarantine_dir) / f"{spec.name}.jsonl")
         limits = self._venue.limits
         self._rest = RestClient(
@@ -137,7 +140,8 @@ class LiveFeeder:
         return {
             "venue": self._spec.name,
             "session": self.publisher.session,
-            "frames": self.frames,
+            "frames": self.frames - sum(n for name, n in self.session.counts.items() if name.startswith("control_")),
+            "control_frames": sum(n for name, n in self.session.counts.items() if name.startswith("control_")),
             "events": self.publisher.events(),
             "packets": self.publisher.packets,
             "bytes": self.publisher.bytes,
@@ -200,7 +204,12 @@ class LiveFeeder:
 
         def message(data: bytes) -> None:
             self.frames += 1
-            session.on_frame(name, data, time.time_ns(), time.monotonic_ns())
+            ts_recv_ns = time.time_ns()
+            try:
+                session.on_frame(name, data, ts_recv_ns, time.monotonic_ns())
+            except Exception as error:  # a defect of ours costs the message it met, never the feed
+                log.error("message not handled", venue=self._spec.name, connection=name, error=repr(error), exc_info=error)
+                session.quarantine(name, data, f"internal error: {error!r}", 0, ts_recv_ns, None)
 
         try:
             connection = await connect(url, Handlers(message, self._flush), _CONNECT_TIMEOUT_S)
@@ -218,9 +227,10 @@ class LiveFeeder:
                 self._watch(name, connection, backoff)
             return str(connection.closed.result())
         finally:
-            self._sockets.pop(name, None)
-            session.on_disconnect(name, time.monotonic_ns(), time.time_ns())
-            self._flush()
+            if not self._stopping.is_set():
+                self._sockets.pop(name, None)
+                session.on_disconnect(name, time.monotonic_ns(), time.time_ns())
+                self._flush()
 
     async def _subscribe(self, name: str, connection: Socket, subscription: Subscription) -> None:
         limits = self._venue.limits
@@ -244,7 +254,7 @@ class LiveFeeder:
             backoff.data(now_ns)
         idle_s = (now_ns - last_ns) / 1e9
         keepalive = self._spec.keepalive
-        if keepalive is not None and (not keepalive.only_when_silent or idle_s >= keepalive.interval_s / 2):
+        if keepalive is not None and idle_s >= keepalive.interval_s / 2:
             sent_ns = self._opened.get(f"{name} ping", 0)
             if now_ns - sent_ns >= keepalive.interval_s * 1e9:
                 self._opened[f"{name} ping"] = now_ns
@@ -274,7 +284,9 @@ class LiveFeeder:
             elif command.kind is CommandKind.RECONNECT and command.connection in self._sockets:
                 self._sockets[command.connection].close(command.reason)
             elif command.kind is CommandKind.ROTATE:
-                log.warning("venue announces a restart", venue=self._spec.name, connection=command.connection, text=command.reason)
+                log.warning(
+                    "venue announces a restart", venue=self._spec.name, connection=command.connection, text=command.reason
+                )
 
     async def _fetch(self, symbol: str) -> None:
         request = self._spec.snapshot_request
@@ -387,5 +399,3 @@ class LiveFeeder:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("task failed", venue=self._spec.name, error=repr(task.exception()), exc_info=task.exception())
-
-

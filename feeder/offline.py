@@ -50,6 +50,7 @@ class Offline:
             self.line, venue_id=spec.venue_id, channel_id=spec.venue_id, session=1, base_flags=int(Flag.REPLAY)
         )
         self.lines = 0
+        self._begun = False
 
     def run(self) -> Iterator[Step]:
         """Yield a step per line that came to something. Raises RecordingError for a file that is not a recording."""
@@ -70,6 +71,9 @@ class Offline:
 
     def _handle(self, line: Line, ts_ns: int) -> None:
         session = self.session
+        if line.kind != "http" and not self._begun:
+            self._begun = True
+            session.subscribe(self.universe.symbols, ts_ns)
         if line.kind == "recv":
             session.on_frame(line.conn, line.raw, ts_ns, self._clock_ns)
         elif line.kind == "http":

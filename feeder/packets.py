@@ -110,7 +110,7 @@ class PacketWriter:
         header = self._header(instrument, MsgType.INSTRUMENT, ts_recv_ns)
         return b"".join(encode(header, (item,), max_payload=self._max))
 
-    def status(  # noqa: PLR0913 - a status is these fields
+    def status(
         self,
         instrument: Named | None,
         scope: StatusScope,

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+from protocol.extract import Extractor
+from protocol.extract_reference import ReferenceExtractor
+from protocol.extract_types import Result, Status
+
 from feeder.packets import PacketWriter
 from feeder.sync import BookSync, Chain, Request, SnapshotSource, SnapshotVerdict, SyncPolicy, Verdict
 from feeder.venue import Ack, Control, InstrumentDef, InstrumentsError, Notice, ServerError, VenueSpec
 from protocol.books import BookSet
 from protocol.codec import instrument_id
-from protocol.extract import Extractor
-from protocol.extract_types import Result, Status
-from protocol.extract_reference import ReferenceExtractor
 from protocol.schema import InstrumentKind, MsgType, StatusReason, StatusScope, StatusState
 
 __all__ = ["Command", "CommandKind", "Instrument", "Quarantined", "Session", "SessionOptions"]
@@ -334,7 +335,7 @@ class Session:
 
     # books
 
-    def _on_book(  # noqa: PLR0913 - one call per message: a parameter object would cost more than it explains
+    def _on_book(
         self, instrument: Instrument, connection: str, result: Result, now_ns: int, ts_recv_ns: int, data: bytes
     ) -> None:
         sync = instrument.sync
@@ -402,9 +403,7 @@ class Session:
         if gap:
             self._lost(instrument, StatusReason.GAP, instrument.sync.expected, instrument.sync.got, now_ns, ts_recv_ns)
 
-    def _lost(  # noqa: PLR0913
-        self, instrument: Instrument, reason: StatusReason, expected: int, got: int, now_ns: int, ts_recv_ns: int
-    ) -> None:
+    def _lost(self, instrument: Instrument, reason: StatusReason, expected: int, got: int, now_ns: int, ts_recv_ns: int) -> None:
         self.counts["gaps"] += 1
         self._append(self._writer.gap(instrument, reason, expected, got, ts_recv_ns))
         self._resync(instrument, reason, now_ns)
@@ -566,9 +565,7 @@ class Session:
             instrument, min(price_exp, instrument.price_exp), min(qty_exp, instrument.qty_exp), now_ns, ts_recv_ns
         )
 
-    def _fit(  # noqa: PLR0913
-        self, instrument: Instrument, status: int, data: bytes, now_ns: int, ts_recv_ns: int, *, rest: bool = False
-    ) -> bool:
+    def _fit(self, instrument: Instrument, status: int, data: bytes, now_ns: int, ts_recv_ns: int, *, rest: bool = False) -> bool:
         """Find exponents at which a message is exact and change the instrument's to them; False: there are none, or no change.
 
         Digits behind the point lower an exponent to what the message needs. A number too large for 62 bits raises one, as little
@@ -637,7 +634,7 @@ class Session:
     def _book_status(self, instrument: Instrument, state: StatusState, reason: StatusReason, ts_recv_ns: int) -> None:
         self._status(instrument, StatusScope.BOOK, state, reason, ts_recv_ns)
 
-    def _status(  # noqa: PLR0913
+    def _status(
         self,
         instrument: Instrument | None,
         scope: StatusScope,

@@ -409,9 +409,7 @@ class BookSync:
         if self._covered(current, last):
             return Verdict.IGNORE
         if not self._joins(current, first, last, prev):
-            return self._gap(
-                current + 1 if self._chain is Chain.SPOT else current, first if self._chain is Chain.SPOT else prev
-            )
+            return self._gap(current + 1 if self._chain is Chain.SPOT else current, first if self._chain is Chain.SPOT else prev)
         self._joining = False
         self.last_id, self._prev_id = last, prev
         return Verdict.APPLY

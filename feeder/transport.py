@@ -32,7 +32,7 @@ class Handlers:
     batch: Callable[[], None]
 
 
-class Socket(WSListener):  # type: ignore[misc]
+class Socket(WSListener):
     """One venue connection."""
 
     def __init__(self, handlers: Handlers) -> None:
@@ -58,7 +58,7 @@ class Socket(WSListener):  # type: ignore[misc]
         if (kind is _TEXT or kind is _BINARY) and frame.fin:
             self._message(frame.get_payload_as_bytes())
         elif kind is _CLOSE:
-            self.reason = f"closed by the venue: {int(frame.get_close_code())} {frame.get_close_message()!r}"
+            self.reason = f"closed by the venue: {frame.get_close_code().value} {frame.get_close_message()!r}"
             transport.send_close(frame.get_close_code())
             transport.disconnect()
         elif kind is _TEXT or kind is _BINARY or kind is _CONTINUATION:

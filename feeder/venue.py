@@ -158,7 +158,6 @@ class Keepalive:
     """Send after this long without traffic."""
     payload: bytes | None = None
     """A text frame; None: a WebSocket ping."""
-    only_when_silent: bool = True
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -283,7 +282,8 @@ class VenueSpec:
     rule: BookRule
     default_price_exp: int
     default_qty_exp: int
-    """Provisional exponents while no definition is known."""
+    """Provisional exponents while no definition is known: coarse enough for the largest values seen on the venue, because a finer
+    value lowers them (status INEXACT), while one too large for them is lost."""
     channels: Mapping[str, Channel]
     """Subscribable channels by the venue's own name."""
     kind_of: Callable[[str], InstrumentKind | None]

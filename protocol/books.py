@@ -176,7 +176,7 @@ class BookSet:
         RECOVERED that equals the last sequence of a healthy book is skipped. `drop_old`, with it: a delta or RECOVERED snapshot
         at or before the last sequence is dropped instead.
         """
-        data = ffi.from_buffer(buffer)
+        data = buffer if type(buffer) is bytes else ffi.from_buffer(buffer)
         size = len(data) if nbytes is None else nbytes
         if not 0 <= size <= len(data):
             raise ValueError(f"{size} bytes of a buffer of {len(data)}")

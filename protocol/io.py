@@ -18,7 +18,7 @@ import numpy.typing as npt
 from protocol._native import ffi, lib
 from protocol.stamping import Stamper, StampError, WritableBuffer
 
-__all__ = ["SPAN", "Receiver", "ReceiverStats", "Sender", "SenderStats", "StampError", "Stamper"]
+__all__ = ["SPAN", "Receiver", "ReceiverStats", "Sender", "SenderStats", "StampError", "Stamper", "TextSender"]
 
 SPAN = np.dtype(
     [
@@ -205,11 +205,31 @@ class Sender:
         self._socket.close()
 
 
+class TextSender:
+    """Sends plain UTF-8 lines, one a datagram, to the monitoring group; parameters as for `Sender`."""
+
+    def __init__(self, group: str, port: int, *, interface: str = "127.0.0.1", ttl: int = 0, allow_routing: bool = False) -> None:
+        self._sender = Sender(group, port, interface=interface, ttl=ttl, allow_routing=allow_routing, gso=False, sndbuf=1 << 18)
+        self.dropped = 0
+
+    def send(self, line: bytes) -> None:
+        """Send one line; what the kernel does not take is counted in `dropped` and gone."""
+        try:
+            self._sender._socket.sendto(line, (self._sender.group, self._sender.port))
+        except OSError:
+            self.dropped += 1
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sender.close()
+
+
 class ReceiverStats(NamedTuple):
     """Counters of a receiver since it was made.
 
-    `kernel_drops` holds, per socket, the packets the kernel dropped because the receive buffer was full; `rcvbuf` what the kernel
-    accounts for it (twice the usable size). `datagrams` counts kernel buffers: several packets each with GRO.
+    `kernel_drops` holds, per socket, what the kernel dropped because the receive buffer was full: packets, but with GRO whole
+    buffers, so at least so many packets. `rcvbuf` is what the kernel accounts for that buffer (twice the usable size).
+    `datagrams` counts kernel buffers: several packets each with GRO.
     """
 
     packets: tuple[int, ...]

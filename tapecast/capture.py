@@ -59,7 +59,7 @@ class Capture:
             self._time(sequencer.deliveries[:count])
             if self.tape is not None:
                 for offset, nbytes, _, _, held in sequencer.runs.tolist():
-                    self.tape.write((sequencer.held if held else self.receiver.buffer)[offset : offset + nbytes])
+                    self.tape.write((sequencer.held if held else self.receiver.buffer)[offset : offset + nbytes].data)
         for event in sequencer.events:
             if event.kind in (EventKind.GAP, EventKind.JUMP):
                 self._missing(event.channel_id, event.first, event.count)
@@ -70,11 +70,12 @@ class Capture:
         return count
 
     def summary(self) -> dict[str, object]:
-        """Return what was received and lost."""
+        """Return what was received and lost; heartbeats and session ends, which have no number of their own, stand apart."""
         counts = self.sequencer.counts()
         return {
             "event": "summary",
-            "received": self.received,
+            "received": self.received - counts["unsequenced"],
+            "unsequenced": counts["unsequenced"],
             "lost": self.lost,
             "repaired": 0,
             "gaps": self.gaps,

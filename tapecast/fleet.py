@@ -174,7 +174,7 @@ class Fleet:
         self._processes.append(process)
         return process
 
-    async def _keep(  # noqa: PLR0913
+    async def _keep(
         self,
         process: Process,
         name: str,
@@ -195,7 +195,9 @@ class Fleet:
                 return
             if time.monotonic() - started > 60.0:
                 pause = 1.0
-            log.error("process ended", process=name, exit_code=code, log=str(self.logs / f"{name}.log"), restart_s=round(pause, 1))
+            log.error(
+                "process ended", process=name, exit_code=code, log=str(self.logs / f"{name}.log"), restart_s=round(pause, 1)
+            )
             await asyncio.sleep(pause * (0.75 + random.random() / 2))  # noqa: S311 - jitter, not a secret
             pause = min(pause * 2, 60.0)
             process = await self._spawn(name, arguments, module, environ, foreground)

@@ -60,9 +60,7 @@ def report(feeders: Sequence[Summary], received: Summary, ends: Mapping[str, Sum
     }
 
 
-def print_report(
-    feeders: Sequence[Summary], received: Summary, ends: Mapping[str, Summary | None], *, as_json: bool
-) -> int:
+def print_report(feeders: Sequence[Summary], received: Summary, ends: Mapping[str, Summary | None], *, as_json: bool) -> int:
     """Print the report on stdout; return 0 only if every process ended well and nothing was lost on the way."""
     result = report(feeders, received, ends)
     failed = [str(feeder.get("venue")) for feeder in feeders if feeder.get("exit_code") != 0] + (

@@ -132,7 +132,7 @@ VENUE = VenueSpec(
     rest_shapes=REST_SHAPES,
     rule=BookRule(chain="spot", snapshot="rest"),
     default_price_exp=-8,
-    default_qty_exp=-8,
+    default_qty_exp=-6,  # holds sizes of 10^12; -8 would refuse books of the cheapest coins
     channels=CHANNELS,
     endpoints=("ws", "rest"),
     kind_of=_kind_of,

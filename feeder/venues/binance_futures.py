@@ -151,7 +151,7 @@ VENUE = VenueSpec(
     rest_shapes=REST_SHAPES,
     rule=BookRule(chain="prev", snapshot="rest"),
     default_price_exp=-8,
-    default_qty_exp=-8,
+    default_qty_exp=-6,  # holds sizes of 10^12; -8 would refuse books of the cheapest coins
     channels=CHANNELS,
     endpoints=("public", "market", "rest"),
     kind_of=_kind_of,

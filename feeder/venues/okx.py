@@ -353,8 +353,8 @@ VENUE = VenueSpec(
         checksum_levels=25,
         checksum_unset=0,  # constant since June 2026
     ),
-    default_price_exp=-8,
-    default_qty_exp=-8,
+    default_price_exp=-11,  # ELON-USDT, and still prices of 10^7
+    default_qty_exp=-5,  # ELON-USDT had levels of 6 x 10^12
     channels=CHANNELS,
     endpoints=("public", "business", "rest"),
     kind_of=_kind_of,

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
-#define LIKELY(x) __builtin_expect(!!(x), 1)
 
 typedef struct {
     int64_t price;
@@ -88,7 +87,7 @@ void tc_books_mark(tc_books *set, uint32_t slot, uint8_t state) {
 /* Does price a lie further from the end of the array than price b? */
 INLINE int before(int64_t a, int64_t b, const int ascending) { return ascending ? a < b : a > b; }
 
-/* Set or delete one level. `hint` is where the level before it was found: levels mostly come in order. */
+/* Set or delete one level. The search widens from `hint`, where the level before was found: levels mostly come in order. */
 INLINE void set_level(level *levels, uint32_t *count, uint32_t *hint, int64_t price, int64_t quantity, const int ascending) {
     uint32_t n = *count, high;
     if (n == 0 || before(levels[n - 1].price, price, ascending)) {
@@ -98,15 +97,28 @@ INLINE void set_level(level *levels, uint32_t *count, uint32_t *hint, int64_t pr
         *count = n + 1;
         return;
     }
-    high = *hint < n && !before(levels[*hint].price, price, ascending) ? *hint : n - 1;
     uint32_t low = 0, step = 1;
-    while (step <= high) {
-        if (before(levels[high - step].price, price, ascending)) {
-            low = high - step + 1;
-            break;
+    if (*hint < n && before(levels[*hint].price, price, ascending)) {
+        low = *hint + 1;
+        high = n - 1;
+        while (step <= high - low) {
+            if (!before(levels[low + step - 1].price, price, ascending)) {
+                high = low + step - 1;
+                break;
+            }
+            low += step;
+            step <<= 1;
         }
-        high -= step;
-        step <<= 1;
+    } else {
+        high = *hint < n ? *hint : n - 1;
+        while (step <= high) {
+            if (before(levels[high - step].price, price, ascending)) {
+                low = high - step + 1;
+                break;
+            }
+            high -= step;
+            step <<= 1;
+        }
     }
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
@@ -117,7 +129,7 @@ INLINE void set_level(level *levels, uint32_t *count, uint32_t *hint, int64_t pr
     level *at = levels + low;
     *hint = low;
     if (at->price == price) {
-        if (LIKELY(quantity != 0)) {
+        if (quantity != 0) {
             at->quantity = quantity;
             return;
         }
@@ -218,13 +230,9 @@ static void finish(tc_books *set, tc_book *book, const tc_header *header) {
         int64_t bid = ((level *)book->bids)[book->bid_count - 1].price, ask = ((level *)book->asks)[book->ask_count - 1].price;
         if (bid >= ask) book->touch = bid > ask ? TC_TOUCH_CROSSED : TC_TOUCH_LOCKED;
     }
-    if (book->touch == TC_TOUCH_NORMAL) {
-        book->crossed_run = 0;
-    } else {
-        book->crossed_run++;
-        book->crossed_events++;
-        set->crossed++;
-    }
+    book->crossed_run = book->touch == TC_TOUCH_NORMAL ? 0 : book->crossed_run + 1;
+    book->crossed_events += book->touch != TC_TOUCH_NORMAL;
+    set->crossed += book->touch != TC_TOUCH_NORMAL;
     set->events++;
     touch(set, book);
 }
@@ -254,9 +262,7 @@ static int merge(tc_books *set, tc_book *book, const tc_header *header) {
 static int apply_to_book(tc_books *set, tc_book *book, const tc_header *header, unsigned options) {
     enum action action = route(book, header, options);
     switch (action) {
-    case CONTINUE:
-    case BEGIN_SNAPSHOT:
-    case BEGIN_DELTA: break;
+    case CONTINUE: case BEGIN_SNAPSHOT: case BEGIN_DELTA: break;
     case IGNORE: set->ignored++; book->ignored++; return TC_APPLY_OK;
     case SKIP: set->skipped++; return TC_APPLY_OK;
     case OLD: set->old++; return TC_APPLY_OK;
@@ -362,11 +368,10 @@ int tc_books_apply(tc_books *set, const uint8_t *buffer, size_t nbytes, size_t s
 int tc_books_apply_spans(tc_books *set, const uint8_t *buffer, size_t nbytes, const uint32_t *offsets,
                          const uint32_t *lengths, size_t count, size_t start, unsigned options) {
     start_call(set, options);
-    size_t i = start;
     int status = TC_APPLY_OK;
+    size_t i = start;
     for (; i < count; i++) {
-        if (offsets[i] > nbytes || lengths[i] > nbytes - offsets[i] ||
-            packet_length(buffer + offsets[i], lengths[i]) == 0) {
+        if (offsets[i] > nbytes || lengths[i] > nbytes - offsets[i] || !packet_length(buffer + offsets[i], lengths[i])) {
             set->invalid++;
             continue;
         }

@@ -18,7 +18,7 @@ typedef struct {
 typedef struct {
     int32_t fd;
     uint32_t drops_seen;    /* last cumulative drop count the kernel reported */
-    uint64_t drops;         /* packets the kernel dropped for want of buffer */
+    uint64_t drops;         /* what the kernel dropped for want of buffer: packets, with GRO buffers */
     uint64_t packets;
     uint64_t bytes;
 } tc_rx_socket;
