@@ -1,7 +1,7 @@
 """A venue's live feeder: connects, subscribes, fetches, publishes; one process, one event loop, one venue, one channel.
 
-The thin shell around `feeder.session` (what to do) and `feeder.publisher` (how it goes out). Everything that waits, retries or beats
-is here; everything that decides is not.
+The thin shell around `feeder.session` (what to do) and `feeder.publisher` (how it goes out). Everything that waits, retries or
+beats is here; everything that decides is not.
 """
 
 from __future__ import annotations

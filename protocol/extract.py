@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 from protocol._native import ffi, lib
 from protocol.extract_compile import compile_shapes
-from protocol.extract_types import NO_ID, Result, Status
+from protocol.extract_types import NO_ID, Result, Status, items_per_packet
 from protocol.schema import Flag, MsgType
-from protocol.extract_types import items_per_packet
 from protocol.shapes import Shape
 
 __all__ = ["NO_ID", "Extractor", "Status"]

@@ -1,8 +1,8 @@
 """`tapecast up`: the whole fleet on this host. Feeders and consumers as processes of their own, supervised; the monitor in front.
 
-Live by default. With `--replay` the feeders connect to servers that play recordings in the venues' own dialect, so nothing leaves the
-host; with `--until-end` the run ends with the recordings and tells what was sent, received and lost. What a process is given, it is
-given by configuration: the same feeder runs live and in replay.
+Live by default. With `--replay` the feeders connect to servers that play recordings in the venues' own dialect, so nothing
+leaves the host; with `--until-end` the run ends with the recordings and tells what was sent, received and lost. What a process
+is given, it is given by configuration: the same feeder runs live and in replay.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _QUIET_REPLAY = {
     "feeder__data_idle_reconnect_s": "86400",
     "feeder__stale_after_s": "86400",
 }
-"""A measured replay sends only what the recording holds: no cycle snapshots, no watchdogs on a stream that pauses with its server."""
+"""A measured replay sends only what the recording holds: no cycle snapshots, no watchdogs on a stream that pauses."""
 
 log = logs.get("tapecast.up")
 
