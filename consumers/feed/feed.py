@@ -30,6 +30,7 @@ from consumers.feed.selection import Selection
 from consumers.feed.source import Multicast, PacketSource
 from consumers.feed.stats import FeedStats
 from protocol.schema import VENUES, MsgType
+from runtime.channels import lines_of
 from runtime.errors import TapecastError
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ _MSG_TYPES: Final[dict[type, int]] = {
     Liquidation: MsgType.LIQUIDATION,
 }
 _CONTROL: Final = frozenset({MsgType.INSTRUMENT, MsgType.STATUS, MsgType.HEARTBEAT, MsgType.SESSION_START, MsgType.SESSION_END})
-_STOCK_VENUES: Final = frozenset({"ls"})
 
 
 class FeedError(TapecastError):
@@ -314,12 +314,7 @@ def _multicast(selection: Selection, interface: str | None, config: Config | Non
 
         config = load()
     network = config.network
-    groups = []
-    for venue in selection.venues or VENUES:
-        port = network.port_stock if venue in _STOCK_VENUES else network.port_crypto
-        groups.append((f"{network.group_prefix}.{VENUES[venue]}", port))
-        if network.line_b_prefix:
-            groups.append((f"{network.line_b_prefix}.{VENUES[venue]}", port))
+    groups = [line for venue in selection.venues or VENUES for line in lines_of(venue, network)]
     return Multicast(
         groups,
         interface=network.interface if interface is None else interface,
