@@ -283,6 +283,8 @@ class LiveFeeder:
                 self._resubscribe(command)
             elif command.kind is CommandKind.RECONNECT and command.connection in self._sockets:
                 self._sockets[command.connection].close(command.reason)
+            elif command.kind is CommandKind.COMPLAIN:
+                log.error("the venue answered an error", venue=self._spec.name, connection=command.connection, text=command.reason)
             elif command.kind is CommandKind.ROTATE:
                 log.warning(
                     "venue announces a restart", venue=self._spec.name, connection=command.connection, text=command.reason
