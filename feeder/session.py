@@ -520,7 +520,9 @@ class Session:
                 if instrument is not None:
                     self._acked[instrument.index] = ts_recv_ns
         elif isinstance(control, ServerError):
-            self.commands.append(Command(CommandKind.COMPLAIN, control.symbol or "", connection, f"{control.code} {control.text}"))
+            self.commands.append(
+                Command(CommandKind.COMPLAIN, control.symbol or "", connection, f"{control.code} {control.text}")
+            )
         elif isinstance(control, Notice) and control.reconnect:
             self.commands.append(Command(CommandKind.ROTATE, connection=connection, reason=control.text))
 
