@@ -147,12 +147,11 @@ class Fleet:
         return await self._ended.get()
 
     async def stop(self) -> None:
-        """End every child, those started last first."""
+        """End every child, all at once."""
         self._stopping = True
         for keeper in self._keepers:
             keeper.cancel()
-        for process in reversed(self._processes):
-            await process.end()
+        await asyncio.gather(*(process.end() for process in self._processes))
 
     async def _spawn(
         self, name: str, arguments: Sequence[str], module: str, environ: Mapping[str, str] | None, foreground: bool

@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
 
 async def _up(args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:
     with tempfile.TemporaryDirectory(prefix="tapecast-") as scratch:
-        environ = {**os.environ, **{f"TAPECAST__{key.replace('.', '__').upper()}": value for key, value in args.overlay.items()}}
+        overlay = {f"TAPECAST__{key.replace('.', '__').upper()}": value for key, value in args.overlay.items()}
+        environ = {"TAPECAST__FEEDER__SESSION_END_S": "1.0", **os.environ, **overlay}
         fleet = Fleet(environ, Path(config.feeder.state_dir) / "logs")
         try:
             if args.replay:
