@@ -51,9 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("venues", nargs="*", metavar="VENUE", help="venues to run (default: those enabled in the configuration)")
     parser.add_argument("--replay", nargs="+", type=Path, metavar="FILE", help="recordings, or folders of them, not the venues")
-    parser.add_argument(
-        "--venue", choices=sorted(VENUES), help="with --replay: venue of every file (default: told by the file)"
-    )
+    parser.add_argument("--venue", choices=sorted(VENUES), help="with --replay: venue of every file (default: told by the file)")
     parser.add_argument("--speed", default="1", metavar="N|max", help="with --replay: times the recorded pace (default 1)")
     parser.add_argument("--until-end", action="store_true", help="with --replay: stop when the recordings are over and report")
     parser.add_argument("--events", type=Path, metavar="FILE", help="write what was received, as `tapecast decode` prints it")
