@@ -7,6 +7,7 @@ The declarations that Python sees stand in the `.h` file beside each source, in 
 from __future__ import annotations
 
 import os
+import platform
 import re
 import sys
 from pathlib import Path
@@ -17,7 +18,9 @@ __all__ = ["build", "builder"]
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parent.parent
-_FLAGS = ["-std=gnu11", "-O3", "-Wall", "-Wextra", "-Werror", "-fno-strict-aliasing"]
+_CPU = ["-march=x86-64-v2"] if platform.machine() in ("x86_64", "AMD64") else []
+"""SSE4.1 and its like, in every x86-64 server since 2009; other machines take the portable paths."""
+_FLAGS = ["-std=gnu11", "-O3", *_CPU, "-Wall", "-Wextra", "-Werror", "-fno-strict-aliasing"]
 _SANITIZE = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 
 
