@@ -1,7 +1,7 @@
 """A venue's live feeder: connects, subscribes, fetches, publishes; one process, one event loop, one venue, one channel.
 
-The thin shell around `feeder.session` (what to do) and `feeder.publisher` (how it goes out). Everything that waits, retries or beats
-is here; everything that decides is not.
+The thin shell around `feeder.session` (what to do) and `feeder.publisher` (how it goes out). Everything that waits, retries or
+beats is here; everything that decides is not.
 """
 
 from __future__ import annotations
@@ -283,6 +283,10 @@ class LiveFeeder:
                 self._resubscribe(command)
             elif command.kind is CommandKind.RECONNECT and command.connection in self._sockets:
                 self._sockets[command.connection].close(command.reason)
+            elif command.kind is CommandKind.COMPLAIN:
+                log.error(
+                    "the venue answered an error", venue=self._spec.name, connection=command.connection, text=command.reason
+                )
             elif command.kind is CommandKind.ROTATE:
                 log.warning(
                     "venue announces a restart", venue=self._spec.name, connection=command.connection, text=command.reason
@@ -341,43 +345,36 @@ class LiveFeeder:
     # what beats
 
     async def _beat_and_repeat(self) -> None:
-        feeder = self._config.feeder
-        session = self.session
-        now_ns = time.monotonic_ns()
-        definitions = Cycle(feeder.definition_cycle_s, now_ns)
-        snapshots = Cycle(feeder.snapshot_cycle_s, now_ns)
-        last_packets, last_ns, beat_ns, second_ns = 0, now_ns, 0, now_ns
+        pulse = _Pulse(self._config, time.monotonic_ns())
         while True:
             await asyncio.sleep(_TICK_S)
-            now_ns = time.monotonic_ns()
-            deadline = session.next_deadline()
-            if deadline is not None and deadline <= now_ns:
-                session.on_timer(now_ns, time.time_ns())
-            self._flush()
-            instruments = session.instruments
-            for index in definitions.due(len(instruments), now_ns):
-                self.publisher.repeat(session.definition(instruments[index]))
-            for index in snapshots.due(len(instruments), now_ns):
-                self.publisher.repeat(session.book_snapshot(instruments[index]))
-            if self.publisher.packets != last_packets:
-                last_packets, last_ns = self.publisher.packets, now_ns
-            idle_ms, since_ms = (now_ns - last_ns) / 1e6, (now_ns - beat_ns) / 1e6
-            if since_ms >= feeder.heartbeat_max_ms or (idle_ms >= feeder.heartbeat_idle_ms <= since_ms):
-                beat_ns = now_ns
-                self.publisher.heartbeat(self._beat(), time.time_ns())
-            if now_ns - second_ns >= 1_000_000_000:
-                second_ns = now_ns
-                session.check_stale(now_ns, int(feeder.stale_after_s * 1e9), time.time_ns())
-                if session.quarantined:
-                    messages, session.quarantined = session.quarantined, []
-                    self._quarantine.write(messages)
-            self._announcer.tick(
-                now_ns,
-                time.time_ns(),
-                (len(self._sockets), self._wanted - len(self._sockets), self._reconnects, self._wanted),
-                session,
-                self.publisher,
-            )
+            try:
+                self._tick(pulse, time.monotonic_ns())
+            except Exception as error:  # a defect here must not silence the heartbeats
+                log.error("tick failed", venue=self._spec.name, error=repr(error), exc_info=error)
+                await asyncio.sleep(1.0)
+
+    def _tick(self, pulse: _Pulse, now_ns: int) -> None:
+        session, publisher = self.session, self.publisher
+        deadline = session.next_deadline()
+        if deadline is not None and deadline <= now_ns:
+            session.on_timer(now_ns, time.time_ns())
+        self._flush()
+        if pulse.heartbeat_due(publisher.packets, now_ns):
+            publisher.heartbeat(self._beat(), time.time_ns())
+        instruments = session.instruments
+        for index in pulse.definitions.due(len(instruments), now_ns):
+            publisher.repeat(session.definition(instruments[index]))
+        for index in pulse.snapshots.due(len(instruments), now_ns):
+            publisher.repeat(session.book_snapshot(instruments[index]))
+        if pulse.second_due(now_ns):
+            session.check_stale(now_ns, int(self._config.feeder.stale_after_s * 1e9), time.time_ns())
+            if session.quarantined:
+                messages, session.quarantined = session.quarantined, []
+                self._quarantine.write(messages)
+        up = len(self._sockets)
+        connections = (up, self._wanted - up, self._reconnects, self._wanted)
+        self._announcer.tick(now_ns, time.time_ns(), connections, session, publisher)
 
     def _beat(self) -> HeartbeatItem:
         session = self.session
@@ -399,3 +396,34 @@ class LiveFeeder:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("task failed", venue=self._spec.name, error=repr(task.exception()), exc_info=task.exception())
+
+
+class _Pulse:
+    """What is due when, on the monotonic clock."""
+
+    def __init__(self, config: Config, now_ns: int) -> None:
+        self.definitions = Cycle(config.feeder.definition_cycle_s, now_ns)
+        self.snapshots = Cycle(config.feeder.snapshot_cycle_s, now_ns)
+        self._idle_ns = config.feeder.heartbeat_idle_ms * 1_000_000
+        self._most_ns = config.feeder.heartbeat_max_ms * 1_000_000
+        self._packets = -1
+        self._sent_ns = now_ns
+        self._beat_ns = 0
+        self._second_ns = now_ns
+
+    def heartbeat_due(self, packets: int, now_ns: int) -> bool:
+        """Whether to beat: after a silence of the channel, and at least once a `heartbeat_max_ms`; `packets` were sent so far."""
+        if packets != self._packets:
+            self._packets, self._sent_ns = packets, now_ns
+        since = now_ns - self._beat_ns
+        due = since >= self._most_ns or (now_ns - self._sent_ns >= self._idle_ns and since >= self._idle_ns)
+        if due:
+            self._beat_ns = now_ns
+        return due
+
+    def second_due(self, now_ns: int) -> bool:
+        """Whether a second has passed."""
+        if now_ns - self._second_ns < 1_000_000_000:
+            return False
+        self._second_ns = now_ns
+        return True

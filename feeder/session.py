@@ -10,19 +10,18 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
-
-from protocol.extract import Extractor
-from protocol.extract_reference import ReferenceExtractor
-from protocol.extract_types import Result, Status
 
 from feeder.packets import PacketWriter
 from feeder.sync import BookSync, Chain, Request, SnapshotSource, SnapshotVerdict, SyncPolicy, Verdict
 from feeder.venue import Ack, Control, InstrumentDef, InstrumentsError, Notice, ServerError, VenueSpec
 from protocol.books import BookSet
 from protocol.codec import instrument_id
+from protocol.extract import Extractor
+from protocol.extract_reference import ReferenceExtractor
+from protocol.extract_types import Result, Status
 from protocol.schema import InstrumentKind, MsgType, StatusReason, StatusScope, StatusState
 
 __all__ = ["Command", "CommandKind", "Instrument", "Quarantined", "Session", "SessionOptions"]
@@ -42,6 +41,8 @@ class CommandKind(Enum):
     RESUBSCRIBE = "resubscribe"
     RECONNECT = "reconnect"
     ROTATE = "rotate"
+    COMPLAIN = "complain"
+    """The venue refused something: tell the operator."""
 
 
 class Command(NamedTuple):
@@ -78,7 +79,7 @@ class SessionOptions:
     quarantine_window_ns: int = 10_000_000_000
     quarantine_limit: int = 20
     """This many quarantined messages of one connection within the window ask for a new connection."""
-    sync: SyncPolicy = SyncPolicy()
+    sync: SyncPolicy = field(default_factory=SyncPolicy)
 
 
 class Instrument:
@@ -219,6 +220,9 @@ class Session:
             self.quarantine("rest", body, f"order book of an unknown symbol {symbol!r}", 0, ts_recv_ns, symbol)
             return
         status = self.extractor.extract_as(instrument.index, body, ts_recv_ns, self._pos)
+        if status == Status.NO_SPACE:
+            self.extractor.grow(2 * (self._pos + self.extractor.r.need_bytes))
+            status = self.extractor.extract_as(instrument.index, body, ts_recv_ns, self._pos)
         if status in _UNFIT and self._fit(instrument, status, body, now_ns, ts_recv_ns, rest=True):
             status = self.extractor.extract_as(instrument.index, body, ts_recv_ns, self._pos)
         if status:
@@ -281,7 +285,7 @@ class Session:
         deadlines = [d for i in self._waiting if (d := self.instruments[i].sync.deadline_ns) is not None]
         return min(deadlines, default=None)
 
-    def flush(self, publish: Callable[[memoryview, int], object], now_ns: int, ts_recv_ns: int) -> int:
+    def flush(self, publish: Callable[[bytearray, int], object], now_ns: int, ts_recv_ns: int) -> int:
         """Hand the finished packets to `publish(buffer, nbytes)`, then bring the session's own books up to them."""
         nbytes = self._pos
         if nbytes:
@@ -452,12 +456,17 @@ class Session:
 
     def _on_odd_frame(self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int, status: int) -> None:
         result = self.extractor.r
+        if status == Status.NO_SPACE:
+            self.extractor.grow(2 * (self._pos + result.need_bytes))
+            self.on_frame(connection, data, ts_recv_ns, now_ns)
+            return
         if status == Status.UNKNOWN_SYMBOL:
             symbol = self.extractor.symbol.decode("utf-8", "replace")
             if self.options.accept_any and self._register(symbol, ts_recv_ns) is not None:
                 self.on_frame(connection, data, ts_recv_ns, now_ns)
             else:
-                self.quarantine(connection, data, f"{symbol!r} was not subscribed", 0, ts_recv_ns, symbol)
+                why = "is not a symbol of this venue" if self.spec.kind_of(symbol) is None else "was not subscribed"
+                self.quarantine(connection, data, f"{symbol!r} {why}", 0, ts_recv_ns, symbol)
                 self._count_bad(connection, now_ns)
             return
         if status in _UNFIT and self._fit(self.instruments[result.instrument], status, data, now_ns, ts_recv_ns):
@@ -511,7 +520,9 @@ class Session:
                 if instrument is not None:
                     self._acked[instrument.index] = ts_recv_ns
         elif isinstance(control, ServerError):
-            self.quarantine(connection, b"", f"the venue answered an error: {control.code} {control.text}", 0, ts_recv_ns, None)
+            self.commands.append(
+                Command(CommandKind.COMPLAIN, control.symbol or "", connection, f"{control.code} {control.text}")
+            )
         elif isinstance(control, Notice) and control.reconnect:
             self.commands.append(Command(CommandKind.ROTATE, connection=connection, reason=control.text))
 

@@ -1,8 +1,8 @@
 """WebSocket shell: bytes from the venue to the session, one flush a read, on picows.
 
 picows reads into its own buffer and calls back per frame; `last_in_buffer` tells when the data of one read are used up, which is
-when finished packets go out. Compression is never offered, an Origin header never sent. Decides nothing: what a frame means is the
-session's matter, when to connect again the supervisor's (`feeder.live`).
+when finished packets go out. Compression is never offered, an Origin header never sent. Decides nothing: what a frame means is
+the session's matter, when to connect again the supervisor's (`feeder.live`).
 """
 
 from __future__ import annotations

@@ -46,9 +46,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def watch(
-    receiver: Receiver, out: BinaryIO, *, json: bool, in_place: bool, seconds: float | None, once: bool
-) -> None:
+def watch(receiver: Receiver, out: BinaryIO, *, json: bool, in_place: bool, seconds: float | None, once: bool) -> None:
     """Print the view every second, or `once` at the end, until `seconds` are over."""
     now_ns = time.monotonic_ns()
     state = model.initial(now_ns)

@@ -1,8 +1,9 @@
-"""The consumer that `tapecast up` runs in a process of its own: receives every channel, keeps what was delivered, counts what was lost.
+"""The consumer that `tapecast up` runs in a process of its own: receives every channel, keeps what was delivered, counts what
+was lost.
 
 Delivered packets (validated, in order) go to a tape as they come, one C call a batch; nothing is rendered while packets arrive.
-stdout carries two JSON lines: `ready` once the groups are joined, the summary at the end. It ends on SIGTERM, or when every channel
-it listens to has said SESSION_END.
+stdout carries two JSON lines: `ready` once the groups are joined, the summary at the end. It ends on SIGTERM, or when every
+channel it listens to has said SESSION_END.
 """
 
 from __future__ import annotations

@@ -15,10 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import orjson
+
 from consumers.feed.source import Chunks, Multicast, PacketSource
 from consumers.feed.tape import read_tape
 from protocol.codec import WireError
-from protocol.render import Event, Renderer, to_json
+from protocol.render import Event, Renderer
 from protocol.schema import VENUES, venue_name
 from protocol.sequencing import SPAN_HELD, BatchSequencer, EventKind
 from protocol.sequencing import Event as Change
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         for events in read(source, frozenset(VENUES[name] for name in args.venues), raw=args.raw_packets, deadline=deadline):
             events = events if left is None else events[:left]
-            out.write(b"".join([(to_json(event) if args.json else text_line(event).encode()) + b"\n" for event in events]))
+            out.write(b"".join([(orjson.dumps(event) if args.json else text_line(event).encode()) + b"\n" for event in events]))
             out.flush()
             if left is not None:
                 left -= len(events)

@@ -1,8 +1,8 @@
 """`tapecast up`: the whole fleet on this host. Feeders and consumers as processes of their own, supervised; the monitor in front.
 
-Live by default. With `--replay` the feeders connect to servers that play recordings in the venues' own dialect, so nothing leaves the
-host; with `--until-end` the run ends with the recordings and tells what was sent, received and lost. What a process is given, it is
-given by configuration: the same feeder runs live and in replay.
+Live by default. With `--replay` the feeders connect to servers that play recordings in the venues' own dialect, so nothing
+leaves the host; with `--until-end` the run ends with the recordings and tells what was sent, received and lost. What a process
+is given, it is given by configuration: the same feeder runs live and in replay.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _QUIET_REPLAY = {
     "feeder__data_idle_reconnect_s": "86400",
     "feeder__stale_after_s": "86400",
 }
-"""A measured replay sends only what the recording holds: no cycle snapshots, no watchdogs on a stream that pauses with its server."""
+"""A measured replay sends only what the recording holds: no cycle snapshots, no watchdogs on a stream that pauses."""
 
 log = logs.get("tapecast.up")
 
@@ -51,9 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("venues", nargs="*", metavar="VENUE", help="venues to run (default: those enabled in the configuration)")
     parser.add_argument("--replay", nargs="+", type=Path, metavar="FILE", help="recordings, or folders of them, not the venues")
-    parser.add_argument(
-        "--venue", choices=sorted(VENUES), help="with --replay: venue of every file (default: told by its folder)"
-    )
+    parser.add_argument("--venue", choices=sorted(VENUES), help="with --replay: venue of every file (default: told by the file)")
     parser.add_argument("--speed", default="1", metavar="N|max", help="with --replay: times the recorded pace (default 1)")
     parser.add_argument("--until-end", action="store_true", help="with --replay: stop when the recordings are over and report")
     parser.add_argument("--events", type=Path, metavar="FILE", help="write what was received, as `tapecast decode` prints it")
@@ -75,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
 
 async def _up(args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:
     with tempfile.TemporaryDirectory(prefix="tapecast-") as scratch:
-        environ = {**os.environ, **{f"TAPECAST__{key.replace('.', '__').upper()}": value for key, value in args.overlay.items()}}
+        overlay = {f"TAPECAST__{key.replace('.', '__').upper()}": value for key, value in args.overlay.items()}
+        environ = {"TAPECAST__FEEDER__SESSION_END_S": "1.0", **os.environ, **overlay}
         fleet = Fleet(environ, Path(config.feeder.state_dir) / "logs")
         try:
             if args.replay:
