@@ -21,9 +21,13 @@ _EXCERPT = 120
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recording (.jsonl, .jsonl.gz); several are one, in order")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="recording (.jsonl, .jsonl.gz); several are one, in order"
+    )
     parser.add_argument("--venue", required=True, choices=sorted(VENUES), help="the venue that was recorded")
-    parser.add_argument("--packets", type=Path, metavar="TAPE", help="also write the packets themselves, contiguous, to this file")
+    parser.add_argument(
+        "--packets", type=Path, metavar="TAPE", help="also write the packets themselves, contiguous, to this file"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

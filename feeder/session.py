@@ -444,7 +444,7 @@ class Session:
             if book is None or not instrument.sync.live:
                 continue
             self.counts["crossed"] += 1
-            if instrument.sync.on_crossed(book.crossed_run, now_ns):
+            if instrument.sync.on_crossed(book.crossed_run, book.crossed_events - book.crossed_run, now_ns):
                 self._book_status(instrument, StatusState.SUSPECT, StatusReason.CROSSED, ts_recv_ns)
                 self._resync(instrument, StatusReason.CROSSED, now_ns)
         self._crossed.clear()
