@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,10 +40,10 @@ def run(args: argparse.Namespace) -> int:
         with args.packets.open("wb") as tape:
             _print(offline, out, tape)
     counts = dict(sorted(offline.session.counts.items()))
-    print(
+    sys.stderr.write(
         f"{offline.lines} lines, {offline.publisher.packets} packets, {len(offline.session.instruments)} instruments"
-        + "".join(f", {name} {value}" for name, value in counts.items()),
-        file=sys.stderr,
+        + "".join(f", {name} {value}" for name, value in counts.items())
+        + "\n"
     )
     return 0
 

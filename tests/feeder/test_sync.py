@@ -74,7 +74,7 @@ def test_spot_snapshot_is_asked_for_only_after_the_first_update() -> None:
 
 
 def test_spot_join_as_recorded() -> None:
-    """LRCBTC in cf_20211012_spot: one update, the snapshot, updates that it covers, and the first whose range holds its id + 1."""
+    """LRCBTC in cf_20211012_spot: an update, the snapshot, an update that it covers, and the first that holds its id + 1."""
     sync = spot()
     buffer(sync, (259345536, 259345539, NO_ID))
     assert sync.on_rest_snapshot(259345543, 0) is SnapshotVerdict.APPLY
