@@ -164,8 +164,7 @@ class PacketWriter:
 
 
 def levels_packets(header: Header, bids: Levels, asks: Levels, max_payload: int) -> bytes:
-    """Return a whole book as packets: `bids` and `asks` are LEVEL arrays, best first. Books have thousands of levels: no loop
-    over them.
+    """Return a whole book as packets: `bids` and `asks` are LEVEL arrays, best first, of thousands of levels: no loop over them.
 
     An event has at most 256 fragments. What of a larger book does not fit, farthest from the touch, follows as deltas.
     """

@@ -26,7 +26,7 @@ _COUNTED = (MsgType.TRADE, MsgType.BOOK, MsgType.BBO, MsgType.STAT, MsgType.LIQU
 class Line(Protocol):
     """Where packets go: multicast, or memory."""
 
-    def publish(self, stamper: Stamper, buffer: bytearray, nbytes: int, *, keep: bool) -> int:
+    def publish(self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> int:
         """Stamp the contiguous packets of `buffer[:nbytes]` in place, send them, and return how many there are."""
         ...
 
@@ -42,7 +42,7 @@ class MulticastLine:
         self.senders = (line_a,) if line_b is None else (line_a, line_b)
         self._a, self._b = line_a, line_b
 
-    def publish(self, stamper: Stamper, buffer: bytearray, nbytes: int, *, keep: bool) -> int:
+    def publish(self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> int:
         """Stamp and send in one C call."""
         return self._a.publish(stamper, buffer, nbytes, keep=keep, line_b=self._b)
 
@@ -60,7 +60,7 @@ class MemoryLine:
         self.clock_ns = clock_ns
         """Send time to stamp, so that the same recording gives the same bytes."""
 
-    def publish(self, stamper: Stamper, buffer: bytearray, nbytes: int, *, keep: bool) -> int:
+    def publish(self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> int:
         """Stamp and keep a copy."""
         count = stamper.stamp(buffer, nbytes, keep=keep, ts_send_ns=self.clock_ns)
         self._parts.append(bytes(buffer[:nbytes]))
@@ -134,7 +134,7 @@ class Publisher:
         """Make room for the sequences of `count` instruments; call whenever instruments were added."""
         self._stamper.reserve(count)
 
-    def publish(self, buffer: bytearray, nbytes: int) -> None:
+    def publish(self, buffer: bytearray | memoryview, nbytes: int) -> None:
         """Stamp the packets of `buffer[:nbytes]` in place and send them."""
         self.packets += self._line.publish(self._stamper, buffer, nbytes, keep=False)
         self.bytes += nbytes
