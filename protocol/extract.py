@@ -11,9 +11,8 @@ from typing import Protocol
 
 from protocol._native import ffi, lib
 from protocol.extract_compile import compile_shapes
-from protocol.extract_types import NO_ID, Result, Status
+from protocol.extract_types import NO_ID, Result, Status, items_per_packet
 from protocol.schema import Flag, MsgType
-from protocol.extract_types import items_per_packet
 from protocol.shapes import Shape
 
 __all__ = ["NO_ID", "Extractor", "Status"]
@@ -62,6 +61,7 @@ class Extractor:
         self._index: dict[str, int] = {}
         self._room = 0
         self._symbol_text = b""
+        self._instruments: ffi.CData = ffi.new("tcx_instrument[]", 0)
         self._grow_instruments()
         self._make_rows(2048)
         self._make_elements(64)

@@ -236,9 +236,7 @@ UPBIT_LONG = _upbit(
     ),
     PairRows("orderbook_units", "bid_price", "bid_size", "ask_price", "ask_size"),
 )
-UPBIT_SHORT = _upbit(
-    ("ty", "cd", "tms", "lv", "st", "ttms", "tp", "tv", "sid", "ab"), PairRows("obu", "bp", "bs", "ap", "as")
-)
+UPBIT_SHORT = _upbit(("ty", "cd", "tms", "lv", "st", "ttms", "tp", "tv", "sid", "ab"), PairRows("obu", "bp", "bs", "ap", "as"))
 
 VENUES: dict[str, tuple[Shape, ...]] = {
     "binance": (BINANCE_DEPTH, BINANCE_TICKER, BINANCE_TRADE, BINANCE_AGGREGATE, BINANCE_REST),
