@@ -26,13 +26,7 @@ help:
 	@echo "make clean                     remove everything that was made here"
 
 run: $(VENV)/.package
-	@set -- ; \
-	if [ -n "$(REPLAY)" ]; then \
-		for file in "$(REPLAY)"/*.jsonl "$(REPLAY)"/*.jsonl.gz; do [ -f "$$file" ] && set -- "$$@" "$$file"; done; \
-		[ $$# -gt 0 ] || { echo "make run: no *.jsonl or *.jsonl.gz in $(REPLAY)" >&2; exit 2; }; \
-		set -- --replay "$$@"; \
-	fi; \
-	exec $(BIN)/tapecast up "$$@" $(if $(SPEED),--speed $(SPEED)) $(ARGS)
+	@exec $(BIN)/tapecast up $(if $(REPLAY),--replay "$(REPLAY)") $(if $(SPEED),--speed $(SPEED)) $(ARGS)
 
 setup: $(VENV)/.dev $(VENV)/.package
 

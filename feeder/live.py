@@ -112,6 +112,7 @@ class LiveFeeder:
         self._reconnects = 0
         self._request_id = 1
         self._stopping = asyncio.Event()
+        self._now_ns, self._ts_ns = time.monotonic_ns(), time.time_ns()
         self.frames = 0
         """WebSocket messages received."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -200,19 +201,20 @@ class LiveFeeder:
             await asyncio.sleep(delay)
 
     async def _one_connection(self, name: str, url: str, subscription: Subscription, backoff: Backoff) -> str:
-        session = self.session
+        session, time_ns, monotonic_ns = self.session, time.time_ns, time.monotonic_ns
 
         def message(data: bytes) -> None:
             self.frames += 1
-            ts_recv_ns = time.time_ns()
+            self._ts_ns = ts_recv_ns = time_ns()
+            self._now_ns = now_ns = monotonic_ns()
             try:
-                session.on_frame(name, data, ts_recv_ns, time.monotonic_ns())
+                session.on_frame(name, data, ts_recv_ns, now_ns)
             except Exception as error:  # a defect of ours costs the message it met, never the feed
                 log.error("message not handled", venue=self._spec.name, connection=name, error=repr(error), exc_info=error)
                 session.quarantine(name, data, f"internal error: {error!r}", 0, ts_recv_ns, None)
 
         try:
-            connection = await connect(url, Handlers(message, self._flush), _CONNECT_TIMEOUT_S)
+            connection = await connect(url, Handlers(message, self._send), _CONNECT_TIMEOUT_S)
         except (OSError, TimeoutError, WSError) as error:
             return f"{type(error).__name__}: {error}"
         now_ns = time.monotonic_ns()
@@ -268,9 +270,15 @@ class LiveFeeder:
     # what the session asks for
 
     def _flush(self) -> None:
+        """Send what is finished, at the present time."""
+        self._now_ns, self._ts_ns = time.monotonic_ns(), time.time_ns()
+        self._send()
+
+    def _send(self) -> None:
+        """Send what is finished, at the time of the last message: this ends every read of a socket."""
         session, publisher = self.session, self.publisher
         publisher.instruments(len(session.instruments))
-        session.flush(publisher.publish, time.monotonic_ns(), time.time_ns())
+        session.flush(publisher.publish, self._now_ns, self._ts_ns)
         if session.commands:
             self._carry_out()
 

@@ -124,7 +124,8 @@ class Publisher:
 
     def __init__(self, line: Line, *, venue_id: int, channel_id: int, session: int, base_flags: int) -> None:
         self._line = line
-        self._stamper = Stamper(session, instruments=64)
+        self._room = 64
+        self._stamper = Stamper(session, instruments=self._room)
         self._header = Header(channel_id=channel_id, venue_id=venue_id, flags=base_flags, session=session)
         self.session = session
         self.packets = 0
@@ -132,7 +133,9 @@ class Publisher:
 
     def instruments(self, count: int) -> None:
         """Make room for the sequences of `count` instruments; call whenever instruments were added."""
-        self._stamper.reserve(count)
+        if count > self._room:
+            self._stamper.reserve(2 * count)
+            self._room = 2 * count
 
     def publish(self, buffer: bytearray | memoryview, nbytes: int) -> None:
         """Stamp the packets of `buffer[:nbytes]` in place and send them."""

@@ -43,7 +43,10 @@ class SessionBooks:
         """End of the finished packets in the extractor's buffer."""
         self._applied = 0
         """End of those that the session's own books have."""
+        self._has_books = False
+        """Whether book packets stand behind `_applied`: trades and quotes alone need no look at the books."""
         self._crossed: set[int] = set()
+        self._crossed_events = 0
         self._waiting: set[int] = set()
 
     def on_timer(self, now_ns: int, ts_recv_ns: int) -> None:
@@ -130,6 +133,7 @@ class SessionBooks:
         self.counts[f"snapshot_{verdict.name.lower()}"] += 1
         if verdict is SnapshotVerdict.APPLY:
             self._pos += result.nbytes
+            self._has_books = True
             self._went_live(instrument, ts_recv_ns)
             self._replay(instrument, ts_recv_ns, now_ns)
         elif verdict is SnapshotVerdict.HOLD:
@@ -140,6 +144,7 @@ class SessionBooks:
         """Let the event at the end of the buffer stand, unless the venue's checksum says that the book is wrong."""
         start = self._pos
         self._pos += result.nbytes
+        self._has_books = True
         rule = self.spec.rule
         if rule.checksum is None or not self.options.verify_checksum or not result.has_checksum:
             return
@@ -197,13 +202,14 @@ class SessionBooks:
             self.commands.append(Command(CommandKind.RESUBSCRIBE, symbol=instrument.symbol, connection=instrument.connection))
 
     def _apply(self) -> None:
-        if self._applied < self._pos:
-            before = self.books.crossed_events
-            result = self.books.apply(memoryview(self.extractor.out)[self._applied : self._pos])
-            self._applied = self._pos
-            if self.books.crossed_events != before:
-                books = (self.books.at(int(slot)) for slot in result.touched)
-                self._crossed.update(book.instrument_id for book in books if book.crossed)
+        if self._has_books:
+            self._has_books = False
+            books = self.books
+            result = books.apply(self.extractor.out, self._pos, start=self._applied)
+            if books.crossed_events != self._crossed_events:
+                self._crossed_events = books.crossed_events
+                self._crossed.update(book.instrument_id for book in map(books.at, result.touched.tolist()) if book.crossed)
+        self._applied = self._pos
 
     def _check_crossed(self, now_ns: int, ts_recv_ns: int) -> None:
         for number in self._crossed:
@@ -224,6 +230,7 @@ class SessionBooks:
         end = self._pos + len(packets)
         self.extractor.out[self._pos : end] = packets
         self._pos = end
+        self._has_books = True
 
     def _make_room(self, nbytes: int) -> None:
         capacity = len(self.extractor.out)

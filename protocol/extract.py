@@ -61,6 +61,7 @@ class Extractor:
         self._index: dict[str, int] = {}
         self._room = 0
         self._symbol_text = b""
+        self._instruments: ffi.CData = ffi.new("tcx_instrument[]", 0)
         self._grow_instruments()
         self._make_rows(2048)
         self._make_elements(64)

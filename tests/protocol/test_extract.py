@@ -73,9 +73,7 @@ def test_a_book_becomes_one_packet_with_every_header_field() -> None:
     assert x.run(message(U=5, u=9), ts_recv_ns=77) == Status.OK
     ((header, items),) = x.packets()
     assert items == [(618376, 370), (618377, 150)]
-    assert header == (
-        (0x464D, 1, MsgType.BOOK, Flag.LAST, 2, 1, 0, 8, 7, 0x1000, 0, 0, -1, -2, 16, 0, NS, 77, 0, 32)
-    )
+    assert header == ((0x464D, 1, MsgType.BOOK, Flag.LAST, 2, 1, 0, 8, 7, 0x1000, 0, 0, -1, -2, 16, 0, NS, 77, 0, 32))
     r = x.c.r
     assert (r.shape, r.instrument, r.msg_type, r.nbytes, r.packets, r.items) == (0, 0, MsgType.BOOK, 98, 1, 2)
     assert (r.first_id, r.last_id, r.prev_id, r.has_checksum, r.ts_exchange_ns) == (5, 9, NO_ID, 0, NS)
@@ -197,7 +195,7 @@ def test_pairs_leave_out_padding() -> None:
     x = pair(shape)
     frame = (
         '{"s":"BTCUSDT","T":%d,"u":[{"ap":1.16E2,"bp":115,"as":0.5,"bs":1},{"as":2,"ap":0,"x":[{}],"bs":3,"bp":114.0},'
-        '{"ap":0.0,"bp":0,"as":0,"bs":0}]}' % MS
+        '{"ap":0.0,"bp":0,"as":0,"bs":0}]}'.replace("%d", str(MS))
     )
     assert x.run(frame.encode()) == Status.OK
     assert x.packets()[0].items == [(1150, 100), (1140, 300), (1160, 50)]

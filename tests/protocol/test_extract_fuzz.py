@@ -93,7 +93,13 @@ def _messages(draw: st.DrawFn) -> tuple[str, bytes]:
         elif kind == "bookTicker":
             common |= {"b": w.number(), "B": w.number(), "a": w.number(), "A": w.number()}
         else:
-            common |= {"t": w.integer(), "a": w.integer(), "p": w.number(), "q": w.number(), "m": draw(st.sampled_from(["true", "0"]))}
+            common |= {
+                "t": w.integer(),
+                "a": w.integer(),
+                "p": w.number(),
+                "q": w.number(),
+                "m": draw(st.sampled_from(["true", "0"])),
+            }
         if venue == "binance":
             common.pop("pu", None)
             if kind == "bookTicker":

@@ -12,13 +12,27 @@ from protocol.extract_types import Status
 from protocol.schema import ITEM_OF, MsgType
 from protocol.shapes import Shape
 
-__all__ = ["HEADER", "Header", "Pair", "PacketView", "unpack"]
+__all__ = ["HEADER", "Header", "PacketView", "Pair", "unpack"]
 
 HEADER = struct.Struct("<HBBHBBIHHQQIbbBBqqqH")
-_SAME_WHEN_OK = (
-    "shape instrument msg_type nbytes packets items first_id last_id prev_id checksum has_checksum snapshot ts_exchange_ns "
-    "need_price_exp need_qty_exp need_bytes"
-).split()
+_SAME_WHEN_OK = [
+    "shape",
+    "instrument",
+    "msg_type",
+    "nbytes",
+    "packets",
+    "items",
+    "first_id",
+    "last_id",
+    "prev_id",
+    "checksum",
+    "has_checksum",
+    "snapshot",
+    "ts_exchange_ns",
+    "need_price_exp",
+    "need_qty_exp",
+    "need_bytes",
+]
 _SAME = {
     Status.OK: _SAME_WHEN_OK,
     Status.INEXACT: ["shape", "instrument", "need_price_exp", "need_qty_exp"],
@@ -84,9 +98,7 @@ class Pair:
     def __init__(self, shapes: Sequence[Shape], *, out_capacity: int = 1 << 20, max_payload: int = 1400) -> None:
         """Make both."""
         self.c = Extractor(shapes, venue_id=7, channel_id=8, out_capacity=out_capacity, max_payload=max_payload)
-        self.reference = ReferenceExtractor(
-            shapes, venue_id=7, channel_id=8, out_capacity=out_capacity, max_payload=max_payload
-        )
+        self.reference = ReferenceExtractor(shapes, venue_id=7, channel_id=8, out_capacity=out_capacity, max_payload=max_payload)
         self.declined = 0
 
     def add(self, symbol: str, price_exp: int = -8, qty_exp: int = -8) -> int:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from protocol._native import ffi
+
 from protocol.extract_compile import compile_shapes
 from tests.support.shapes_sample import EXAMPLES, VENUES
 
@@ -23,9 +24,7 @@ def _tables(venue: str) -> bytes:
     for index, arrays in enumerate(tables.keep):
         program = tables.programs[index]
         data = [bytes(ffi.buffer(array)) for array in arrays]
-        out.append(
-            struct.pack("<4i", program.shape_count, program.slot_count, program.has_envelope, program.by_caller)
-        )
+        out.append(struct.pack("<4i", program.shape_count, program.slot_count, program.has_envelope, program.by_caller))
         out.append(struct.pack("<6I", *map(len, data)))
         out += data
     return b"".join(out)
