@@ -220,14 +220,17 @@ class LiveFeeder:
                 log.error("message not handled", venue=self._spec.name, connection=name, error=repr(error), exc_info=error)
                 session.quarantine(name, data, f"internal error: {error!r}", 0, ts_recv_ns, None)
 
+        def opened(connection: Socket) -> None:
+            self._sockets[name] = connection
+            self._opened[name] = now_ns = monotonic_ns()
+            session.on_connect(name, now_ns, time_ns())
+
         try:
-            connection = await connect(url, Handlers(message, self._send), _CONNECT_TIMEOUT_S)
+            connection = await connect(url, Handlers(opened, message, self._send), _CONNECT_TIMEOUT_S)
         except (OSError, TimeoutError, WSError) as error:
+            self._sockets.pop(name, None)
+            session.on_disconnect(name, monotonic_ns(), time_ns())
             return f"{type(error).__name__}: {error}"
-        now_ns = time.monotonic_ns()
-        self._sockets[name] = connection
-        self._opened[name] = now_ns
-        session.on_connect(name, now_ns, time.time_ns())
         log.info("connected", venue=self._spec.name, connection=name, url=url, topics=len(subscription.topics))
         try:
             await self._subscribe(name, connection, subscription)
