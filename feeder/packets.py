@@ -193,7 +193,7 @@ def _event(header: Header, bids: Levels, asks: Levels, room: int) -> bytes:
         template["bid_count"] = min(max(len(bids) - fragment * room, 0), len(chunk))
         template["payload_len"] = chunk.nbytes
         if fragment == count - 1:
-            template["flags"] |= Flag.LAST
+            template["flags"] = header.flags | Flag.LAST
         out.append(template.tobytes())
         out.append(chunk.tobytes())
     return b"".join(out)
