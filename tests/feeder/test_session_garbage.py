@@ -407,8 +407,8 @@ RECORDED = {
 
 
 @pytest.mark.parametrize("name", VENUES)
-def test_mutations_of_recorded_messages_are_put_aside_or_read_alike_by_a_strict_parser(name: str) -> None:
-    """What is not put aside is JSON that Python's own parser reads too, and each message is counted at most once."""
+def test_only_well_formed_mutations_of_recorded_messages_become_events(name: str) -> None:
+    """What is published was JSON to Python's own parser too, and each message is put aside at most once."""
     rng = random.Random(f"recorded {name}")
     path = captures() / name / RECORDED[name]
     frames = [line.raw for line, _ in zip(read([path]), range(400), strict=False) if line.kind == "recv"]
@@ -421,7 +421,7 @@ def test_mutations_of_recorded_messages_are_put_aside_or_read_alike_by_a_strict_
         feed.flush()
         put_aside = feed.session.counts["quarantine"] - before
         assert put_aside in (0, 1)
-        if not put_aside:
+        if feed.packets:
             json.loads(frame)
         for packet in walk(feed.packets):
             decode(packet)
