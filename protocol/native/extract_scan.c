@@ -99,10 +99,8 @@ static const uint8_t *read_objects(tc_reading *r, const uint8_t *p, int node_ind
             memcpy(&element->slots[node->first_slot], &r->slots[node->first_slot], (size_t)width * sizeof(tcx_slot));
         }
         slot->length++;
-        if ((p = tc_token(scan, p)) == NULL) return NULL;
+        if ((p = tc_next(scan, p, ']')) == NULL) return NULL;
         if (*p == ']') return p + 1;
-        if (*p != ',') return tc_malformed(scan, p);
-        if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
     }
 }
 
@@ -156,9 +154,7 @@ static const uint8_t *read_object(tc_reading *r, const uint8_t *p, int node_inde
         p++;
         int index = tc_next_key(r, node, hint, &p);
         if (index == -2) return NULL;
-        if ((p = tc_token(scan, p)) == NULL) return NULL;
-        if (*p != ':') return tc_malformed(scan, p);
-        if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
+        if ((p = tc_colon(scan, p)) == NULL) return NULL;
         tcx_key *key = index < 0 ? NULL : &r->program->keys[index];
         if (key != NULL) hint = &key->predicted;
         int envelope = key != NULL && key->envelope && depth == 0;
@@ -172,11 +168,8 @@ static const uint8_t *read_object(tc_reading *r, const uint8_t *p, int node_inde
         } else {
             p = read_value(r, p, key, depth + 1);
         }
-        if (p == NULL) return NULL;
-        if ((p = tc_token(scan, p)) == NULL) return NULL;
+        if (p == NULL || (p = tc_next(scan, p, '}')) == NULL) return NULL;
         if (*p == '}') return p + 1;
-        if (*p != ',') return tc_malformed(scan, p);
-        if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
     }
 }
 
