@@ -217,7 +217,7 @@ class _Program:
         place = {id(node): index for index, node in enumerate(self._nodes)}
         next_key = 0
         for index, (node, keys) in enumerate(tables):
-            c_nodes[index].predicted = -1
+            c_nodes[index].predicted = c_nodes[index].predicted_outside = -1
             c_nodes[index].first_slot, c_nodes[index].end_slot = node.first_slot, node.end_slot
             c_nodes[index].bucket = [-1] * _BUCKETS
             for key, slot in keys:

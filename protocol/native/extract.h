@@ -46,7 +46,8 @@ typedef struct {
 /* An object: its keys are found by `bucket` (key index or -1). */
 typedef struct {
     int16_t bucket[32];
-    int16_t predicted;  /* key that last came first */
+    int16_t predicted;  /* key that last came first; a hint */
+    int16_t predicted_outside; /* node 0: the same for a root around the message */
     int16_t first_slot; /* slots of this object and what is below it: first_slot up to end_slot */
     int16_t end_slot;
 } tcx_node;

@@ -145,7 +145,7 @@ static void begin_message(tc_reading *r) {
 static const uint8_t *read_object(tc_reading *r, const uint8_t *p, int node_index, int depth) {
     tc_scan *scan = &r->scan;
     tcx_node *node = &r->program->nodes[node_index];
-    int16_t *hint = &node->predicted;
+    int16_t *hint = depth == 0 && r->program->has_envelope ? &node->predicted_outside : &node->predicted;
     if (depth >= TC_MAX_DEPTH) return tc_malformed(scan, p);
     if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
     if (*p == '}') return p + 1;
