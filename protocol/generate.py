@@ -1,6 +1,7 @@
 """Generate what is derived from the schema: `python -m protocol.generate` writes, `--check` compares and exits 1 on a difference.
 
-Outputs: the C header `protocol/native/wire.h`.
+Outputs: the C header `protocol/native/wire.h`, the Wireshark dissector `protocol/wireshark/tapecast.lua`, and the tables of
+`protocol/SPEC.md`, whose prose is written by hand.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import sys
 from pathlib import Path
 
 from protocol import schema
+from protocol.generate_lua import lua_dissector
+from protocol.generate_spec import fill_tables
 
-__all__ = ["c_header", "main"]
+__all__ = ["c_header", "main", "outputs"]
 
 _HERE = Path(__file__).parent
 _C_TYPES = {
@@ -72,9 +75,7 @@ def c_header() -> str:
     out.append("/* Minimum item size a receiver knows for a message type; 0 = unknown type. */")
     out.append("static inline unsigned tc_min_item_size(unsigned msg_type) {")
     out.append("    switch (msg_type) {")
-    out.extend(
-        f"    case TC_MSG_{msg.name}: return sizeof(tc_{record.name});" for msg, record in schema.ITEM_OF.items()
-    )
+    out.extend(f"    case TC_MSG_{msg.name}: return sizeof(tc_{record.name});" for msg, record in schema.ITEM_OF.items())
     out.append("    default: return 0;")
     out.append("    }")
     out.append("}")
@@ -85,7 +86,12 @@ def c_header() -> str:
 
 def outputs() -> dict[Path, str]:
     """Return every generated file with its text."""
-    return {_HERE / "native" / "wire.h": c_header()}
+    spec = _HERE / "SPEC.md"
+    return {
+        _HERE / "native" / "wire.h": c_header(),
+        _HERE / "wireshark" / "tapecast.lua": lua_dissector(),
+        spec: fill_tables(spec.read_text()),
+    }
 
 
 def main(arguments: list[str]) -> int:
@@ -99,7 +105,7 @@ def main(arguments: list[str]) -> int:
         else:
             path.write_text(text)
     for name in stale:
-        print(f"{name} differs from the schema: run `python -m protocol.generate`", file=sys.stderr)
+        sys.stderr.write(f"{name} differs from the schema: run `python -m protocol.generate`\n")
     return 1 if stale else 0
 
 

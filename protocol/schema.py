@@ -116,6 +116,14 @@ class Side(IntEnum):
     BUY = 1
     SELL = 2
 
+    def __str__(self) -> str:
+        """Return the word of the JSON events: buy, sell or unknown."""
+        return self.name.lower()
+
+    def __format__(self, spec: str) -> str:
+        """Format the word, so that an f-string reads as `print` does."""
+        return format(self.name.lower(), spec)
+
 
 class TradeFlag(IntFlag):
     """Item field `trade_flags`."""
@@ -247,13 +255,18 @@ Scalar = Literal["u8", "i8", "u16", "i16", "u32", "i32", "u64", "i64", "utf8", "
 
 
 class Field(NamedTuple):
-    """One field of a record. `size` is in bytes; `unit` and `doc` go to the specification."""
+    """One field of a record. `size` is in bytes; `doc` goes to the specification."""
 
     offset: int
     type: Scalar
     name: str
     doc: str
     size: int
+
+    @property
+    def mantissa(self) -> bool:
+        """Whether the field holds a mantissa, bounded by `MAX_MANTISSA`, or `UNDEFINED`."""
+        return self.doc.startswith("mantissa")
 
 
 class Record(NamedTuple):

@@ -84,6 +84,9 @@ class Shape:
     absent: tuple[str, ...] = ()
     envelope: str | None = None
     """Key under which the whole message may be wrapped (Binance combined streams); paths are relative to the inside."""
+    beside_lacks: tuple[str, tuple[str, ...]] | None = None
+    """(key beside the envelope, texts): a wrapped frame whose string there contains one of the texts is not of this shape
+    (Binance names partial-depth books only in `stream`). A frame without envelope, or without the key, passes."""
     optional: tuple[str, ...] = ()
     """Paths that may be missing or null."""
     symbol: str | None = None

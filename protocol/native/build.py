@@ -42,6 +42,7 @@ def builder(sanitize: bool = False) -> cffi.FFI:
         "\n".join(f'#include "{name}"' for name in headers),
         sources=[str(path.relative_to(_ROOT)) for path in sorted(_HERE.glob("*.c"))],
         include_dirs=[str(_HERE)],
+        depends=[str(path.relative_to(_ROOT)) for path in sorted(_HERE.glob("*.h"))],
         extra_compile_args=flags,
         extra_link_args=_SANITIZE[2:3] if sanitize else [],
         py_limited_api=True,

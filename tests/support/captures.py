@@ -1,4 +1,7 @@
-"""Where the real recordings are, for tests: beside the project in `../shared/captures`, or in `$TAPECAST_CAPTURES`."""
+"""Where the real recordings are, for tests: beside the project in `../shared/captures`, or in `$TAPECAST_CAPTURES`.
+
+Where they are absent, tests that need them are skipped, or fail if `$TAPECAST_REQUIRE_CAPTURES` is 1 (as in CI).
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,14 @@ __all__ = ["captures", "recordings"]
 
 
 def captures() -> Path:
-    """Return the folder of recordings; skip the calling test, saying so, where it is absent."""
+    """Return the folder of recordings; where it is absent skip the calling test, saying so, or fail it if they are required."""
     default = Path(__file__).resolve().parents[2].parent / "shared" / "captures"
     folder = Path(os.environ.get("TAPECAST_CAPTURES", default))
     if not folder.is_dir():
-        pytest.skip(f"recordings absent: {folder} (set TAPECAST_CAPTURES)")
+        message = f"recordings absent: {folder} (set TAPECAST_CAPTURES)"
+        if os.environ.get("TAPECAST_REQUIRE_CAPTURES") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
     return folder
 
 

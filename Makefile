@@ -1,0 +1,74 @@
+# make run [REPLAY=folder] [SPEED=n] [LIMITED_MODE=true] · make test [ARGS=…] · make lint · make bench · make lock · make clean
+# Each step leaves a stamp in .venv, so the second time only what changed is done again.
+
+VENV := .venv
+BIN := $(VENV)/bin
+CORE := $(wildcard protocol/native/*.c protocol/native/*.h) protocol/native/build.py
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	--no-annotate --quiet --upgrade --group build
+
+ifdef LIMITED_MODE
+export LIMITED_MODE
+endif
+
+.PHONY: help run test lint bench lock clean setup FORCE
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make run                       start the fleet: tapecast up"
+	@echo "make run REPLAY=folder         the same from the recordings (*.jsonl, *.jsonl.gz) of a folder [SPEED=10]"
+	@echo "make run LIMITED_MODE=true     ten symbols of each category"
+	@echo "make test [ARGS='-k books']    the tests"
+	@echo "make lint                      style, types, import rules, generated files"
+	@echo "make bench [ARGS=--smoke]      the benchmarks"
+	@echo "make lock                      renew the lock files (needs uv)"
+	@echo "make clean                     remove everything that was made here"
+
+run: $(VENV)/.package
+	@exec $(BIN)/tapecast up $(if $(REPLAY),--replay "$(REPLAY)") $(if $(SPEED),--speed $(SPEED)) $(ARGS)
+
+setup: $(VENV)/.dev $(VENV)/.package
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m protocol.generate --check
+
+bench: setup
+	@set -e; for file in benchmarks/*.py; do \
+		[ -f "$$file" ] || continue; \
+		echo "== $$file"; $(BIN)/python "$$file" $(ARGS); \
+	done
+
+lock:
+	$(LOCK) --output-file requirements.lock
+	$(LOCK) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) build *.egg-info protocol/_native* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@.ci/prerequisites
+	"$$(.ci/prerequisites --python)" -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.locked: requirements.lock $(VENV)/.created
+	$(PIP) install --quiet --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.locked
+	$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.package: pyproject.toml setup.py $(CORE) $(VENV)/.locked $(if $(wildcard protocol/_native*.so),,FORCE)
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+FORCE:

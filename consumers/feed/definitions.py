@@ -1,0 +1,126 @@
+"""The instrument definitions a feed has seen, and which of their instruments the script wants.
+
+Definitions come in a cycle of at most 5 s, so most of what arrives is known already and costs one comparison. What is wanted is
+decided by `consumers.feed.selection`. No input or output, no clock.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from consumers.feed.events import Instrument, decimal
+from consumers.feed.selection import Names, Selection
+from protocol.codec import Buffer, WireError, decode
+from protocol.records import InstrumentItem
+from protocol.schema import (
+    HEADER_SIZE,
+    UNDEFINED,
+    Flag,
+    InstrumentFlag,
+    InstrumentKind,
+    InstrumentState,
+    OptionType,
+    venue_name,
+)
+
+__all__ = ["Definitions", "names_of"]
+
+_KINDS = {int(kind): kind.name.lower() for kind in InstrumentKind}
+_STATES = {int(state): state for state in InstrumentState}
+_OPTIONS = {int(kind): kind for kind in OptionType}
+
+
+def names_of(item: InstrumentItem) -> Names:
+    """Return who a definition is about."""
+    venue, kind = venue_name(item.venue), _KINDS.get(item.kind) or str(item.kind)
+    return Names(venue, kind, item.symbol, f"{venue}.{kind}.{item.symbol}")
+
+
+class Definitions:
+    """What is known of instruments by id. `names[id]` is None where the instrument is defined and not wanted."""
+
+    def __init__(self, selection: Selection) -> None:
+        """Start without definitions."""
+        self.selection = selection
+        self.names: dict[int, Names | None] = {}
+        self.wanted: dict[str, Instrument] = {}
+        self.malformed = 0
+        self.refused: list[int] = []
+        """Ids that the last `take` found to be unwanted."""
+        self._packets: dict[bytes, bytes] = {}
+        self._items: dict[int, InstrumentItem] = {}
+
+    def take(self, packet: Buffer) -> list[Instrument]:
+        """Take in an INSTRUMENT packet and return the wanted definitions that are new or changed.
+
+        A packet that repeats what it said in the last cycle is passed over.
+        """
+        self.refused.clear()
+        raw = bytes(packet)
+        first_id = raw[HEADER_SIZE : HEADER_SIZE + 8]
+        if self._packets.get(first_id) == raw[_TIMES_END:]:
+            return []
+        try:
+            header, items, _ = decode(raw)
+        except WireError:
+            self.malformed += 1
+            return []
+        self._packets[first_id] = raw[_TIMES_END:]
+        changed: list[Instrument] = []
+        for item in items:
+            if not isinstance(item, InstrumentItem) or self._items.get(item.id) == item:
+                continue
+            self._items[item.id] = item
+            names = names_of(item)
+            if not self.selection.define(names, item.base, item.quote):
+                self.names[item.id] = None
+                self.refused.append(item.id)
+                continue
+            self.names[item.id] = names
+            times = (header.ts_exchange_ns, header.ts_recv_ns, header.ts_send_ns)
+            definition = _event(names, item, times, Flag(header.flags))
+            self.wanted[names.instrument] = definition
+            changed.append(definition)
+        return changed
+
+    def count(self, venue_id: int) -> int:
+        """Return how many instruments of a venue are defined, wanted or not."""
+        return sum(1 for item in self._items.values() if item.venue == venue_id)
+
+    def find(self, symbol: str) -> list[Instrument]:
+        """Return the wanted instruments that a symbol or instrument text means; several where venues or kinds share it."""
+        one = Selection(None, [symbol])
+        return [d for d in self.wanted.values() if one.define(Names(d.venue, d.kind, d.symbol, d.instrument), d.base, d.quote)]
+
+
+_TIMES_END = 64
+"""Header bytes 0-63 change from cycle to cycle (sequence, times); the payload length and the items do not."""
+
+
+def _event(names: Names, item: InstrumentItem, times: tuple[int, int, int], flags: Flag) -> Instrument:
+    return Instrument(
+        *names,
+        *times,
+        flags,
+        item.id,
+        _STATES.get(item.state, item.state),
+        item.version,
+        InstrumentFlag(item.flags),
+        item.price_exp,
+        item.qty_exp,
+        _optional(item.tick, item.price_exp),
+        _optional(item.lot, item.qty_exp),
+        _optional(item.min_qty, item.qty_exp),
+        _optional(item.min_notional, item.notional_exp),
+        _optional(item.multiplier, item.multiplier_exp),
+        item.expiry_ns,
+        _optional(item.strike, item.strike_exp),
+        item.base,
+        item.quote,
+        item.settle,
+        _OPTIONS.get(item.option_type, OptionType.NONE),
+    )
+
+
+def _optional(mantissa: int, exp: int) -> Decimal | None:
+    return None if mantissa == UNDEFINED else decimal(mantissa, exp)

@@ -1,0 +1,377 @@
+"""From packets in sequence to events.
+
+The engine is given each packet once, in the order of its channel (`protocol.sequencing` sees to that), and puts events into
+`out`; one packet yields at most as many as it has items. What the events mean is written in `consumers.feed.events`, what is
+wanted in `consumers.feed.selection`, how books are kept in `consumers.feed.bookkeeper`. It performs no I/O and reads no clock:
+`now_ns` is an argument and counts monotonically (in a replay, the send times of the packets).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, TypeAlias
+
+from consumers.feed.bookkeeper import Bookkeeper, Channel
+from consumers.feed.definitions import Definitions
+from consumers.feed.events import AnyEvent, Bbo, Book, Gap, Instrument, Liquidation, Stat, Status, Trade
+from consumers.feed.selection import Names, Selection
+from protocol.codec import Buffer, parse_gap_detail
+from protocol.records import HEADER_STRUCT, ITEM_STRUCT
+from protocol.schema import (
+    HEADER_SIZE,
+    Flag,
+    MsgType,
+    Side,
+    StatKind,
+    StatusReason,
+    StatusScope,
+    StatusState,
+    TradeFlag,
+    venue_name,
+)
+
+__all__ = ["Engine"]
+
+Header: TypeAlias = tuple[int, ...]
+
+SILENT_INTERVALS: Final = 3
+DEFAULT_INTERVAL_NS: Final = 1_000_000_000
+_NEVER_HEARD_NS: Final = 3_000_000_000
+_DEFINED_AFTER_NS: Final = 6_000_000_000
+"""Definitions go out in a cycle of at most 5 s."""
+_SNAPSHOT: Final = int(Flag.SNAPSHOT)
+_TRADE: Final = ITEM_STRUCT[MsgType.TRADE]
+_LEVEL: Final = ITEM_STRUCT[MsgType.BBO]
+_STAT: Final = ITEM_STRUCT[MsgType.STAT]
+_STATUS: Final = ITEM_STRUCT[MsgType.STATUS]
+_HEARTBEAT: Final = ITEM_STRUCT[MsgType.HEARTBEAT]
+_FLAGS: dict[int, Flag] = {}
+_SIDES: Final = {int(side): side for side in Side}
+_TRADE_FLAGS: Final = {value: TradeFlag(value) for value in range(32)}
+_STAT_KINDS: Final = {int(kind): kind for kind in StatKind}
+_SCOPES: Final = {int(scope): scope for scope in StatusScope}
+_STATES: Final = {int(state): state for state in StatusState}
+_REASONS: Final = {int(reason): reason for reason in StatusReason}
+_LOG: Final = logging.getLogger("tapecast.feed")
+_UNKNOWN: Final = Names("", "", "", "")
+
+
+def _who(names: Names | None) -> tuple[str | None, str | None, str | None]:
+    return (names.kind, names.symbol, names.instrument) if names is not None else (None, None, None)
+
+
+def _flags(value: int) -> Flag:
+    found = _FLAGS.get(value)
+    if found is None:
+        found = _FLAGS[value] = Flag(value)
+    return found
+
+
+class Engine:
+    """Turns packets into events. `wanted` are the event classes to make; books are kept with `keep_books` or `Book` in them."""
+
+    def __init__(
+        self, selection: Selection, wanted: Collection[type], *, keep_books: bool = False, live: bool = True, now_ns: int = 0
+    ) -> None:
+        """Start without definitions; `now_ns` is when listening began; only a `live` channel can be silent."""
+        self.out: deque[AnyEvent] = deque()
+        self.undefined = 0
+        self.gaps = 0
+        self.lost = 0
+        self.definitions = Definitions(selection)
+        self._selection = selection
+        self._wanted = frozenset(wanted)
+        self._books = Bookkeeper() if keep_books or Book in wanted else None
+        self._channels: dict[int, Channel] = {}
+        self._live = live
+        self._now_ns = now_ns
+        self._started_ns = now_ns
+        self._complained = selection.symbols is None
+        self._handlers = self._table()
+        for venue in (selection.venues or ()) if live else ():
+            self._expect(venue)
+
+    @property
+    def keeps_books(self) -> bool:
+        """Whether books are kept."""
+        return self._books is not None
+
+    def packet(self, data: Buffer, at: int, size: int) -> None:
+        """Take in the packet at `data[at : at + size]`, which has been validated."""
+        handler = self._handlers[data[at + 3]]
+        if handler is not None:
+            handler(data, at, size, HEADER_STRUCT.unpack_from(data, at))
+
+    def heard(self, channel_id: int, venue_id: int, now_ns: int) -> None:
+        """Note that a channel has been heard; to be called for the packets of each read before they are taken in."""
+        channel = self._channels.get(channel_id)
+        if channel is None:
+            channel = self._open(channel_id, venue_id, now_ns)
+        channel.heard_ns = now_ns
+        if channel.away and not channel.ended:
+            channel.away = False
+            self._tell(channel, StatusState.LIVE, StatusReason.NONE, "packets again")
+
+    def gap(self, channel_id: int, first_missing: int, missing: int) -> None:
+        """Take note that packets of a channel were lost for good, before the packet after them is taken in."""
+        channel = self._channels.get(channel_id)
+        if channel is not None:
+            channel.epoch += 1
+        self.gaps += 1
+        self.lost += missing
+        if Gap in self._wanted:
+            venue = channel.venue if channel is not None else venue_name(channel_id)
+            self.out.append(Gap(venue, channel_id, missing, first_missing, "loss"))
+
+    def session(self, channel_id: int) -> None:
+        """Take note that a channel's publisher has (re)started: its books are cleared."""
+        channel = self._channels.get(channel_id)
+        if channel is None:
+            return
+        channel.away = channel.ended = False
+        if self._books is not None:
+            self._books.new_session(channel)
+        self._tell(channel, StatusState.LIVE, StatusReason.RESTART, "new session")
+
+    def end(self, channel_id: int) -> None:
+        """Take note that a channel's session has ended, all its packets having come or been given up."""
+        channel = self._channels.get(channel_id)
+        if channel is not None and not channel.ended:
+            channel.away = channel.ended = True
+            self._tell(channel, StatusState.STALE, StatusReason.RESTART, "session ended")
+
+    def tick(self, now_ns: int) -> None:
+        """Let time pass: silence of channels and symbols that match nothing become events."""
+        self._now_ns = now_ns
+        for channel in self._channels.values():
+            limit = SILENT_INTERVALS * channel.interval_ns
+            if self._live and not channel.away and now_ns - channel.heard_ns > limit:
+                channel.away = True
+                self._tell(channel, StatusState.STALE, StatusReason.TIMEOUT, f"silent for {limit / 1e9:g} s")
+        if not self._complained and self._definitions_are_in():
+            self.complain()
+
+    def complain(self) -> None:
+        """Tell, once, of the symbols that no definition has matched: by a status, and by a warning in the log."""
+        if self._complained:
+            return
+        self._complained = True
+        for symbol in self._selection.unmatched:
+            near = self._selection.nearest(symbol)
+            text = f"{symbol!r} matches nothing; " + (f"nearest: {', '.join(near)}" if near else "nothing like it is defined")
+            _LOG.warning("symbol %s", text)
+            self._status("", StatusScope.INSTRUMENT, StatusState.IDLE, StatusReason.NONE, text)
+
+    def book(self, instrument: Instrument) -> Book | None:
+        """Return the book of an instrument as it is now, without a change; None where it has none yet."""
+        found = self._books.book(instrument.instrument_id) if self._books is not None else None
+        if found is None:
+            return None
+        book, state = found
+        names = (instrument.venue, instrument.kind, instrument.symbol, instrument.instrument)
+        times = (book.ts_exchange_ns, book.ts_recv_ns, 0)
+        return Book(*names, *times, _flags(book.flags), state, False, book.instrument_seq, book, book.price_exp, book.qty_exp, ())
+
+    def _table(self) -> Sequence[Callable[[Buffer, int, int, Header], None] | None]:
+        """Message type → what takes it in; None is passed over without a look."""
+        table: list[Callable[[Buffer, int, int, Header], None] | None] = [None] * 256
+        optional: tuple[tuple[MsgType, type, Callable[[Buffer, int, int, Header], None]], ...] = (
+            (MsgType.TRADE, Trade, self._executions),
+            (MsgType.LIQUIDATION, Liquidation, self._executions),
+            (MsgType.BBO, Bbo, self._bbo),
+            (MsgType.STAT, Stat, self._stats),
+        )
+        for msg_type, kind, handler in optional:
+            if kind in self._wanted:
+                table[msg_type] = handler
+        if self._books is not None:
+            table[MsgType.BOOK] = self._book
+        table[MsgType.INSTRUMENT] = self._instruments
+        table[MsgType.STATUS] = self._statuses
+        table[MsgType.HEARTBEAT] = table[MsgType.SESSION_START] = table[MsgType.SESSION_END] = self._heartbeat
+        return table
+
+    def _names(self, header: Header) -> Names | None:
+        """Who a packet is about; None where it is not wanted or not defined, which is counted."""
+        names = self.definitions.names.get(header[9], _UNKNOWN)
+        if names is _UNKNOWN:
+            if self._may_want(header):
+                self.undefined += 1
+            return None
+        return names
+
+    def _may_want(self, header: Header) -> bool:
+        venues = self._selection.venue_ids
+        return (venues is None or header[8] in venues) and self._selection.may_want(header[9])
+
+    def _executions(self, data: Buffer, at: int, size: int, header: Header) -> None:
+        names = self._names(header)
+        if names is None:
+            return
+        ts, price_exp, qty_exp, step = header[16], header[12], header[13], header[14]
+        make = Trade if header[2] == MsgType.TRADE else Liquidation
+        flags = _flags(header[3])
+        first = at + HEADER_SIZE
+        for offset in range(first, first + header[4] * step, step):
+            trade_id, price, quantity, delta_us, side, trade_flags, condition = _TRADE.unpack_from(data, offset)
+            self.out.append(
+                make(
+                    *names,
+                    ts + 1000 * delta_us if ts else 0,
+                    header[17],
+                    header[18],
+                    flags,
+                    price,
+                    quantity,
+                    price_exp,
+                    qty_exp,
+                    _SIDES.get(side, Side.UNKNOWN),
+                    trade_id,
+                    _TRADE_FLAGS.get(trade_flags) or TradeFlag(trade_flags),
+                    condition,
+                )
+            )
+
+    def _bbo(self, data: Buffer, at: int, size: int, header: Header) -> None:
+        names = self._names(header)
+        if names is None:
+            return
+        first, count, bids, step = at + HEADER_SIZE, header[4], header[5], header[14]
+        bid = _LEVEL.unpack_from(data, first) if bids else None
+        ask = _LEVEL.unpack_from(data, first + bids * step) if count > bids else None
+        self.out.append(Bbo(*names, header[16], header[17], header[18], _flags(header[3]), bid, ask, header[12], header[13]))
+
+    def _stats(self, data: Buffer, at: int, size: int, header: Header) -> None:
+        names = self._names(header)
+        if names is None:
+            return
+        first, step = at + HEADER_SIZE, header[14]
+        for offset in range(first, first + header[4] * step, step):
+            value, ts, kind, exp, _, aux = _STAT.unpack_from(data, offset)
+            times = (header[16], header[17], header[18])
+            self.out.append(Stat(*names, *times, _flags(header[3]), _STAT_KINDS.get(kind, kind), value, exp, ts, aux))
+
+    def _book(self, data: Buffer, at: int, size: int, header: Header) -> None:
+        books = self._books
+        names = self.definitions.names.get(header[9], _UNKNOWN)
+        if names is None or books is None or (names is _UNKNOWN and not self._may_want(header)):
+            return
+        channel = self._channels.get(header[7])
+        if channel is None:
+            channel = self._open(header[7], header[8], self._now_ns)
+        change = books.apply(channel, memoryview(data)[at : at + size], header)
+        if names is _UNKNOWN:
+            self.undefined += 1
+        elif change is False:
+            return
+        elif change is True:
+            self._status(
+                channel.venue, StatusScope.BOOK, StatusState.SUSPECT, StatusReason.GAP, "waits for a snapshot", names, header[18]
+            )
+        elif Book in self._wanted:
+            self.out.append(
+                Book(
+                    *names,
+                    header[16],
+                    header[17],
+                    header[18],
+                    _flags(header[3]),
+                    change.state,
+                    bool(header[3] & _SNAPSHOT),
+                    header[11],
+                    change.book,
+                    header[12],
+                    header[13],
+                    change.fragments,
+                )
+            )
+
+    def _instruments(self, data: Buffer, at: int, size: int, header: Header) -> None:
+        if self._selection.venue_ids is not None and header[8] not in self._selection.venue_ids:
+            return
+        for event in self.definitions.take(memoryview(data)[at : at + size]):
+            if Instrument in self._wanted:
+                self.out.append(event)
+        if self._books is not None:
+            for instrument in self.definitions.refused:
+                self._books.forget(instrument)
+
+    def _statuses(self, data: Buffer, at: int, size: int, header: Header) -> None:
+        first, step = at + HEADER_SIZE, header[14]
+        names: Names | None = None
+        if header[9]:
+            names = self.definitions.names.get(header[9], _UNKNOWN)
+            if names is None or (names is _UNKNOWN and not self._may_want(header)):
+                return
+        elif self._selection.venue_ids is not None and header[8] not in self._selection.venue_ids:
+            return
+        if names is _UNKNOWN:
+            names = None
+            self.undefined += 1
+        for offset in range(first, first + header[4] * step, step):
+            scope, state, reason, counts, ts, detail = _STATUS.unpack_from(data, offset)
+            if self._books is not None and scope == StatusScope.BOOK:
+                self._books.status(header[9], state)
+            if reason in (StatusReason.GAP, StatusReason.CHECKSUM):
+                self._venue_gap(header, names, reason, detail)
+            elif Status in self._wanted:
+                text = detail.rstrip(b"\0").decode("utf-8", "replace")
+                who = _who(names)
+                what = (_SCOPES.get(scope, scope), _STATES.get(state, state), _REASONS.get(reason, reason))
+                self.out.append(Status(venue_name(header[8]), *who, ts, *what, counts, text, "venue"))
+
+    def _venue_gap(self, header: Header, names: Names | None, reason: int, detail: bytes) -> None:
+        checksum = reason == StatusReason.CHECKSUM
+        expected, got = parse_gap_detail(detail, signed=checksum)
+        if Gap in self._wanted:
+            missing = 0 if checksum else max(got - expected, 0)
+            who = _who(names)
+            venue, word = venue_name(header[8]), "checksum" if checksum else "gap"
+            self.out.append(Gap(venue, header[7], missing, 0, word, *who, header[16], header[17], expected, got))
+
+    def _heartbeat(self, data: Buffer, at: int, size: int, header: Header) -> None:
+        channel = self._channels.get(header[7])
+        if channel is None or not header[4]:
+            return
+        _, _, instruments, _, interval_ms, _, _ = _HEARTBEAT.unpack_from(data, at + HEADER_SIZE)
+        channel.instruments = instruments
+        if interval_ms:
+            channel.interval_ns = interval_ms * 1_000_000
+
+    def _expect(self, venue: str) -> None:
+        """Miss a venue that was asked for by name even if it never says anything."""
+        venue_id = next(iter(Selection([venue], None).venue_ids or ()))
+        channel = self._open(venue_id, venue_id, self._now_ns)
+        channel.interval_ns = _NEVER_HEARD_NS // SILENT_INTERVALS
+
+    def _open(self, channel_id: int, venue_id: int, now_ns: int) -> Channel:
+        channel = Channel(channel_id, venue_id, venue_name(venue_id), now_ns, DEFAULT_INTERVAL_NS)
+        self._channels[channel_id] = channel
+        return channel
+
+    def _definitions_are_in(self) -> bool:
+        heard = [channel for channel in self._channels.values() if channel.instruments]
+        if not heard:
+            return False
+        if self._now_ns - self._started_ns > _DEFINED_AFTER_NS:
+            return True
+        return all(self.definitions.count(channel.venue_id) >= channel.instruments for channel in self._channels.values())
+
+    def _tell(self, channel: Channel, state: StatusState, reason: StatusReason, detail: str) -> None:
+        self._status(channel.venue, StatusScope.CHANNEL, state, reason, detail)
+
+    def _status(
+        self,
+        venue: str,
+        scope: StatusScope,
+        state: StatusState,
+        reason: StatusReason,
+        detail: str,
+        names: Names | None = None,
+        ts_ns: int = 0,
+    ) -> None:
+        if Status in self._wanted:
+            who = _who(names)
+            self.out.append(Status(venue, *who, ts_ns, scope, state, reason, 1, detail, "feed"))

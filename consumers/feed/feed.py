@@ -1,0 +1,324 @@
+"""The feed: live market data, or a tape of it, as events. This is what `from tapecast import Feed` means.
+
+One path lies under all forms (iteration, `async for`, callbacks, batches): the kernel's receive buffer, then one batch of
+packets, then the events of one packet. Nothing is read before everything before it has been taken, so there is no hidden queue:
+when the script is slow the kernel's buffer fills (`rcvbuf_bytes`), and what does not fit is lost, shows as `Gap` events and is
+counted in `stats.kernel_drops` and `stats.lost`; the books of what was lost recover by themselves. A slow script slows no other
+consumer and never the publisher.
+
+A feed belongs to one thread; only `stop` may be called from another one or from a signal handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from consumers.feed.batches import Batch
+from consumers.feed.engine import Engine
+from consumers.feed.events import ALL_EVENTS, AnyEvent, Bbo, Book, Instrument, Liquidation, Stat, Trade
+from consumers.feed.ordering import Ordering
+from consumers.feed.replay import open_replay
+from consumers.feed.selection import Selection
+from consumers.feed.source import Multicast, PacketSource
+from consumers.feed.stats import FeedStats
+from protocol.schema import VENUES, MsgType
+from runtime.channels import lines_of
+from runtime.errors import TapecastError
+
+if TYPE_CHECKING:
+    from runtime.settings import Config
+
+__all__ = ["Feed", "FeedError"]
+
+E = TypeVar("E", bound=AnyEvent)
+
+_TICK_S: Final = 0.1
+_TICK_NS: Final = 100_000_000
+_WINDOW_S: Final = 0.005
+_MSG_TYPES: Final[dict[type, int]] = {
+    Trade: MsgType.TRADE,
+    Book: MsgType.BOOK,
+    Bbo: MsgType.BBO,
+    Stat: MsgType.STAT,
+    Liquidation: MsgType.LIQUIDATION,
+}
+_CONTROL: Final = frozenset({MsgType.INSTRUMENT, MsgType.STATUS, MsgType.HEARTBEAT, MsgType.SESSION_START, MsgType.SESSION_END})
+
+
+class FeedError(TapecastError):
+    """A feed used in a way that cannot work; the message says what to do instead."""
+
+
+class Feed:
+    """Market data of some venues and symbols; a context manager and an iterator of events.
+
+    `venues`: names of the registry, each joins one group; None = all. `symbols`: the venue's own (`BTCUSDT`), `BASE-QUOTE`
+    (`BTC-USDT`: spot and perpetual) or full texts (`okx.spot.BTC-USDT`); None = all. `types`: event classes to make; None =
+    those given to `on`, or else all: what is not asked for costs nothing. `books`: keep books for `book()` even where no Book
+    events are made. `interface`: address of the network interface, `config`: a loaded configuration, `rcvbuf_bytes`: receive
+    buffer per group; each defaults to the configuration. `source`: packets from elsewhere (`consumers.feed.source`) instead of
+    the network.
+
+    Raises ValueError for unknown venues, OSError where the interface or port cannot be used.
+    """
+
+    def __init__(
+        self,
+        venues: Iterable[str] | None = None,
+        symbols: Iterable[str] | None = None,
+        *,
+        types: Iterable[type[AnyEvent]] | None = None,
+        books: bool = False,
+        interface: str | None = None,
+        config: Config | None = None,
+        rcvbuf_bytes: int | None = None,
+        source: PacketSource | None = None,
+    ) -> None:
+        """Join the groups; packets are kept by the kernel from now on."""
+        self._selection = Selection(venues, symbols)
+        self._types = None if types is None else tuple(types)
+        for kind in self._types or ():
+            if kind not in ALL_EVENTS:
+                raise FeedError(f"{kind!r} is not an event type; they are {', '.join(known.__name__ for known in ALL_EVENTS)}")
+        self._keep_books = books
+        self._source = source if source is not None else _multicast(self._selection, interface, config, rcvbuf_bytes)
+        self._ordering = Ordering(self._source)
+        self._engine: Engine | None = None
+        self._callbacks: dict[type[AnyEvent], list[Callable[[AnyEvent], object]]] = {}
+        self._stopped = False
+        self._finished = False
+        self._ready = 0
+        self._events = 0
+        self._ticked_ns = 0
+
+    @classmethod
+    def replay(
+        cls,
+        path: Path | str | Sequence[Path | str],
+        *,
+        speed: float | None = None,
+        venues: Iterable[str] | None = None,
+        symbols: Iterable[str] | None = None,
+        types: Iterable[type[AnyEvent]] | None = None,
+        books: bool = False,
+    ) -> Feed:
+        """Return a feed over a tape or a recording instead of the network; it ends where the file ends.
+
+        `speed` 1 plays in real time, 10 ten times as fast; None as fast as the script takes the events. Raises OSError where a
+        file cannot be read, TapecastError where it is neither a tape nor a recording.
+        """
+        return cls(venues, symbols, types=types, books=books, source=open_replay(path, speed))
+
+    def __enter__(self) -> Feed:
+        """Return the feed."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close the feed."""
+        self.close()
+
+    async def __aenter__(self) -> Feed:
+        """Return the feed."""
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close the feed."""
+        self.close()
+
+    def __iter__(self) -> Iterator[AnyEvent]:
+        """Yield events until `stop` or the end of a replay; waiting can be interrupted by Ctrl-C."""
+        engine = self._started()
+        while True:
+            event = self._take(engine)
+            if event is not None:
+                yield event
+            elif not self._fill(engine, self._patience()):
+                return
+
+    async def __aiter__(self) -> AsyncIterator[AnyEvent]:
+        """Yield events; other tasks of the event loop run between the reads."""
+        engine = self._started()
+        while True:
+            event = self._take(engine)
+            if event is not None:
+                yield event
+                continue
+            if not self._fill(engine, 0.0):
+                return
+            if self._ready:
+                await asyncio.sleep(0)
+            else:
+                await self._readable(self._patience())
+
+    def on(self, kind: type[E], callback: Callable[[E], object]) -> Feed:
+        """Call `callback` with every event of a class once `run` is called; returns the feed, so that calls can be chained."""
+        if kind not in ALL_EVENTS:
+            raise FeedError(f"{kind!r} is not an event type")
+        if self._engine is not None and self._types is None:
+            raise FeedError("on() comes before the first event is taken, because it decides which events are made")
+        self._callbacks.setdefault(kind, []).append(callback)  # type: ignore[arg-type]
+        return self
+
+    def run(self, seconds: float | None = None) -> None:
+        """Take events and call the callbacks until `stop`, the end of a replay, or for about so many seconds."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        engine = self._started()
+        nobody: list[Callable[[AnyEvent], object]] = []
+        while deadline is None or time.monotonic() < deadline:
+            event = self._take(engine)
+            if event is not None:
+                for callback in self._callbacks.get(type(event), nobody):
+                    callback(event)
+                continue
+            patience = self._patience() if deadline is None else min(self._patience(), max(0.0, deadline - time.monotonic()))
+            if not self._fill(engine, patience):
+                return
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield what each read brought as numpy arrays (see `Batch`), for programs that take packets by the thousand.
+
+        Of the event classes wanted, Trade, Book, Bbo, Stat and Liquidation say which packets the arrays hold, and Instrument,
+        Status and Gap come as `batch.events`. Books are kept with `books=True` only. A batch is valid until the next is taken.
+        """
+        wanted = self._wanted()
+        msg_types = frozenset(_MSG_TYPES[kind] for kind in wanted if kind in _MSG_TYPES)
+        control = _CONTROL | {MsgType.BOOK} if self._keep_books else _CONTROL
+        engine = self._started([kind for kind in wanted if kind not in _MSG_TYPES])
+        while self._fill(engine, self._patience()):
+            if not self._ready and not engine.out:
+                continue
+            batch = self._ordering.batch(engine, msg_types, control, self._wanted_ids)
+            batch.events.extend(engine.out)
+            engine.out.clear()
+            self._events += len(batch.events)
+            if len(batch) or batch.events:
+                yield batch
+
+    def stop(self) -> None:
+        """End the iteration before its next event; may be called from anywhere."""
+        self._stopped = True
+
+    def close(self) -> None:
+        """Leave the groups or close the file; the books and counters stay readable."""
+        self._stopped = True
+        self._source.close()
+
+    def book(self, symbol: str) -> Book | None:
+        """Return the book of a symbol or instrument text as it is now; None where there is none (yet).
+
+        Raises FeedError where several instruments share the symbol, or this feed keeps no books.
+        """
+        engine = self._started()
+        if not engine.keeps_books:
+            raise FeedError("this feed keeps no books: ask for Book events, or say books=True")
+        found = engine.definitions.find(symbol)
+        if len(found) > 1:
+            raise FeedError(f"{symbol!r} means {', '.join(sorted(item.instrument for item in found))}: name one of them")
+        return engine.book(found[0]) if found else None
+
+    @property
+    def instruments(self) -> dict[str, Instrument]:
+        """The wanted instruments defined so far, by their text `venue.kind.symbol`."""
+        return dict(self._started().definitions.wanted)
+
+    @property
+    def stats(self) -> FeedStats:
+        """Counters since the feed began."""
+        engine = self._engine
+        if engine is None:
+            return self._ordering.stats(undefined=0, gaps=0, lost=0, events=0)
+        return self._ordering.stats(undefined=engine.undefined, gaps=engine.gaps, lost=engine.lost, events=self._events)
+
+    def _wanted(self) -> tuple[type[AnyEvent], ...]:
+        return self._types if self._types is not None else tuple(self._callbacks) or ALL_EVENTS
+
+    def _wanted_ids(self) -> npt.NDArray[np.uint64] | None:
+        if self._engine is None or (self._selection.symbols is None and self._selection.venues is None):
+            return None
+        wanted = self._engine.definitions.wanted
+        return np.array([definition.instrument_id for definition in wanted.values()], dtype=np.uint64)
+
+    def _started(self, wanted: Collection[type[AnyEvent]] | None = None) -> Engine:
+        if self._engine is None:
+            kinds = self._wanted() if wanted is None else wanted
+            self._engine = Engine(
+                self._selection, kinds, keep_books=self._keep_books, live=self._source.live, now_ns=self._source.now_ns()
+            )
+        return self._engine
+
+    def _take(self, engine: Engine) -> AnyEvent | None:
+        """Return the next event of what has been read."""
+        out = engine.out
+        while not out:
+            if not self._ordering.step(engine):
+                return None
+        if self._stopped:
+            return None
+        self._events += 1
+        return out.popleft()
+
+    def _patience(self) -> float:
+        """How long to wait for packets: a hole in the sequence is given up after 5 ms, silence is looked at every 100 ms."""
+        return _WINDOW_S if self._ordering.waiting else _TICK_S
+
+    def _fill(self, engine: Engine, timeout: float) -> bool:
+        """Read on and let time pass; False once there will be no more. `_ready` says whether the read brought anything."""
+        if self._stopped:
+            return False
+        if self._source.ended:
+            if self._finished:
+                return False
+            self._finished = True
+            self._ready = self._ordering.finish()
+            engine.complain()
+            return True
+        self._ready = self._ordering.receive(timeout)
+        now_ns = self._source.now_ns()
+        if now_ns - self._ticked_ns >= _TICK_NS:
+            self._ticked_ns = now_ns
+            engine.tick(now_ns)
+        return True
+
+    async def _readable(self, patience_s: float) -> None:
+        files = self._source.filenos()
+        if not files:
+            await asyncio.sleep(min(patience_s, _WINDOW_S))
+            return
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        for file in files:
+            loop.add_reader(file, _wake, ready)
+        timer = loop.call_later(patience_s, _wake, ready)
+        try:
+            await ready
+        finally:
+            timer.cancel()
+            for file in files:
+                loop.remove_reader(file)
+
+
+def _wake(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+def _multicast(selection: Selection, interface: str | None, config: Config | None, rcvbuf_bytes: int | None) -> Multicast:
+    if config is None:
+        from runtime.config import load
+
+        config = load()
+    network = config.network
+    groups = [line for venue in selection.venues or VENUES for line in lines_of(venue, network)]
+    return Multicast(
+        groups,
+        interface=network.interface if interface is None else interface,
+        rcvbuf=network.rcvbuf_bytes if rcvbuf_bytes is None else rcvbuf_bytes,
+    )

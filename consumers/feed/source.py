@@ -1,0 +1,213 @@
+"""Where a feed's packets come from: the network, a tape, or anything that yields packets.
+
+A source hands out packets in batches: after `receive()` returned n, `spans[:n]` describes n packets in `buffer` until the next
+call. `Multicast` receives; `Chunks` takes buffers of contiguous packets from an iterator (tapes, a decode pipeline, tests) and
+may pace them. Order, duplicates and loss are the business of `protocol.sequencing`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from consumers.feed.tape import packet_length
+from protocol.codec import Buffer
+from protocol.io import SPAN, Receiver
+from protocol.records import HEADER_STRUCT
+
+__all__ = ["Chunks", "Multicast", "PacketSource"]
+
+_BATCH: Final = 256
+_MAX_WAIT_S: Final = 1.0
+
+
+class PacketSource(Protocol):
+    """What a feed needs of a source."""
+
+    @property
+    def buffer(self) -> npt.NDArray[np.uint8]:
+        """The bytes of the last batch."""
+        ...
+
+    @property
+    def spans(self) -> npt.NDArray[np.void]:
+        """Descriptions of the packets of the last batch, dtype `protocol.io.SPAN`."""
+        ...
+
+    @property
+    def live(self) -> bool:
+        """Whether packets come as they are sent; a replay has no lag to measure and no silence to report."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will come any more."""
+        ...
+
+    @property
+    def kernel_drops(self) -> int:
+        """Datagrams the kernel dropped for want of buffer."""
+        ...
+
+    def receive(self, timeout: float) -> int:
+        """Wait at most `timeout` seconds for packets and return how many there are; a signal ends the wait."""
+        ...
+
+    def now_ns(self) -> int:
+        """Return the source's time: monotonic; in a replay, the send time of the last packet handed out."""
+        ...
+
+    def filenos(self) -> Sequence[int]:
+        """Return the descriptors that become readable when packets arrive; empty where there are none to wait on."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back."""
+        ...
+
+
+class Multicast:
+    """Live packets of some groups."""
+
+    live = True
+    ended = False
+
+    def __init__(self, groups: Sequence[tuple[str, int]], *, interface: str, rcvbuf: int) -> None:
+        """Join the groups; OSError where the interface or a port cannot be used."""
+        self.receiver = Receiver(groups, interface=interface, rcvbuf=rcvbuf)
+        self.buffer = self.receiver.buffer
+        self.spans = self.receiver.spans
+        self._drops = 0
+
+    @property
+    def kernel_drops(self) -> int:
+        """Datagrams the kernel dropped, over all sockets."""
+        if self.receiver.filenos()[0] >= 0:
+            self._drops = sum(self.receiver.stats.kernel_drops)
+        return self._drops
+
+    def receive(self, timeout: float) -> int:
+        """Read what has come, waiting at most `timeout` seconds."""
+        return self.receiver.receive(timeout)
+
+    def now_ns(self) -> int:
+        """Return the monotonic clock."""
+        return time.monotonic_ns()
+
+    def filenos(self) -> Sequence[int]:
+        """Return the descriptors of the sockets."""
+        return self.receiver.filenos()
+
+    def close(self) -> None:
+        """Leave the groups."""
+        self._drops = self.kernel_drops
+        self.receiver.close()
+
+
+class Chunks:
+    """Packets out of an iterator of buffers, each holding whole contiguous packets.
+
+    Without `speed` as fast as they are taken; otherwise paced by their send times (receive times where those are 0), `speed`
+    times as fast as they were.
+    """
+
+    live = False
+    kernel_drops = 0
+
+    def __init__(
+        self,
+        chunks: Iterable[Buffer],
+        *,
+        speed: float | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Take the packets of `chunks` when they are asked for; ValueError for a speed that is not above 0."""
+        if speed is not None and not speed > 0:
+            raise ValueError(f"speed {speed}: above 0, or None for as fast as possible")
+        self._chunks: Iterator[Buffer] = iter(chunks)
+        self._speed = speed
+        self._clock = clock
+        self._sleep = sleep
+        self._origin: tuple[int, int] | None = None
+        self._now_ns = 0
+        self._table = np.zeros(0, SPAN)
+        self._times: list[int] = []
+        self._next = 0
+        self.ended = False
+        self.buffer: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self.spans: npt.NDArray[np.void] = self._table
+
+    def receive(self, timeout: float) -> int:
+        """Hand out the packets that are due, waiting at most `timeout` seconds for the first."""
+        if self._next >= len(self._times) and not self._load():
+            return 0
+        first = self._next
+        stop = min(first + _BATCH, len(self._times))
+        if self._speed is not None:
+            stop = self._due(first, stop, timeout)
+        self.spans = self._table[first:stop]
+        self._next = stop
+        if stop > first:
+            self._now_ns = max(self._now_ns, *self._times[first:stop])
+        return stop - first
+
+    def now_ns(self) -> int:
+        """Return the send time of the newest packet handed out."""
+        return self._now_ns
+
+    def filenos(self) -> Sequence[int]:
+        """There is nothing to wait on."""
+        return ()
+
+    def close(self) -> None:
+        """Take no more."""
+        self.ended = True
+        close = getattr(self._chunks, "close", None)
+        if close is not None:
+            close()
+
+    def _load(self) -> bool:
+        while not self.ended:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self.ended = True
+            elif len(chunk):
+                self._index(chunk)
+                return True
+        return False
+
+    def _index(self, chunk: Buffer) -> None:
+        starts: list[tuple[int, int]] = []
+        times: list[int] = []
+        at = 0
+        while at < len(chunk):
+            header = HEADER_STRUCT.unpack_from(chunk, at)
+            size = packet_length(chunk, at)
+            starts.append((at, size))
+            times.append(header[18] or header[17])
+            at += size
+        self.buffer = np.frombuffer(chunk, np.uint8)
+        self._table = np.zeros(len(starts), SPAN)
+        self._table["offset"] = [start for start, _ in starts]
+        self._table["length"] = [size for _, size in starts]
+        self._times = times
+        self._next = 0
+
+    def _due(self, first: int, stop: int, timeout: float) -> int:
+        assert self._speed is not None
+        if self._origin is None:
+            self._origin = (self._clock(), self._times[first])
+        wall, begin = self._origin
+        wait_s = (wall + (self._times[first] - begin) / self._speed - self._clock()) / 1e9
+        if wait_s > 0:
+            self._sleep(min(wait_s, timeout, _MAX_WAIT_S))
+        reached = begin + (self._clock() - wall) * self._speed
+        due = first
+        while due < stop and self._times[due] <= reached:
+            due += 1
+        return due

@@ -1,0 +1,55 @@
+"""The plain text lines of the monitoring group: `CONN|…` every few seconds, `EXCHANGE|…` every second, readable with any tool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from feeder.publisher import Publisher
+from feeder.session import Session
+
+__all__ = ["Announcer", "conn_line", "exchange_line"]
+
+_SECOND = 1_000_000_000
+
+
+def conn_line(exchange: str, connected: int, disconnected: int, reconnects: int, total: int) -> str:
+    """Return `CONN|exchange|connected|disconnected|reconnects|total`."""
+    return f"CONN|{exchange}|{connected}|{disconnected}|{reconnects}|{total}"
+
+
+def exchange_line(exchange: str, kind: str, counts: dict[str, int], ts_ns: int) -> str:
+    """Return `EXCHANGE|name|type|counts|timestamp`; counts are cumulative, `key=value` joined by commas."""
+    return f"EXCHANGE|{exchange}|{kind}|{','.join(f'{key}={value}' for key, value in counts.items())}|{ts_ns}"
+
+
+class Announcer:
+    """Writes the lines of one feeder when they are due."""
+
+    def __init__(
+        self, exchange: str, kind: str, send: Callable[[bytes], object], conn_interval_s: float, exchange_interval_s: float
+    ) -> None:
+        self._exchange = exchange
+        self._kind = kind
+        self._send = send
+        self._conn_ns = int(conn_interval_s * _SECOND)
+        self._exchange_ns = int(exchange_interval_s * _SECOND)
+        self._next_conn = 0
+        self._next_exchange = 0
+        self._last: tuple[int, int, int, int] | None = None
+
+    def tick(
+        self, now_ns: int, ts_ns: int, connections: tuple[int, int, int, int], session: Session, publisher: Publisher
+    ) -> None:
+        """Send what is due; a change of the connections is told at once."""
+        if now_ns >= self._next_conn or connections != self._last:
+            self._last = connections
+            self._next_conn = now_ns + self._conn_ns
+            self._send(conn_line(self._exchange, *connections).encode())
+        if now_ns >= self._next_exchange:
+            self._next_exchange = now_ns + self._exchange_ns
+            counts = publisher.events()
+            for name in ("quarantine", "gaps", "resyncs"):
+                counts[name] = session.counts[name]
+            counts["live"] = session.live_books()
+            counts["books"] = len(session.instruments)
+            self._send(exchange_line(self._exchange, self._kind, counts, ts_ns).encode())

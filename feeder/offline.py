@@ -1,0 +1,95 @@
+"""A recording through the feeder's own session and publisher, without a network: packets and quarantined messages, line by line.
+
+What a live feeder would publish from the same bytes, this yields; so decoding, replay from a file and regression tests run the
+code that runs live. Deadlines do not act here: a recording has no one to ask, it has only what it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from feeder.publisher import MemoryLine, Publisher
+from feeder.recording import Line, Universe, read, universe
+from feeder.session import Quarantined, Session, SessionOptions
+from feeder.venue import VenueSpec
+from protocol.schema import Flag
+
+__all__ = ["Offline", "Step"]
+
+
+class Step(NamedTuple):
+    """What one line of a recording came to."""
+
+    packets: bytes
+    quarantined: list[Quarantined]
+    ts_recv_ns: int | None
+
+
+class Offline:
+    """Runs a recording of one venue. `session` and `publisher` may be looked at between steps."""
+
+    def __init__(self, spec: VenueSpec, paths: Sequence[Path], *, max_payload: int = 1400) -> None:
+        self._paths = paths
+        self.spec = spec
+        self.universe: Universe = universe(paths, spec)
+        self.line = MemoryLine()
+        self._clock_ns = 0
+        self.session = Session(
+            spec,
+            SessionOptions(
+                channel_id=spec.venue_id,
+                base_flags=int(Flag.REPLAY),
+                max_payload=max_payload,
+                accept_any=True,
+                verify_checksum=True,
+            ),
+        )
+        self.publisher = Publisher(
+            self.line, venue_id=spec.venue_id, channel_id=spec.venue_id, session=1, base_flags=int(Flag.REPLAY)
+        )
+        self.lines = 0
+        self._begun = False
+
+    def run(self) -> Iterator[Step]:
+        """Yield a step per line that came to something. Raises RecordingError for a file that is not a recording."""
+        session, publisher = self.session, self.publisher
+        for line in read(self._paths):
+            self.lines += 1
+            ts_ns = line.ts_recv_ns or 0
+            self._clock_ns = max(self._clock_ns, ts_ns)
+            self.line.clock_ns = self._clock_ns or 1
+            self._handle(line, ts_ns)
+            session.commands.clear()
+            publisher.instruments(len(session.instruments))
+            if session.flush(publisher.publish, self._clock_ns, ts_ns) or session.quarantined:
+                quarantined, session.quarantined = session.quarantined, []
+                yield Step(self.line.take(), quarantined, line.ts_recv_ns)
+                if session.flush(publisher.publish, self._clock_ns, ts_ns):
+                    yield Step(self.line.take(), [], line.ts_recv_ns)
+
+    def _handle(self, line: Line, ts_ns: int) -> None:
+        session = self.session
+        if line.kind != "http" and not self._begun:
+            self._begun = True
+            session.subscribe(self.universe.symbols, ts_ns)
+        if line.kind == "recv":
+            session.on_frame(line.conn, line.raw, ts_ns, self._clock_ns)
+        elif line.kind == "http":
+            self._body(line, ts_ns)
+        elif line.kind == "connect":
+            session.on_connect(line.conn, self._clock_ns, ts_ns)
+        elif line.kind == "reduced":
+            session.quarantine(line.conn, line.raw, "cut by its recorder: not a message of the venue", 0, ts_ns, None)
+
+    def _body(self, line: Line, ts_ns: int) -> None:
+        session = self.session
+        if line.url is not None and self.spec.is_instruments_url(line.url):
+            session.on_instruments(line.raw, ts_ns, self._clock_ns)
+            return
+        symbol = self.spec.snapshot_symbol(line.url) if line.url is not None else self.universe.only_symbol
+        if symbol is None:
+            session.quarantine(line.conn, line.raw, "REST body that belongs to no known symbol", 0, ts_ns, None)
+        else:
+            session.on_snapshot(symbol, line.raw, ts_ns, self._clock_ns)

@@ -1,0 +1,238 @@
+"""Packets that a feeder writes itself: definitions, states, gaps, and its own books as snapshots.
+
+The hot messages are written by the extractor. As there, `instrument_seq` holds the instrument's index and `session`,
+`channel_seq` and `ts_send_ns` are 0 until the publisher stamps them (`feeder.publisher`).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from feeder.venue import Exact, InstrumentDef
+from protocol.book import Book, Levels
+from protocol.codec import encode, gap_detail, text_detail
+from protocol.dtypes import HEADER, LEVEL
+from protocol.records import Header, InstrumentItem, StatusItem
+from protocol.schema import (
+    HEADER_SIZE,
+    MAGIC,
+    MAX_ITEMS,
+    MAX_MANTISSA,
+    UNDEFINED,
+    VERSION,
+    Flag,
+    InstrumentFlag,
+    InstrumentKind,
+    InstrumentState,
+    MsgType,
+    StatusReason,
+    StatusScope,
+    StatusState,
+    TradeFlag,
+)
+
+__all__ = ["Named", "PacketWriter", "levels_packets"]
+
+_NAME_BYTES = 12
+_SYMBOL_BYTES = 40
+_TRADE_FLAGS_OFFSET = 29
+_MAX_FRAGMENTS = 256
+
+
+class Named(Protocol):
+    """What the writer needs to know of an instrument."""
+
+    index: int
+    symbol: str
+    kind: InstrumentKind
+    instrument_id: int
+    version: int
+    price_exp: int
+    qty_exp: int
+
+
+class PacketWriter:
+    """Writes the packets of one venue's channel."""
+
+    def __init__(self, venue_id: int, channel_id: int, base_flags: int = 0, max_payload: int = 1400) -> None:
+        self._venue_id = venue_id
+        self._base = Header(channel_id=channel_id, venue_id=venue_id, flags=base_flags)
+        self._flags = base_flags
+        self._max = max_payload
+
+    def definition(self, instrument: Named, definition: InstrumentDef | None, ts_recv_ns: int = 0) -> bytes:
+        """Return the INSTRUMENT packet; without the venue's definition a provisional one, tick and lot undefined."""
+        if len(instrument.symbol.encode()) > _SYMBOL_BYTES:
+            raise ValueError(f"symbol {instrument.symbol!r} is longer than {_SYMBOL_BYTES} bytes of UTF-8")
+        if definition is None:
+            item = InstrumentItem(
+                id=instrument.instrument_id,
+                venue=self._venue_id,
+                kind=instrument.kind,
+                state=InstrumentState.UNKNOWN,
+                version=instrument.version,
+                price_exp=instrument.price_exp,
+                qty_exp=instrument.qty_exp,
+                flags=InstrumentFlag.PROVISIONAL,
+                symbol=instrument.symbol,
+            )
+        else:
+            notional, notional_exp = definition.min_notional or (UNDEFINED, 0)
+            multiplier, multiplier_exp = definition.multiplier or (UNDEFINED, 0)
+            strike, strike_exp = definition.strike or (UNDEFINED, 0)
+            item = InstrumentItem(
+                id=instrument.instrument_id,
+                venue=self._venue_id,
+                kind=instrument.kind,
+                state=definition.state,
+                version=instrument.version,
+                price_exp=instrument.price_exp,
+                qty_exp=instrument.qty_exp,
+                flags=InstrumentFlag.INVERSE if definition.inverse else 0,
+                tick=_at(definition.tick, instrument.price_exp),
+                lot=_at(definition.lot, instrument.qty_exp),
+                min_qty=_at(definition.min_qty, instrument.qty_exp),
+                min_notional=notional,
+                multiplier=multiplier,
+                expiry_ns=definition.expiry_ns,
+                strike=strike,
+                symbol=instrument.symbol,
+                base=_name(definition.base),
+                quote=_name(definition.quote),
+                settle=_name(definition.settle),
+                notional_exp=notional_exp,
+                multiplier_exp=multiplier_exp,
+                strike_exp=strike_exp,
+                option_type=definition.option_type,
+            )
+        header = self._header(instrument, MsgType.INSTRUMENT, ts_recv_ns)
+        return b"".join(encode(header, (item,), max_payload=self._max))
+
+    def status(
+        self,
+        instrument: Named | None,
+        scope: StatusScope,
+        state: StatusState,
+        reason: StatusReason,
+        ts_ns: int,
+        text: str = "",
+    ) -> bytes:
+        """Return a STATUS packet; `text` is cut to the 16 bytes that it may have."""
+        item = StatusItem(scope, state, reason, 1, ts_ns, text_detail(text))
+        return b"".join(encode(self._header(instrument, MsgType.STATUS, ts_ns), (item,), max_payload=self._max))
+
+    def gap(self, instrument: Named, reason: StatusReason, expected: int, got: int, ts_ns: int) -> bytes:
+        """Return the STATUS packet of an upstream loss (GAP, CHECKSUM): the book is SUSPECT from here on."""
+        item = StatusItem(StatusScope.BOOK, StatusState.SUSPECT, reason, 1, ts_ns, gap_detail(expected, got))
+        header = self._header(instrument, MsgType.STATUS, ts_ns)
+        return b"".join(encode(header._replace(flags=header.flags | Flag.SUSPECT), (item,), max_payload=self._max))
+
+    def book(self, instrument: Named, book: Book) -> bytes:
+        """Return a book as SNAPSHOT | RECOVERED packets at the instrument's exponents; empty if it does not fit them."""
+        price_scale = book.price_exp - instrument.price_exp
+        qty_scale = book.qty_exp - instrument.qty_exp
+        bids, asks = _rescaled(book.bids(), price_scale, qty_scale), _rescaled(book.asks(), price_scale, qty_scale)
+        if bids is None or asks is None:
+            return b""
+        header = self._header(instrument, MsgType.BOOK, 0)._replace(
+            flags=self._flags | Flag.SNAPSHOT | Flag.RECOVERED, ts_exchange_ns=book.ts_exchange_ns
+        )
+        return levels_packets(header, bids, asks, self._max)
+
+    @staticmethod
+    def mark_repeated(buffer: bytearray, start: int, nbytes: int) -> None:
+        """Set REPEATED on every trade of the packets at `buffer[start : start + nbytes]`."""
+        end = start + nbytes
+        while start < end:
+            items, size = buffer[start + 6], buffer[start + 38]
+            for item in range(items):
+                buffer[start + HEADER_SIZE + item * size + _TRADE_FLAGS_OFFSET] |= TradeFlag.REPEATED
+            start += HEADER_SIZE + items * size
+
+    def _header(self, instrument: Named | None, msg_type: MsgType, ts_recv_ns: int) -> Header:
+        header = self._base._replace(msg_type=msg_type, ts_recv_ns=ts_recv_ns)
+        if instrument is None:
+            return header
+        return header._replace(
+            instrument_id=instrument.instrument_id,
+            instrument_seq=instrument.index,
+            price_exp=instrument.price_exp,
+            qty_exp=instrument.qty_exp,
+        )
+
+
+def levels_packets(header: Header, bids: Levels, asks: Levels, max_payload: int) -> bytes:
+    """Return a whole book as packets: `bids` and `asks` are LEVEL arrays, best first, of thousands of levels: no loop over them.
+
+    An event has at most 256 fragments. What of a larger book does not fit, farthest from the touch, follows as deltas.
+    """
+    room = min((max_payload - HEADER_SIZE) // LEVEL.itemsize, MAX_ITEMS)
+    half = room * _MAX_FRAGMENTS // 2
+    out = [_event(header, bids[:half], asks[:half], room)]
+    rest = header._replace(flags=header.flags & ~Flag.SNAPSHOT)
+    for start in range(half, max(len(bids), len(asks)), half):
+        out.append(_event(rest, bids[start : start + half], asks[start : start + half], room))
+    return b"".join(out)
+
+
+def _event(header: Header, bids: Levels, asks: Levels, room: int) -> bytes:
+    levels = np.concatenate((bids, asks))
+    count = max(1, -(-len(levels) // room))
+    template = np.zeros(1, HEADER)
+    for name in ("msg_type", "flags", "channel_id", "venue_id", "instrument_id", "instrument_seq", "price_exp", "qty_exp"):
+        template[name] = getattr(header, name)
+    template["magic"], template["version"], template["item_size"] = MAGIC, VERSION, LEVEL.itemsize
+    template["ts_exchange_ns"], template["ts_recv_ns"] = header.ts_exchange_ns, header.ts_recv_ns
+    out = []
+    for fragment in range(count):
+        chunk = levels[fragment * room : (fragment + 1) * room]
+        template["fragment"] = fragment
+        template["item_count"] = len(chunk)
+        template["bid_count"] = min(max(len(bids) - fragment * room, 0), len(chunk))
+        template["payload_len"] = chunk.nbytes
+        if fragment == count - 1:
+            template["flags"] = header.flags | Flag.LAST
+        out.append(template.tobytes())
+        out.append(chunk.tobytes())
+    return b"".join(out)
+
+
+def _rescaled(levels: Levels, price_scale: int, qty_scale: int) -> Levels | None:
+    """Return levels times powers of ten; None where one would not be exact or would pass 62 bits."""
+    if price_scale == 0 and qty_scale == 0:
+        return levels
+    out = levels.copy()
+    for name, scale in (("price", price_scale), ("quantity", qty_scale)):
+        factor = 10 ** abs(scale)
+        if not len(out) or scale == 0:
+            continue
+        if factor > MAX_MANTISSA:
+            return None
+        if scale > 0:
+            if int(np.abs(out[name]).max()) > MAX_MANTISSA // factor:
+                return None
+            out[name] *= factor
+        else:
+            if (out[name] % factor).any():
+                return None
+            out[name] //= factor
+    return out
+
+
+def _at(value: Exact | None, exp: int) -> int:
+    """Return the mantissa of a value at an exponent; UNDEFINED where it is unknown or not exact there."""
+    if value is None:
+        return UNDEFINED
+    mantissa, own = value
+    if own >= exp:
+        scaled = mantissa * 10 ** (own - exp)
+        return scaled if abs(scaled) <= MAX_MANTISSA else UNDEFINED
+    quotient, rest = divmod(mantissa, 10 ** (exp - own))
+    return quotient if rest == 0 else UNDEFINED
+
+
+def _name(text: str) -> str:
+    """Return a name, or nothing where it is longer than its field: a cut name could be another asset's."""
+    return text if len(text.encode()) <= _NAME_BYTES else ""

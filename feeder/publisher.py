@@ -1,0 +1,172 @@
+"""The publisher of one channel: stamps finished packets and sends them, and says what a late or lossy receiver needs to know.
+
+It owns the session epoch, the channel's sequence and the per-instrument sequences. Sessions begin with SESSION_START (sequence 1)
+and end with SESSION_END; heartbeats carry the next sequence, so a lost last packet shows. What instruments and books to repeat
+comes from the venue's session; the publisher decides only when (`Cycle`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+from protocol.codec import encode
+from protocol.io import Sender
+from protocol.records import Header, HeartbeatItem
+from protocol.schema import MsgType
+from protocol.stamping import COLUMN_OF, Stamper
+
+__all__ = ["Cycle", "Line", "MemoryLine", "MulticastLine", "Publisher", "next_epoch"]
+
+_SECOND = 1_000_000_000
+_COUNTED = (MsgType.TRADE, MsgType.BOOK, MsgType.BBO, MsgType.STAT, MsgType.LIQUIDATION)
+
+
+class Line(Protocol):
+    """Where packets go: multicast, or memory."""
+
+    def publish(self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> int:
+        """Stamp the contiguous packets of `buffer[:nbytes]` in place, send them, and return how many there are."""
+        ...
+
+    def send(self, packet: bytes) -> None:
+        """Send a packet that is not part of the sequence."""
+        ...
+
+
+class MulticastLine:
+    """Multicast on line A and, where there is one, the same packets on line B."""
+
+    def __init__(self, line_a: Sender, line_b: Sender | None = None) -> None:
+        self.senders = (line_a,) if line_b is None else (line_a, line_b)
+        self._a, self._b = line_a, line_b
+
+    def publish(self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> int:
+        """Stamp and send in one C call."""
+        return self._a.publish(stamper, buffer, nbytes, keep=keep, line_b=self._b)
+
+    def send(self, packet: bytes) -> None:
+        """Send one packet as it is."""
+        for sender in self.senders:
+            sender.send(packet, len(packet))
+
+
+class MemoryLine:
+    """Keeps packets instead of sending them; for decoding and tests. `take` returns and clears them."""
+
+    def __init__(self, clock_ns: int = 1) -> None:
+        self._parts: list[bytes] = []
+        self.clock_ns = clock_ns
+        """Send time to stamp, so that the same recording gives the same bytes."""
+
+    def publish(self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> int:
+        """Stamp and keep a copy."""
+        count = stamper.stamp(buffer, nbytes, keep=keep, ts_send_ns=self.clock_ns)
+        self._parts.append(bytes(buffer[:nbytes]))
+        return count
+
+    def send(self, packet: bytes) -> None:
+        """Keep one packet as it is."""
+        self._parts.append(packet)
+
+    def take(self) -> bytes:
+        """Return what was published since the last call, contiguous."""
+        out = b"".join(self._parts)
+        self._parts.clear()
+        return out
+
+
+class Cycle:
+    """Spreads a repeated task over a period: `due` says how many of `count` steps are to be done now."""
+
+    __slots__ = ("_done", "_period_ns", "_start_ns")
+
+    def __init__(self, period_s: float, now_ns: int) -> None:
+        self._period_ns = int(period_s * _SECOND)
+        self._start_ns = now_ns
+        self._done = 0
+
+    def due(self, count: int, now_ns: int) -> range:
+        """Return the indices (0 to count - 1) to handle now; each comes once a period. Period 0: never."""
+        if self._period_ns <= 0 or count == 0:
+            return range(0)
+        elapsed = now_ns - self._start_ns
+        if elapsed >= self._period_ns:
+            first, self._done = self._done, 0
+            self._start_ns = now_ns
+            return range(first, count)
+        first = self._done
+        self._done = max(first, min(count, count * elapsed // self._period_ns))
+        return range(first, self._done)
+
+
+def next_epoch(state_dir: Path, channel_id: int, now_s: int) -> int:
+    """Return the session of a starting publisher, max(last stored + 1, unix seconds), and store it durably.
+
+    Raises OSError if `state_dir` cannot be written: without it two sessions could be taken for one.
+    """
+    state_dir.mkdir(parents=True, exist_ok=True)
+    path = state_dir / f"session-{channel_id}"
+    stored = path.read_text().strip() if path.exists() else ""
+    epoch = max(int(stored) + 1 if stored.isdigit() else 0, now_s)
+    partial = path.with_suffix(".new")
+    with partial.open("w") as file:
+        file.write(f"{epoch}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    return epoch
+
+
+class Publisher:
+    """Stamps and sends the packets of one channel."""
+
+    def __init__(self, line: Line, *, venue_id: int, channel_id: int, session: int, base_flags: int) -> None:
+        self._line = line
+        self._room = 64
+        self._stamper = Stamper(session, instruments=self._room)
+        self._header = Header(channel_id=channel_id, venue_id=venue_id, flags=base_flags, session=session)
+        self.session = session
+        self.packets = 0
+        self.bytes = 0
+
+    def instruments(self, count: int) -> None:
+        """Make room for the sequences of `count` instruments; call whenever instruments were added."""
+        if count > self._room:
+            self._stamper.reserve(2 * count)
+            self._room = 2 * count
+
+    def publish(self, buffer: bytearray | memoryview, nbytes: int) -> None:
+        """Stamp the packets of `buffer[:nbytes]` in place and send them."""
+        self.packets += self._line.publish(self._stamper, buffer, nbytes, keep=False)
+        self.bytes += nbytes
+
+    def repeat(self, packets: bytes) -> None:
+        """Send packets that carry no new event: definitions, and cycle snapshots with the last book sequence."""
+        if packets:
+            self.packets += self._line.publish(self._stamper, bytearray(packets), len(packets), keep=True)
+            self.bytes += len(packets)
+
+    def events(self) -> dict[str, int]:
+        """Return how many events of each kind were published, summed over the instruments."""
+        sums = self._stamper.seqs.sum(axis=0, dtype="u8")
+        return {kind.name.lower(): int(sums[COLUMN_OF[kind]]) for kind in _COUNTED}
+
+    def start(self, beat: HeartbeatItem) -> None:
+        """Open the session."""
+        packets = b"".join(encode(self._header._replace(msg_type=MsgType.SESSION_START), (beat,)))
+        self.publish(bytearray(packets), len(packets))
+
+    def heartbeat(self, beat: HeartbeatItem, now_ns: int) -> None:
+        """Send a heartbeat: the next sequence, which it does not consume."""
+        self._unsequenced(MsgType.HEARTBEAT, beat, now_ns)
+
+    def end(self, beat: HeartbeatItem, now_ns: int) -> None:
+        """Say that the session is over; the caller repeats it."""
+        self._unsequenced(MsgType.SESSION_END, beat, now_ns)
+
+    def _unsequenced(self, msg_type: MsgType, beat: HeartbeatItem, now_ns: int) -> None:
+        header = self._header._replace(msg_type=msg_type, channel_seq=self._stamper.next_seq, ts_send_ns=now_ns)
+        for packet in encode(header, (beat,)):
+            self._line.send(packet)

@@ -1,0 +1,97 @@
+"""REST shell: order books and instruments of one venue, one request after another within its weight, on aiohttp.
+
+429, 418 and 403 are obeyed: nothing is asked before the time the venue names (or a default), and that time never shrinks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+
+from feeder.venue import RestRequest
+
+__all__ = ["RestAnswer", "RestClient"]
+
+_DEFAULT_PAUSE_S = {429: 10.0, 418: 120.0, 403: 60.0}
+_MAX_BODY = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RestAnswer:
+    """The outcome of a request: `body` on success, otherwise `error` names what happened."""
+
+    body: bytes
+    ts_recv_ns: int
+    error: str = ""
+    url: str = ""
+
+
+class RestClient:
+    """Requests of one venue.
+
+    `bases` maps endpoint names to base URLs; `weight` per `window_s` is what the venue grants this host.
+    """
+
+    def __init__(self, bases: Mapping[str, str], *, weight: float, window_s: float, timeout_s: float = 10.0) -> None:
+        self._bases = bases
+        self._rate = weight / window_s
+        self._burst = max(weight / 4.0, 1.0)
+        self._tokens = self._burst
+        self._filled = time.monotonic()
+        self._blocked_until = 0.0
+        self._turn = asyncio.Lock()
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._session: aiohttp.ClientSession | None = None
+        self.requests = 0
+        self.refused = 0
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, request: RestRequest) -> RestAnswer:
+        """Fetch; waits for its turn, for weight, and for the end of a ban. Never raises for what the venue or network does."""
+        async with self._turn:
+            await self._afford(request.weight)
+        url = self._bases[request.endpoint].rstrip("/") + request.path
+        self.requests += 1
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=self._timeout, headers={"User-Agent": "tapecast"})
+        try:
+            async with self._session.get(url, params=dict(request.query)) as response:
+                body = await response.content.read(_MAX_BODY + 1) if response.status != 200 else await response.read()
+                ts_recv_ns = time.time_ns()
+                if response.status == 200:
+                    return RestAnswer(body, ts_recv_ns, "", str(response.url))
+                self._refuse(response.status, response.headers.get("Retry-After"))
+                return RestAnswer(b"", ts_recv_ns, f"HTTP {response.status} {body[:200]!r}", str(response.url))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return RestAnswer(b"", time.time_ns(), f"{type(error).__name__}: {error}", url)
+
+    async def _afford(self, weight: int) -> None:
+        now = time.monotonic()
+        if now < self._blocked_until:
+            await asyncio.sleep(self._blocked_until - now)
+            now = time.monotonic()
+        self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
+        self._filled = now
+        need = min(float(weight), self._burst)
+        if self._tokens < need:
+            await asyncio.sleep((need - self._tokens) / self._rate)
+            self._filled = time.monotonic()
+            self._tokens = need
+        self._tokens -= need
+
+    def _refuse(self, status: int, retry_after: str | None) -> None:
+        self.refused += 1
+        if status not in _DEFAULT_PAUSE_S:
+            return
+        pause = _DEFAULT_PAUSE_S[status]
+        if retry_after is not None and retry_after.strip().isdigit():
+            pause = max(1.0, min(int(retry_after), 259_200))
+        self._blocked_until = max(self._blocked_until, time.monotonic() + pause)

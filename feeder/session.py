@@ -1,0 +1,340 @@
+"""A venue's session: frames, bodies and times in; finished packets, commands and quarantined messages out.
+
+Sans-I/O: the shells (`feeder.live`, `feeder.offline`) bring bytes and the time, call `flush` after each batch, and carry out
+`commands`. The hot path is one C call a frame (`protocol.extract`) plus the book rule (`feeder.session_books`); what the C
+extractor does not take goes to the venue's control messages and then to the plain-Python extractor, which answers the same or
+quarantines. Everything particular to a venue comes from its `VenueSpec`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from feeder.fitting import fitting_exponents
+from feeder.session_books import SessionBooks
+from feeder.session_types import Command, CommandKind, Instrument, Quarantined, SessionOptions
+from feeder.venue import Ack, Control, InstrumentDef, Notice, ServerError, VenueSpec
+from protocol.extract_types import Result, Status
+from protocol.schema import MsgType, StatusReason, StatusScope, StatusState
+
+__all__ = ["Command", "CommandKind", "Instrument", "Quarantined", "Session", "SessionOptions"]
+
+_BOOK = int(MsgType.BOOK)
+_TRADE = int(MsgType.TRADE)
+_UNFIT = (Status.INEXACT, Status.TOO_LARGE)
+_QUARANTINE_HELD = 1000
+_QUARANTINE_BYTES = 64 << 20
+"""Of more quarantined bytes than this, messages are kept cut to `_QUARANTINE_CUT`."""
+_QUARANTINE_CUT = 64 << 10
+_REASON = 300
+"""Characters of a reason: it may quote what a message says, and a message may be long."""
+
+
+class Session(SessionBooks):
+    """The brain of one venue's feeder."""
+
+    def __init__(self, spec: VenueSpec, options: SessionOptions) -> None:
+        super().__init__(spec, options)
+        self.quarantined: list[Quarantined] = []
+        self.last_data_ns: dict[str, int] = {}
+        """Connection -> monotonic time of its last market data (acknowledgements and pongs do not count)."""
+        self._reference = self._table.reference
+        self._quarantined_bytes = 0
+        self._acked: dict[int, int] = {}
+        self._bad: dict[str, deque[int]] = {}
+
+    # what the shells bring
+
+    def on_connect(self, connection: str, now_ns: int, ts_recv_ns: int) -> None:
+        """Note a new venue connection; one that was thought open is closed first."""
+        if connection in self.last_data_ns:
+            self.on_disconnect(connection, now_ns, ts_recv_ns)
+        self.last_data_ns[connection] = now_ns
+        self._status(None, StatusScope.CONNECTION, StatusState.CONNECTED, StatusReason.NONE, ts_recv_ns, text=connection)
+
+    def on_disconnect(self, connection: str, now_ns: int, ts_recv_ns: int) -> None:
+        """Note the loss of a connection: its books are worth nothing until they are synchronised again."""
+        if self.last_data_ns.pop(connection, None) is None:
+            return
+        self._bad.pop(connection, None)
+        self._status(None, StatusScope.CONNECTION, StatusState.DISCONNECTED, StatusReason.NONE, ts_recv_ns, text=connection)
+        for instrument in self.instruments:
+            if instrument.connection == connection:
+                instrument.connection = ""
+                instrument.held = b""
+                self._waiting.discard(instrument.index)
+                if instrument.sync.disconnected():
+                    self._book_status(instrument, StatusState.SUSPECT, StatusReason.DISCONNECTED, ts_recv_ns)
+
+    def subscribe(self, symbols: Iterable[str], ts_recv_ns: int) -> None:
+        """Register the instruments that will be subscribed, in order, and publish their definitions."""
+        for symbol in symbols:
+            if symbol not in self.by_symbol and self._register(symbol, ts_recv_ns) is None:
+                self.quarantine("", b"", f"{self.spec.name}: {symbol!r} is not a symbol of this venue", 0, ts_recv_ns, symbol)
+
+    def on_subscribed(self, symbols: Iterable[str], connection: str, now_ns: int) -> None:
+        """Note that a subscription of these symbols' books was sent on a connection: their waiting clocks start."""
+        for symbol in symbols:
+            instrument = self.by_symbol.get(symbol)
+            if instrument is not None:
+                instrument.connection = connection
+                instrument.sync.subscribed(now_ns)
+                self._waiting.add(instrument.index)
+
+    def on_frame(self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int) -> None:
+        """Handle one complete WebSocket message."""
+        status = self.extractor.extract(data, ts_recv_ns, self._pos)
+        if status:
+            self._on_odd_frame(connection, data, ts_recv_ns, now_ns, status)
+        else:
+            self.last_data_ns[connection] = now_ns
+            result = self.extractor.r
+            if result.msg_type == _BOOK:
+                self._on_book(self.instruments[result.instrument], connection, result, now_ns, ts_recv_ns)
+            else:
+                if self._acked and result.msg_type == _TRADE:
+                    self._mark_repeated(result)
+                self._pos += result.nbytes
+
+    def on_snapshot(self, symbol: str, body: bytes, ts_recv_ns: int, now_ns: int) -> None:
+        """Handle the body of a REST order book."""
+        instrument = self.by_symbol.get(symbol) or self._register(symbol, ts_recv_ns)
+        if instrument is None:
+            self.quarantine("rest", body, f"order book of an unknown symbol {symbol!r}", 0, ts_recv_ns, symbol)
+            return
+        result = self._extract_body(instrument, body, ts_recv_ns, now_ns)
+        if result is None:
+            reference = self._reference
+            self.quarantine("rest", body, f"order book: {reference.reason}", reference.r.error_offset, ts_recv_ns, symbol)
+            self.on_snapshot_failed(symbol, now_ns)
+            return
+        self._on_rest_book(instrument, result, now_ns, ts_recv_ns)
+
+    def on_snapshot_failed(self, symbol: str, now_ns: int) -> None:
+        """Note that an order-book request failed; the rule plans the next one."""
+        instrument = self.by_symbol.get(symbol)
+        if instrument is not None:
+            instrument.sync.fetch_failed(now_ns)
+            self._ask(instrument, now_ns)
+
+    def on_instruments(self, body: bytes, ts_recv_ns: int, now_ns: int) -> int:
+        """Handle the body of an instruments request; return how many definitions it held. Instruments in use are redefined."""
+        try:
+            definitions, rejected = self.spec.parse_instruments(body)
+        except (ValueError, RecursionError) as error:
+            self.quarantine("rest", body, f"instruments: {error}", 0, ts_recv_ns, None)
+            return 0
+        for reason in rejected:
+            self.quarantine("rest", b"", f"instruments: {reason}", 0, ts_recv_ns, None)
+        for definition in definitions:
+            self.known[definition.symbol] = definition
+            instrument = self.by_symbol.get(definition.symbol)
+            if instrument is not None and instrument.definition != definition:
+                self._define(instrument, definition, now_ns, ts_recv_ns)
+        return len(definitions)
+
+    def flush(self, publish: Callable[[bytearray, int], object], now_ns: int, ts_recv_ns: int) -> int:
+        """Hand the finished packets to `publish(buffer, nbytes)`, then bring the session's own books up to them."""
+        nbytes = self._pos
+        if nbytes:
+            publish(self.extractor.out, nbytes)
+            self._apply()
+            self._pos = self._applied = 0
+            if self._crossed:
+                self._check_crossed(now_ns, ts_recv_ns)
+        return nbytes
+
+    def definition(self, instrument: Instrument) -> bytes:
+        """Return the current definition of an instrument as a packet."""
+        return self._writer.definition(instrument, instrument.definition)
+
+    def quarantine(self, connection: str, data: bytes, reason: str, offset: int, ts_recv_ns: int, symbol: str | None) -> None:
+        """Put a message aside: counted, kept (bounded in count and bytes) for the shell to store, never guessed."""
+        self.counts["quarantine"] += 1
+        if not self.quarantined:
+            self._quarantined_bytes = 0
+        if len(self.quarantined) >= _QUARANTINE_HELD:
+            return
+        if self._quarantined_bytes + len(data) > _QUARANTINE_BYTES:
+            data = data[:_QUARANTINE_CUT]
+        self._quarantined_bytes += len(data)
+        if symbol is not None and len(symbol) > _REASON:
+            symbol = None
+        self.quarantined.append(Quarantined(connection, reason[:_REASON], offset, data, ts_recv_ns, symbol))
+
+    # frames off the hot path
+
+    def _on_odd_frame(self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int, status: int) -> None:
+        result = self.extractor.r
+        if status == Status.NO_SPACE:
+            self._make_room(result.need_bytes)
+            self.on_frame(connection, data, ts_recv_ns, now_ns)
+            return
+        if status == Status.UNKNOWN_SYMBOL:
+            symbol = self.extractor.symbol.decode("utf-8", "replace")
+            if self._accept_symbol(symbol, ts_recv_ns):
+                self.on_frame(connection, data, ts_recv_ns, now_ns)
+            else:
+                why = "is not a symbol of this venue" if self.spec.kind_of(symbol) is None else "was not subscribed"
+                self.quarantine(connection, data, f"{symbol!r} {why}", 0, ts_recv_ns, symbol)
+                self._count_bad(connection, now_ns)
+            return
+        if status in _UNFIT and self._fit(self.instruments[result.instrument], data, now_ns, ts_recv_ns):
+            self.on_frame(connection, data, ts_recv_ns, now_ns)
+            return
+        if status == Status.SUPPRESSED:
+            self.counts["suppressed"] += 1
+            self.last_data_ns[connection] = now_ns
+            return
+        control = self._control(data)
+        if control is not None:
+            self._on_control(connection, control, ts_recv_ns)
+            return
+        self._on_reference(connection, data, ts_recv_ns, now_ns)
+
+    def _on_reference(self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int) -> None:
+        reference = self._reference
+        status = reference.extract(data, ts_recv_ns, 0)
+        if status == Status.UNKNOWN_SYMBOL and self._accept_symbol(reference.symbol.decode("utf-8", "replace"), ts_recv_ns):
+            status = reference.extract(data, ts_recv_ns, 0)
+        if status == Status.NO_SPACE:
+            reference.grow(reference.r.need_bytes)
+            status = reference.extract(data, ts_recv_ns, 0)
+        if status in _UNFIT and self._fit(self.instruments[reference.r.instrument], data, now_ns, ts_recv_ns):
+            status = reference.extract(data, ts_recv_ns, 0)
+        if status == Status.SUPPRESSED:
+            self.counts["suppressed"] += 1
+        elif status:
+            known = self.instruments[reference.r.instrument].symbol if reference.r.instrument >= 0 else None
+            self.quarantine(connection, data, reference.reason, reference.r.error_offset, ts_recv_ns, known)
+            self._count_bad(connection, now_ns)
+        else:
+            self.counts["reference"] += 1
+            self.last_data_ns[connection] = now_ns
+            self._copy_reference()
+            result = reference.r
+            if result.msg_type == _BOOK:
+                self._on_book(self.instruments[result.instrument], connection, result, now_ns, ts_recv_ns)
+            else:
+                if self._acked and result.msg_type == _TRADE:
+                    self._mark_repeated(result)
+                self._pos += result.nbytes
+
+    def _extract_body(self, instrument: Instrument, body: bytes, ts_recv_ns: int, now_ns: int) -> Result | None:
+        """Put the packets of a REST order book behind those in the buffer; None where it is none, the reference knows why."""
+        extractor, reference, index = self.extractor, self._reference, instrument.index
+        status = extractor.extract_as(index, body, ts_recv_ns, self._pos)
+        if status == Status.NO_SPACE:
+            self._make_room(extractor.r.need_bytes)
+            status = extractor.extract_as(index, body, ts_recv_ns, self._pos)
+        if status in _UNFIT and self._fit(instrument, body, now_ns, ts_recv_ns, rest=True):
+            status = extractor.extract_as(index, body, ts_recv_ns, self._pos)
+        if not status:
+            return extractor.r
+        status = reference.extract_as(index, body, ts_recv_ns, 0)
+        if status == Status.NO_SPACE:
+            reference.grow(reference.r.need_bytes)
+            status = reference.extract_as(index, body, ts_recv_ns, 0)
+        if status:
+            return None
+        self._copy_reference()
+        return reference.r
+
+    def _copy_reference(self) -> None:
+        """Put what the plain-Python extractor produced where the C extractor would have put it."""
+        nbytes = self._reference.r.nbytes
+        self._make_room(nbytes)
+        self.extractor.out[self._pos : self._pos + nbytes] = self._reference.out[:nbytes]
+
+    def _accept_symbol(self, symbol: str, ts_recv_ns: int) -> bool:
+        """Whether a symbol that was not known is one now."""
+        accept = self.options.accept_any and symbol not in self.by_symbol
+        return accept and self._register(symbol, ts_recv_ns) is not None
+
+    def _control(self, data: bytes) -> Control | None:
+        try:
+            return self.spec.control(data)
+        except (ValueError, RecursionError):  # nested too deep for its decoder, or a text that is none
+            return None
+
+    def _on_control(self, connection: str, control: Control, ts_recv_ns: int) -> None:
+        self.counts[f"control_{type(control).__name__.lower()}"] += 1
+        if isinstance(control, Ack):
+            channel = self.spec.channels.get(control.channel or "")
+            if self.spec.replays_last_trade and control.symbol and channel is not None and channel.carries is MsgType.TRADE:
+                instrument = self.by_symbol.get(control.symbol)
+                if instrument is None and self.options.accept_any:
+                    instrument = self._register(control.symbol, ts_recv_ns)
+                if instrument is not None:
+                    self._acked[instrument.index] = ts_recv_ns
+        elif isinstance(control, ServerError):
+            self.commands.append(
+                Command(CommandKind.COMPLAIN, control.symbol or "", connection, f"{control.code} {control.text}")
+            )
+        elif isinstance(control, Notice) and control.reconnect:
+            self.commands.append(Command(CommandKind.ROTATE, connection=connection, reason=control.text))
+
+    def _mark_repeated(self, result: Result) -> None:
+        """Flag the trade that a venue repeats after a subscription, which is older than the acknowledgement."""
+        acked_ns = self._acked.pop(result.instrument, None)
+        if acked_ns is not None and (acked_ns == 0 or result.ts_exchange_ns < acked_ns):
+            self._writer.mark_repeated(self.extractor.out, self._pos, result.nbytes)
+
+    def _count_bad(self, connection: str, now_ns: int) -> None:
+        window = self._bad.setdefault(connection, deque(maxlen=self.options.quarantine_limit))
+        window.append(now_ns)
+        if len(window) == window.maxlen and now_ns - window[0] <= self.options.quarantine_window_ns:
+            window.clear()
+            self.commands.append(Command(CommandKind.RECONNECT, connection=connection, reason="too many unusable messages"))
+
+    # instruments
+
+    def _register(self, symbol: str, ts_recv_ns: int) -> Instrument | None:
+        instrument = self._table.add(symbol)
+        if instrument is not None:
+            self._append(self._definition(instrument, ts_recv_ns))
+        return instrument
+
+    def _definition(self, instrument: Instrument, ts_recv_ns: int) -> bytes:
+        """Return the definition's packet; a definition that the wire cannot hold is put aside for a provisional one."""
+        try:
+            return self._writer.definition(instrument, instrument.definition, ts_recv_ns)
+        except ValueError as error:
+            self.quarantine("rest", b"", f"instruments: {error}", 0, ts_recv_ns, instrument.symbol)
+            instrument.definition = None
+            return self._writer.definition(instrument, None, ts_recv_ns)
+
+    def _define(self, instrument: Instrument, definition: InstrumentDef, now_ns: int, ts_recv_ns: int) -> None:
+        """Take a new definition of an instrument in use. Exponents only ever fall within a session."""
+        instrument.definition = definition
+        price_exp, qty_exp = self._table.exponents(definition)
+        self._set_exponents(
+            instrument, min(price_exp, instrument.price_exp), min(qty_exp, instrument.qty_exp), now_ns, ts_recv_ns
+        )
+
+    def _fit(self, instrument: Instrument, data: bytes, now_ns: int, ts_recv_ns: int, *, rest: bool = False) -> bool:
+        """Change an instrument's exponents to those that a message needs; False: there are none, or no others."""
+        old = instrument.price_exp, instrument.qty_exp
+        fitting = fitting_exponents(self._reference, instrument.index, data, old, rest=rest)
+        if fitting is None or fitting == old:
+            self._reference.set_exponents(instrument.index, *old)
+            return False
+        self.counts["exponent_changed"] += 1
+        self._set_exponents(instrument, *fitting, now_ns, ts_recv_ns)
+        return True
+
+    def _set_exponents(self, instrument: Instrument, price_exp: int, qty_exp: int, now_ns: int, ts_recv_ns: int) -> None:
+        """Publish a new definition version and, when the exponents changed, the book at the new ones."""
+        changed = (price_exp, qty_exp) != (instrument.price_exp, instrument.qty_exp)
+        self._table.set_exponents(instrument, price_exp, qty_exp)
+        self._append(self._definition(instrument, ts_recv_ns))
+        if not changed or not instrument.sync.live:
+            return
+        self._apply()
+        packets = self.book_snapshot(instrument)
+        if packets:
+            self._append(packets)
+        else:
+            self._book_status(instrument, StatusState.SUSPECT, StatusReason.EXPONENT, ts_recv_ns)
+            self._resync(instrument, StatusReason.EXPONENT, now_ns)

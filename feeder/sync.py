@@ -1,0 +1,484 @@
+"""The one book-rule machine: whether a book update may be published, must wait, or shows that something was lost.
+
+One `BookSync` per instrument. It is fed update ids and times and answers with verdicts and requests; it holds no prices, performs
+no I/O, reads no clock and knows no venue: the rules differ by `Chain` and `SnapshotSource` only. The evidence for each venue's
+choice stands in `docs/venues/`. Every waiting state has a deadline, and recovery never gives up.
+
+    SUBSCRIBING -> WAIT_SNAPSHOT -> SYNCING -> LIVE -> (SUSPECT | STALE) -> RESYNC -> WAIT_SNAPSHOT ...
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import NamedTuple
+
+from protocol.schema import StatusReason, StatusState
+
+__all__ = ["NO_ID", "BookSync", "Buffered", "Chain", "Request", "SnapshotSource", "SnapshotVerdict", "SyncPolicy", "Verdict"]
+
+NO_ID = -(2**63)
+_SECOND = 1_000_000_000
+
+
+class Chain(Enum):
+    """How one update proves that it follows the one before."""
+
+    SPOT = "spot"
+    """Updates carry first and last id; the next first is at most last + 1 (Binance spot)."""
+    PREV = "prev"
+    """Updates carry the last id of their predecessor, and a range that a REST snapshot falls into (Binance USD-M)."""
+    LINKED = "linked"
+    """Updates carry their own id and their predecessor's; ids may jump or fall (OKX)."""
+    FULL = "full"
+    """Every message is the whole book; only time orders them (Upbit)."""
+
+
+class SnapshotSource(Enum):
+    """Where the book to start from comes from."""
+
+    REST = "rest"
+    STREAM = "stream"
+    STREAM_OR_REST = "stream_or_rest"
+    """The stream, unless it sends an update first or stays silent after the acknowledgement (OKX announced this change)."""
+
+
+class Verdict(IntEnum):
+    """What to do with an update."""
+
+    APPLY = 0
+    BUFFER = 1
+    IGNORE = 2
+    GAP = 3
+    """Upstream loss: report `expected` and `got`, then call `resync`."""
+    JOIN = 4
+    """The update proves a held snapshot: publish the snapshot, then this update."""
+
+
+class SnapshotVerdict(IntEnum):
+    """What to do with a snapshot."""
+
+    APPLY = 0
+    HOLD = 1
+    """Not provable yet: keep its packets until the first update decides (`Verdict.JOIN`)."""
+    TOO_OLD = 2
+    UNREQUESTED = 3
+
+
+class Request(Enum):
+    """What the machine needs from the outside."""
+
+    FETCH = "fetch"
+    RESUBSCRIBE = "resubscribe"
+
+
+class Buffered(NamedTuple):
+    """An update that waits for a snapshot: its ids and its finished packets."""
+
+    first: int
+    last: int
+    prev: int
+    packets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPolicy:
+    """Limits of recovery; the defaults are those of the design."""
+
+    snapshot_deadline_ns: int = 10 * _SECOND
+    stream_snapshot_wait_ns: int = 3 * _SECOND
+    quiet_wait_ns: int = 5 * _SECOND
+    """A book without any update for this long after its subscription is started from a snapshot alone."""
+    attempts: int = 8
+    window_ns: int = 180 * _SECOND
+    retry_first_ns: int = 60 * _SECOND
+    retry_cap_ns: int = 900 * _SECOND
+    buffer_updates: int = 20_000
+    buffer_bytes: int = 16 << 20
+    backward_messages: int = 20
+    """So many whole books in a row whose time lies before the current one's: the current one's time was wrong."""
+    crossed_events: int = 10
+    crossed_ns: int = _SECOND
+
+
+class BookSync:
+    """The synchronisation of one book.
+
+    `jitter` (0 to 1) spreads the retries of different instruments; it is an argument so that the machine stays deterministic.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_backward",
+        "_buffer",
+        "_buffer_bytes",
+        "_chain",
+        "_crossed_base",
+        "_crossed_before",
+        "_crossed_since",
+        "_fetching",
+        "_jitter",
+        "_joining",
+        "_last_ts",
+        "_next_try",
+        "_policy",
+        "_prev_id",
+        "_rest_mode",
+        "_slow_ns",
+        "_source",
+        "_subscribed",
+        "deadline_ns",
+        "ever_live",
+        "expected",
+        "got",
+        "held_id",
+        "last_id",
+        "reason",
+        "resyncs",
+        "state",
+    )
+
+    def __init__(self, chain: Chain, source: SnapshotSource, policy: SyncPolicy, jitter: float = 0.0) -> None:
+        self._chain = chain
+        self._source = source
+        self._policy = policy
+        self._jitter = jitter
+        self._buffer: deque[Buffered] = deque()
+        self._buffer_bytes = 0
+        self._attempts: deque[int] = deque()
+        self._slow_ns = 0
+        self._next_try: int | None = None
+        self._fetching = False
+        self._joining = False
+        self._subscribed = False
+        self._prev_id = NO_ID
+        self._last_ts = 0
+        self._backward = 0
+        self._rest_mode = source is SnapshotSource.REST
+        self._crossed_since = 0
+        self._crossed_before = -1
+        self._crossed_base: int | None = 0
+        self.state = StatusState.IDLE
+        self.reason = StatusReason.NONE
+        self.deadline_ns: int | None = None
+        self.last_id = NO_ID
+        self.held_id: int | None = None
+        self.expected = 0
+        self.got = 0
+        self.ever_live = False
+        self.resyncs = 0
+
+    @property
+    def live(self) -> bool:
+        """Whether updates are being published."""
+        return self.state is StatusState.LIVE
+
+    def subscribed(self, now_ns: int) -> None:
+        """Note that the venue accepted (or was sent) the subscription: the waiting clock starts."""
+        self._subscribed = True
+        if self.held_id is not None:
+            # Fetched for an earlier subscription: what happened until this one is not known.
+            self.held_id = None
+            self.state = StatusState.IDLE
+        if self.state in (StatusState.IDLE, StatusState.SUBSCRIBING):
+            self.state = StatusState.SUBSCRIBING
+            if self._chain is Chain.FULL:
+                return
+            wait = self._policy.quiet_wait_ns
+            if self._source is SnapshotSource.STREAM_OR_REST:
+                wait = self._policy.stream_snapshot_wait_ns
+            self.deadline_ns = now_ns + wait
+
+    def on_delta(self, first: int, last: int, prev: int, now_ns: int) -> Verdict:
+        """Judge an update by its ids. After BUFFER call `keep`; after GAP read `expected` and `got` and call `resync`."""
+        if self.state is StatusState.LIVE:
+            if self._joining:
+                return self._join(first, last, prev)
+            return self._follow(first, last, prev)
+        if self.held_id is not None:
+            if prev != self.held_id and self._covered(self.held_id, last):
+                return Verdict.IGNORE
+            if self._joins(self.held_id, first, last, prev):
+                self._go_live(self.held_id)
+                self.held_id = None
+                self._joining = False
+                self.last_id, self._prev_id = last, prev
+                return Verdict.JOIN
+            self.held_id = None
+            self._wait_snapshot(now_ns)
+        if self.state in (StatusState.IDLE, StatusState.SUBSCRIBING):
+            self._rest_mode = self._source is not SnapshotSource.STREAM
+            self._wait_snapshot(now_ns)
+        return Verdict.BUFFER if self._rest_mode or self._source is SnapshotSource.STREAM_OR_REST else Verdict.IGNORE
+
+    def on_full(self, ts_ns: int) -> Verdict:
+        """Judge a message that is the whole book: applied unless its time lies before the current one's.
+
+        A single wrong time in the future must not end the book, so time may go back when message after message says so.
+        """
+        if self.state is StatusState.LIVE and ts_ns < self._last_ts and self._backward < self._policy.backward_messages:
+            self._backward += 1
+            return Verdict.IGNORE
+        self._last_ts = ts_ns
+        self._backward = 0
+        if self.state is not StatusState.LIVE:
+            self._go_live(NO_ID)
+        return Verdict.APPLY
+
+    def on_stream_snapshot(self, last: int) -> None:
+        """Take a snapshot that came in the stream: it replaces everything."""
+        self._rest_mode = False
+        self._buffer.clear()
+        self._buffer_bytes = 0
+        self.held_id = None
+        self._go_live(last)
+
+    def on_rest_snapshot(self, last: int, now_ns: int) -> SnapshotVerdict:
+        """Judge a fetched snapshot. After APPLY publish it, then what `replay` returns."""
+        self._fetching = False
+        if self.state is StatusState.LIVE or self.held_id is not None or self._source is SnapshotSource.STREAM:
+            return SnapshotVerdict.UNREQUESTED
+        self._drop_covered(last)
+        if self._buffer:
+            head = self._buffer[0]
+            if not self._joins(last, head.first, head.last, head.prev):
+                self.reason = StatusReason.STALE_SNAPSHOT
+                self._plan_retry(now_ns)
+                return SnapshotVerdict.TOO_OLD
+        elif not self._joining:
+            self.held_id = last
+            self.state = StatusState.SYNCING
+            self.deadline_ns = now_ns + self._policy.quiet_wait_ns if self._subscribed else None
+            return SnapshotVerdict.HOLD
+        self._go_live(last)
+        self._joining = True
+        return SnapshotVerdict.APPLY
+
+    def replay(self) -> tuple[list[Buffered], bool]:
+        """Return the kept updates that continue the snapshot, in order, and whether a gap ended them (then call `resync`)."""
+        out: list[Buffered] = []
+        gap = False
+        while self._buffer:
+            update = self._drop_first()
+            step = self._join if self._joining else self._follow
+            verdict = step(update.first, update.last, update.prev)
+            if verdict is Verdict.APPLY:
+                out.append(update)
+            elif verdict is Verdict.GAP:
+                self._push(update, first=True)
+                gap = True
+                break
+        return out, gap
+
+    def keep(self, first: int, last: int, prev: int, packets: bytes, now_ns: int) -> bool:
+        """Keep an update that waits for a snapshot. False: the buffer was full, and the oldest had to go.
+
+        A snapshot older than what is left is then fetched again. Retries that are planned stay planned: a buffer that fills while
+        they wait must not put them off.
+        """
+        policy = self._policy
+        self._push(Buffered(first, last, prev, packets))
+        fits = True
+        while len(self._buffer) > policy.buffer_updates or (self._buffer_bytes > policy.buffer_bytes and len(self._buffer) > 1):
+            self._drop_first()
+            self.reason = StatusReason.OVERFLOW
+            fits = False
+        return fits
+
+    def resync(self, reason: StatusReason, now_ns: int) -> None:
+        """Give the book up and start over; updates are buffered from here on."""
+        self.reason = reason
+        self.resyncs += 1
+        self.state = StatusState.RESYNC
+        self.held_id = None
+        self.last_id = self._prev_id = NO_ID
+        self._joining = False
+        self._fetching = False
+        self._crossed_base = None
+        self._last_ts = 0
+        self._plan_retry(now_ns)
+
+    def disconnected(self) -> bool:
+        """Forget everything of a lost connection. True if the book was LIVE."""
+        was_live = self.live
+        self._buffer.clear()
+        self._buffer_bytes = 0
+        self.held_id = None
+        self.last_id = self._prev_id = NO_ID
+        self._joining = self._fetching = self._subscribed = False
+        self._crossed_base = None
+        self._last_ts = 0
+        self._next_try = None
+        self.state = StatusState.IDLE
+        self.reason = StatusReason.DISCONNECTED
+        self.deadline_ns = None
+        return was_live
+
+    def on_crossed(self, consecutive: int, before: int, now_ns: int) -> bool:
+        """Note that the book is crossed after an event. True: it has been for too long, call `resync`.
+
+        `consecutive` crossed events are the present run; `before` is how many there ever were before it, which tells runs apart.
+        """
+        if before != self._crossed_before:
+            self._crossed_before, self._crossed_since, self._crossed_base = before, now_ns, 0
+        elif self._crossed_base is None:
+            self._crossed_since, self._crossed_base = now_ns, consecutive - 1
+        run = consecutive - self._crossed_base
+        return run >= self._policy.crossed_events or now_ns - self._crossed_since > self._policy.crossed_ns
+
+    def requests(self, now_ns: int) -> Request | None:
+        """Return what is needed now, once per need; call after every input and when `deadline_ns` has passed."""
+        if self._chain is Chain.FULL:
+            self.deadline_ns = None  # the next message is the whole book: there is nothing to ask for
+            return None
+        if self.state is StatusState.LIVE or self.state is StatusState.IDLE:
+            return None
+        if self.deadline_ns is not None and now_ns >= self.deadline_ns:
+            self._on_deadline(now_ns)
+        if self._fetching or self.state is not StatusState.WAIT_SNAPSHOT:
+            return None
+        if self._next_try is not None and now_ns < self._next_try:
+            return None
+        self._fetching = True
+        self._next_try = None
+        self._attempts.append(now_ns)
+        by_stream = self._source is SnapshotSource.STREAM_OR_REST and not self._rest_mode
+        self.deadline_ns = now_ns + (self._policy.stream_snapshot_wait_ns if by_stream else self._policy.snapshot_deadline_ns)
+        return Request.FETCH if self._rest_mode else Request.RESUBSCRIBE
+
+    def publish_held(self) -> None:
+        """Go LIVE on a held snapshot although no update has come: the market is quiet, the subscription is older."""
+        if self.held_id is None:
+            return
+        held, self.held_id = self.held_id, None
+        self._go_live(held)
+        self._joining = True
+
+    def fetch_failed(self, now_ns: int) -> None:
+        """Note that the snapshot request failed; the next one is planned."""
+        if self.state is StatusState.WAIT_SNAPSHOT:
+            self._fetching = False
+            self._plan_retry(now_ns)
+
+    @property
+    def quiet_expired(self) -> bool:
+        """Whether a held snapshot has waited out its deadline (set by `requests`)."""
+        return self.held_id is not None and self.deadline_ns is None and self._subscribed
+
+    def _on_deadline(self, now_ns: int) -> None:
+        self.deadline_ns = None
+        if self.state is StatusState.SUBSCRIBING:
+            self._rest_mode = self._source is not SnapshotSource.STREAM
+            self._wait_snapshot(now_ns)
+        elif self.state is StatusState.WAIT_SNAPSHOT:
+            if self._fetching:
+                self.reason = StatusReason.TIMEOUT
+                self._fetching = False
+                if self._source is SnapshotSource.STREAM_OR_REST:
+                    self._rest_mode = True
+                self._plan_retry(now_ns)
+            else:
+                self._next_try = None
+
+    def _wait_snapshot(self, now_ns: int) -> None:
+        self.state = StatusState.WAIT_SNAPSHOT
+        self._fetching = False
+        self._next_try = None
+        if not self._rest_mode:
+            # The venue sends the snapshot by itself after a subscription: ask again only when it does not come.
+            self._fetching = True
+            self.deadline_ns = now_ns + self._policy.snapshot_deadline_ns
+
+    def _plan_retry(self, now_ns: int) -> None:
+        self.state = StatusState.WAIT_SNAPSHOT
+        while self._attempts and now_ns - self._attempts[0] > self._policy.window_ns:
+            self._attempts.popleft()
+        spread = 0.5 + self._jitter / 2
+        tried = len(self._attempts)
+        if self._slow_ns == 0 and tried < self._policy.attempts:
+            step = min(1 << (tried - 1), 16) * _SECOND // 4 if tried else 0
+            self._next_try = now_ns + int(step * spread)
+        else:
+            self._slow_ns = min(2 * self._slow_ns or self._policy.retry_first_ns, self._policy.retry_cap_ns)
+            self._next_try = now_ns + int(self._slow_ns * spread)
+        self.deadline_ns = self._next_try
+
+    def _go_live(self, last: int) -> None:
+        self.state = StatusState.LIVE
+        self.reason = StatusReason.RESYNCED if self.ever_live else StatusReason.FIRST_SYNC
+        self.ever_live = True
+        self.deadline_ns = None
+        self._next_try = None
+        self._fetching = False
+        self._joining = False
+        # The attempts of the window stay: a book that is lost again and again must not ask without limit.
+        self._slow_ns = 0
+        self.last_id, self._prev_id = last, NO_ID
+
+    def _follow(self, first: int, last: int, prev: int) -> Verdict:
+        current = self.last_id
+        if self._chain is Chain.SPOT:
+            if last <= current:
+                return Verdict.IGNORE
+            if first > current + 1:
+                return self._gap(current + 1, first)
+        elif self._chain is Chain.PREV:
+            if prev != current:
+                return Verdict.IGNORE if last <= current else self._gap(current, prev)
+        elif prev != NO_ID and current != NO_ID and prev != current:
+            if last == current and prev == self._prev_id:
+                return Verdict.IGNORE
+            return self._gap(current, prev)
+        self.last_id, self._prev_id = last, prev
+        return Verdict.APPLY
+
+    def _join(self, first: int, last: int, prev: int) -> Verdict:
+        """Judge the first update after a REST snapshot, whose id lies inside the update's range."""
+        current = self.last_id
+        if prev != current and self._covered(current, last):
+            return Verdict.IGNORE
+        if not self._joins(current, first, last, prev):
+            return self._gap(current + 1 if self._chain is Chain.SPOT else current, first if self._chain is Chain.SPOT else prev)
+        self._joining = False
+        self.last_id, self._prev_id = last, prev
+        return Verdict.APPLY
+
+    def _gap(self, expected: int, got: int) -> Verdict:
+        self.expected, self.got = expected, got
+        return Verdict.GAP
+
+    def _drop_covered(self, snapshot: int) -> None:
+        """Drop the buffered updates that a snapshot includes."""
+        covered = 0
+        if self._chain is Chain.LINKED:
+            # Ids may fall after a maintenance; a link by equality holds whatever their order.
+            covered = next((n for n, update in enumerate(self._buffer, 1) if update.last == snapshot), 0)
+        for _ in range(covered):
+            self._drop_first()
+            self._joining = True
+        while self._buffer and self._buffer[0].prev != snapshot and self._covered(snapshot, self._buffer[0].last):
+            self._drop_first()
+            self._joining = True
+
+    def _covered(self, snapshot: int, last: int) -> bool:
+        return last < snapshot if self._chain is Chain.PREV else last <= snapshot
+
+    def _joins(self, snapshot: int, first: int, last: int, prev: int) -> bool:
+        if self._chain is Chain.SPOT:
+            return first <= snapshot + 1
+        if self._chain is Chain.PREV:
+            return first <= snapshot <= last or prev == snapshot
+        return prev == snapshot or prev <= snapshot < last
+
+    def _push(self, update: Buffered, *, first: bool = False) -> None:
+        if first:
+            self._buffer.appendleft(update)
+        else:
+            self._buffer.append(update)
+        self._buffer_bytes += len(update.packets)
+
+    def _drop_first(self) -> Buffered:
+        update = self._buffer.popleft()
+        self._buffer_bytes -= len(update.packets)
+        return update

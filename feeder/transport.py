@@ -1,0 +1,117 @@
+"""WebSocket shell: bytes from the venue to the session, one flush a read, on picows.
+
+picows reads into its own buffer and calls back per frame; `last_in_buffer` tells when the data of one read are used up, which is
+when finished packets go out. Compression is never offered, an Origin header never sent. Decides nothing: what a frame means is
+the session's matter, when to connect again the supervisor's (`feeder.live`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+
+__all__ = ["MAX_FRAME", "Handlers", "Socket", "connect"]
+
+MAX_FRAME = 64 << 20
+"""Largest accepted message in bytes: legal snapshots of several MiB pass, a runaway stream ends the connection."""
+
+_TEXT, _BINARY, _CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
+_CLOSE, _PING, _PONG = WSMsgType.CLOSE, WSMsgType.PING, WSMsgType.PONG
+_TCP_USER_TIMEOUT_MS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What a connection calls: `message` per complete message, `batch` when a read is used up."""
+
+    message: Callable[[bytes], None]
+    batch: Callable[[], None]
+
+
+class Socket(WSListener):
+    """One venue connection."""
+
+    def __init__(self, handlers: Handlers) -> None:
+        super().__init__()
+        self._message = handlers.message
+        self._batch = handlers.batch
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._transport: WSTransport | None = None
+        self.closed = asyncio.get_running_loop().create_future()
+        self.reason = ""
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Keep the transport; half-open connections end after the TCP user timeout."""
+        self._transport = transport
+        raw = transport.underlying_transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _TCP_USER_TIMEOUT_MS)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Deliver complete messages; control frames are picows' matter, apart from close."""
+        kind = frame.msg_type
+        if (kind is _TEXT or kind is _BINARY) and frame.fin:
+            self._message(frame.get_payload_as_bytes())
+        elif kind is _CLOSE:
+            self.reason = f"closed by the venue: {frame.get_close_code().value} {frame.get_close_message()!r}"
+            transport.send_close(frame.get_close_code())
+            transport.disconnect()
+        elif kind is _TEXT or kind is _BINARY or kind is _CONTINUATION:
+            self._part(frame)
+        if frame.last_in_buffer:
+            self._batch()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """Wake whoever waits for the end."""
+        if not self.closed.done():
+            self.closed.set_result(self.reason or "connection lost")
+
+    def send(self, data: bytes) -> None:
+        """Send one text message."""
+        if self._transport is not None:
+            self._transport.send(_TEXT, data)
+
+    def ping(self) -> None:
+        """Send a WebSocket ping."""
+        if self._transport is not None:
+            self._transport.send_ping()
+
+    def close(self, reason: str) -> None:
+        """End the connection."""
+        if self._transport is not None:
+            self.reason = self.reason or reason
+            self._transport.send_close(WSCloseCode.OK)
+            self._transport.disconnect()
+
+    def _part(self, frame: WSFrame) -> None:
+        self._size += frame.payload_size
+        if self._size > MAX_FRAME:
+            self.close(f"message larger than {MAX_FRAME} bytes")
+            return
+        self._parts.append(frame.get_payload_as_bytes())
+        if frame.fin:
+            message = b"".join(self._parts)
+            self._parts.clear()
+            self._size = 0
+            self._message(message)
+
+
+async def connect(url: str, handlers: Handlers, timeout_s: float) -> Socket:
+    """Open a connection; raises OSError, TimeoutError or picows.WSError."""
+    async with asyncio.timeout(timeout_s):
+        _, listener = await ws_connect(
+            lambda: Socket(handlers),
+            url,
+            websocket_handshake_timeout=timeout_s,
+            enable_auto_pong=True,
+            max_frame_size=MAX_FRAME,
+            read_buffer_init_size=1 << 18,
+            logger_name="tapecast",
+        )
+    assert isinstance(listener, Socket)
+    return listener

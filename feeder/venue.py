@@ -1,0 +1,378 @@
+"""What a venue file fills in: the frozen specification type, and the small helpers that several venues share.
+
+Truth about a venue lives in its file under `feeder/venues/` and in `docs/venues/` (evidence per channel and message variant);
+what an operator may change (endpoints, symbols, rate limits) lives in `config/venues/*.toml`. Nothing here performs I/O, reads a
+clock or draws random numbers: requests and subscriptions are values, carried out by others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+
+from protocol.decimals import parse_decimal
+from protocol.schema import InstrumentKind, InstrumentState, MsgType, OptionType
+from protocol.shapes import Shape
+
+__all__ = [
+    "Ack",
+    "Alive",
+    "BookRule",
+    "Channel",
+    "Control",
+    "Exact",
+    "Ignored",
+    "InstrumentDef",
+    "Instruments",
+    "InstrumentsError",
+    "Keepalive",
+    "Levels",
+    "Limits",
+    "Notice",
+    "RestRequest",
+    "ServerError",
+    "Subscription",
+    "Topic",
+    "VenueSpec",
+    "canonical",
+    "connections",
+    "exact",
+    "exact_product",
+    "is_wire_symbol",
+    "matcher",
+    "milliseconds_to_ns",
+    "query_value",
+]
+
+MAX_SYMBOL_BYTES = 40
+"""Width of `symbol` in an instrument definition; a longer symbol could not be told apart from its neighbours."""
+
+
+class InstrumentsError(ValueError):
+    """An instruments body is not what the venue documents."""
+
+
+class Exact(NamedTuple):
+    """An exact decimal number, mantissa x 10^exp, with the fewest fractional digits (`protocol.decimals`)."""
+
+    mantissa: int
+    exp: int
+
+
+def exact(text: str) -> Exact | None:
+    """Return the number a text spells, exactly; None where it is empty. Raises InstrumentsError for anything else."""
+    if not text:
+        return None
+    try:
+        return Exact(*parse_decimal(text))
+    except ValueError as error:
+        raise InstrumentsError(str(error)) from None
+
+
+def exact_product(a: Exact, b: Exact) -> Exact:
+    """Return a x b."""
+    return Exact(*parse_decimal(f"{a.mantissa * b.mantissa}e{a.exp + b.exp}"))
+
+
+def milliseconds_to_ns(milliseconds: int) -> int:
+    """Return ns for an integer count of milliseconds."""
+    return milliseconds * 1_000_000
+
+
+Levels: TypeAlias = Sequence[tuple[int, int]]
+"""(price mantissa, quantity mantissa), best first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookRule:
+    """Which policies of the one book-rule machine a venue uses.
+
+    `chain` says what joins two messages, and with it how the first delta joins a snapshot with id L:
+
+    - `spot` (Binance spot): next first_id <= last id + 1, older ones are ignored; the first with last_id > L needs
+      first_id <= L + 1.
+    - `prev` (Binance USD-M): prev_id = last id; the first with last_id >= L needs first_id <= L, or prev_id = L.
+    - `linked` (OKX): prev_id = last id, whatever the order of the numbers; after a REST snapshot the first needs
+      prev_id <= L < last_id. Messages without ids (recordings of 2022) are joined by their checksum alone.
+    - `full` (Upbit): every message is the whole book.
+    """
+
+    chain: Literal["spot", "prev", "linked", "full"]
+    snapshot: Literal["rest", "stream", "stream_or_rest"]
+    """Where the snapshot comes from; `stream_or_rest`: REST once `snapshot_wait_s` passed since the acknowledgement, or an update
+    came first."""
+    snapshot_wait_s: float = 0.0
+    newer_only: bool = False
+    """A message whose exchange time is before the current one is left out (venues without sequence numbers)."""
+    checksum: Callable[[Levels, Levels, int, int], int] | None = None
+    """(bids, asks, price_exp, qty_exp) -> the venue's checksum over `checksum_levels` of each side."""
+    checksum_levels: int = 0
+    checksum_unset: int | None = None
+    """A received checksum of this value says nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """A channel by the venue's own name: over which route it is subscribed and what it proves to be alive."""
+
+    route: str
+    carries: MsgType
+
+
+class Topic(NamedTuple):
+    """One channel of one symbol, both by the venue's own names."""
+
+    channel: str
+    symbol: str
+
+
+class Subscription(NamedTuple):
+    """One connection to make: what to send over which route, and the topics whose first data message proves it."""
+
+    route: str
+    frames: tuple[bytes, ...]
+    topics: tuple[Topic, ...]
+    request_ids: tuple[str, ...]
+    """One for each frame; empty where the venue acknowledges nothing."""
+
+
+class RestRequest(NamedTuple):
+    """A GET: `endpoint` is the configuration key of the base URL, `weight` is in the venue's own units."""
+
+    endpoint: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keepalive:
+    """What the client sends to keep a connection open; WebSocket pings are answered by the transport."""
+
+    interval_s: float
+    """Send after this long without traffic."""
+    payload: bytes | None = None
+    """A text frame; None: a WebSocket ping."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `[venue.limits]` holds: counts that a venue permits in a window of seconds, per IP address unless said otherwise."""
+
+    connects: int
+    connects_window_s: float
+    messages: int
+    """Sent on one connection."""
+    messages_window_s: float
+    messages_long: int = 0
+    """A second limit over a longer window; 0 = none."""
+    messages_long_window_s: float = 0.0
+    rest_weight: int
+    """Sum of `RestRequest.weight`."""
+    rest_window_s: float
+    snapshot_levels: int = 0
+    """Levels asked of a REST order book; 0 = the venue's choice."""
+    max_age_s: float = 0.0
+    """The venue ends a connection of this age; 0 = never."""
+
+
+class Ack(msgspec.Struct, frozen=True, gc=False):
+    """The venue accepted a request; a proof of nothing but that."""
+
+    request_id: str | None = None
+    channel: str | None = None
+    symbol: str | None = None
+
+
+class ServerError(msgspec.Struct, frozen=True, gc=False):
+    """The venue refused a request, or complains."""
+
+    code: str
+    text: str
+    request_id: str | None = None
+    channel: str | None = None
+    symbol: str | None = None
+
+
+class Alive(msgspec.Struct, frozen=True, gc=False):
+    """The connection is alive (a pong, a status); not data."""
+
+    text: str
+
+
+class Notice(msgspec.Struct, frozen=True, gc=False):
+    """The venue announces something; `reconnect`: this connection ends soon, open its replacement now."""
+
+    code: str
+    text: str
+    reconnect: bool
+
+
+class Ignored(msgspec.Struct, frozen=True, gc=False):
+    """A known channel or message variant that carries nothing for the feed."""
+
+    channel: str
+
+
+Control: TypeAlias = Ack | ServerError | Alive | Notice | Ignored
+
+
+class InstrumentDef(msgspec.Struct, frozen=True, kw_only=True):
+    """An instrument as its venue defines it. None = the venue does not say; numbers are exact."""
+
+    symbol: str
+    kind: InstrumentKind
+    state: InstrumentState
+    base: str
+    quote: str
+    settle: str
+    tick: Exact | None = None
+    lot: Exact | None = None
+    min_qty: Exact | None = None
+    min_notional: Exact | None = None
+    multiplier: Exact | None = None
+    """Contract size: one unit of quantity is this much of the base (inverse: of the quote)."""
+    inverse: bool = False
+    expiry_ns: int = 0
+    strike: Exact | None = None
+    option_type: OptionType = OptionType.NONE
+
+    @property
+    def price_exp(self) -> int | None:
+        """Exponent that every multiple of the tick fits; None = unknown."""
+        return None if self.tick is None else self.tick.exp
+
+    @property
+    def qty_exp(self) -> int | None:
+        """Exponent that every multiple of the lot and the minimum quantity fit; None = unknown."""
+        exps = [number.exp for number in (self.lot, self.min_qty) if number is not None]
+        return min(exps, default=None)
+
+
+class Instruments(NamedTuple):
+    """What an instruments body says: definitions, and one text for each entry that was not understood."""
+
+    defs: tuple[InstrumentDef, ...]
+    rejected: tuple[str, ...]
+
+
+def canonical(defn: InstrumentDef) -> str:
+    """Return `BASE-QUOTE`, the name that one pair has on every venue."""
+    return f"{defn.base}-{defn.quote}"
+
+
+def _no_symbol(_: str) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VenueSpec:
+    """Everything the feeder needs to know about a venue, as data and pure functions."""
+
+    name: str
+    venue_id: int
+    shapes: tuple[Shape, ...]
+    """Hot WebSocket messages, tried in order."""
+    rest_shapes: tuple[Shape, ...] = ()
+    """REST order books (symbol None)."""
+    rule: BookRule
+    default_price_exp: int
+    default_qty_exp: int
+    """Provisional exponents while no definition is known: coarse enough for the largest values seen on the venue, because a finer
+    value lowers them (status INEXACT), while one too large for them is lost."""
+    channels: Mapping[str, Channel]
+    """Subscribable channels by the venue's own name."""
+    kind_of: Callable[[str], InstrumentKind | None]
+    """None: not a symbol of this venue, its messages are quarantined."""
+    subscribe: Callable[[Sequence[str], Sequence[str], int], list[Subscription]]
+    """(symbols, channels, first request id) -> connections to make. Raises KeyError for a channel that is not in `channels`."""
+    unsubscribe: Callable[[Sequence[Topic], int], bytes] | None = None
+    """(topics, request id) -> frame; None: the venue has none."""
+    control: Callable[[bytes], Control | None]
+    """What a frame without a shape is; None = not understood. Never raises."""
+    peek: Callable[[bytes], Topic | None]
+    """What a frame is about, at a glance and for pre-scans only."""
+    requested: Callable[[str, bytes], list[Topic]]
+    """(URL, sent frame) -> topics that a recorded connect or send line asks for."""
+    snapshot_request: Callable[[str, int], RestRequest] | None = None
+    """(symbol, levels wanted) -> order book request with at least that many levels where the venue gives them."""
+    snapshot_symbol: Callable[[str], str | None] = _no_symbol
+    """Symbol whose book the body of a recorded REST URL is."""
+    instruments_requests: Callable[[], list[RestRequest]]
+    is_instruments_url: Callable[[str], bool]
+    parse_instruments: Callable[[bytes], Instruments]
+    """Raises InstrumentsError."""
+    native: Callable[[str, str], tuple[str, ...]]
+    """(base, quote) -> symbols that pair would have here, dated contracts left out; whether they exist, definitions tell."""
+    keepalive: Keepalive | None = None
+    silence_s: float
+    """The venue closes, or promises traffic, after this long; nothing at all for longer means that the connection is dead."""
+    replays_last_trade: bool = False
+    """The first trade message after a subscription is the last old trade."""
+    endpoints: tuple[str, ...] = field(default=("rest",))
+    """Keys that `[venue.endpoints]` must have: the routes and the REST base."""
+
+
+def connections(
+    symbols: Sequence[str],
+    channels: Sequence[str],
+    known: Mapping[str, Channel],
+    frame: Callable[[Sequence[Topic], int], bytes],
+    first_id: int,
+    *,
+    per_connection: int,
+    per_frame: int,
+) -> list[Subscription]:
+    """Spread topics over routes, connections and frames. Raises KeyError for a channel that is not known."""
+    by_route: dict[str, list[Topic]] = {}
+    for channel in channels:
+        by_route.setdefault(known[channel].route, []).extend(Topic(channel, symbol) for symbol in symbols)
+    out: list[Subscription] = []
+    next_id = first_id
+    for route, topics in by_route.items():
+        for chunk in _chunks(topics, per_connection):
+            pieces = list(_chunks(chunk, per_frame))
+            ids = range(next_id, next_id + len(pieces))
+            frames = tuple(frame(piece, number) for piece, number in zip(pieces, ids, strict=True))
+            out.append(Subscription(route, frames, tuple(chunk), tuple(map(str, ids))))
+            next_id += len(pieces)
+    return out
+
+
+def _chunks(topics: Sequence[Topic], size: int) -> Iterable[Sequence[Topic]]:
+    return (topics[start : start + size] for start in range(0, len(topics), size))
+
+
+def matcher(key: str) -> Callable[[bytes], str | None]:
+    """Return a function that finds the first string value of a JSON key in raw bytes, whatever the spacing (pre-scans only)."""
+    pattern = re.compile(rb'"' + re.escape(key.encode()) + rb'"\s*:\s*("(?:[^"\\]|\\.)*")')
+
+    def find(frame: bytes) -> str | None:
+        found = pattern.search(frame)
+        if found is None:
+            return None
+        text = found[1]
+        try:
+            return msgspec.json.decode(text, type=str) if b"\\" in text else text[1:-1].decode()
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+
+    return find
+
+
+def query_value(url: str, path: str, key: str) -> str | None:
+    """Return a query parameter of a URL whose path matches the regular expression; None where either is missing."""
+    parts = urlsplit(url)
+    if re.fullmatch(path, parts.path) is None:
+        return None
+    values = parse_qs(parts.query).get(key)
+    return values[0] if values else None
+
+
+def is_wire_symbol(symbol: str) -> bool:
+    """Return whether a text fits a definition and has nothing in it that no venue's symbol has."""
+    return 0 < len(symbol.encode("utf-8", "surrogatepass")) <= MAX_SYMBOL_BYTES and symbol.isprintable() and " " not in symbol

@@ -1,0 +1,151 @@
+"""Binance spot: diff-depth books joined by update ids, a REST snapshot, trades and a BBO without event time.
+
+Truth: the venue's `binance-spot-api-docs` (web-socket-streams, rest-api) and the recordings; evidence per message variant is in
+`docs/venues/binance.md`. Endpoints, symbols and rate limits are in `config/venues/binance.toml`.
+"""
+
+from __future__ import annotations
+
+from feeder.binance_dialect import (
+    TAKER,
+    control,
+    depth_request,
+    parse_exchange_info,
+    peek,
+    requested,
+    stream_frame,
+    subscriber,
+)
+from feeder.venue import (
+    BookRule,
+    Channel,
+    Instruments,
+    RestRequest,
+    VenueSpec,
+    is_wire_symbol,
+    query_value,
+)
+from protocol.schema import VENUES, InstrumentKind, MsgType
+from protocol.shapes import Numbers, Quote, Rows, Shape, TimeUnit
+
+__all__ = ["VENUE"]
+
+CHANNELS = {
+    "depth@100ms": Channel(route="ws", carries=MsgType.BOOK),
+    "depth": Channel(route="ws", carries=MsgType.BOOK),
+    "bookTicker": Channel(route="ws", carries=MsgType.BBO),
+    "trade": Channel(route="ws", carries=MsgType.TRADE),
+    "aggTrade": Channel(route="ws", carries=MsgType.TRADE),
+}
+
+# Times are ms, or us where the connection asked for `timeUnit=MICROSECOND`.
+SHAPES = (
+    Shape(
+        name="depth",
+        msg_type=MsgType.BOOK,
+        numbers=Numbers.QUOTED,
+        where={"e": ("depthUpdate",)},
+        absent=("pu",),  # a futures message
+        envelope="data",
+        symbol="s",
+        ts="E",
+        ts_unit=TimeUnit.AUTO,
+        bids=Rows("b"),
+        asks=Rows("a"),
+        first_id="U",
+        last_id="u",
+    ),
+    Shape(
+        name="book_ticker",
+        msg_type=MsgType.BBO,
+        numbers=Numbers.QUOTED,
+        absent=("e",),  # only the futures message has an event type
+        envelope="data",
+        symbol="s",
+        bid=Quote("b", "B"),
+        ask=Quote("a", "A"),
+        last_id="u",
+    ),
+    Shape(
+        name="trade",
+        msg_type=MsgType.TRADE,
+        numbers=Numbers.QUOTED,
+        where={"e": ("trade",)},
+        absent=("X",),  # a futures message
+        envelope="data",
+        symbol="s",
+        ts="T",
+        ts_unit=TimeUnit.AUTO,
+        price="p",
+        quantity="q",
+        trade_id="t",
+        side="m",
+        sides=TAKER,
+    ),
+    Shape(
+        name="agg_trade",
+        msg_type=MsgType.TRADE,
+        numbers=Numbers.QUOTED,
+        where={"e": ("aggTrade",)},
+        envelope="data",
+        symbol="s",
+        ts="T",
+        ts_unit=TimeUnit.AUTO,
+        price="p",
+        quantity="q",
+        trade_id="a",
+        side="m",
+        sides=TAKER,
+    ),
+)
+
+REST_SHAPES = (
+    Shape(
+        name="rest_depth",
+        msg_type=MsgType.BOOK,
+        numbers=Numbers.QUOTED,
+        absent=("T",),  # a futures body
+        bids=Rows("bids"),
+        asks=Rows("asks"),
+        last_id="lastUpdateId",
+        snapshot=True,
+    ),
+)
+
+SNAPSHOT_WEIGHTS = ((100, 5), (500, 25), (1000, 50), (5000, 250))
+"""(levels, request weight) of `/api/v3/depth`."""
+
+
+def _kind_of(symbol: str) -> InstrumentKind | None:
+    """Spot symbols may be non-ASCII, but have no separator and no lower case."""
+    return InstrumentKind.SPOT if is_wire_symbol(symbol) and symbol.isalnum() and symbol == symbol.upper() else None
+
+
+def _parse_instruments(body: bytes) -> Instruments:
+    return parse_exchange_info(body, _kind_of)
+
+
+VENUE = VenueSpec(
+    name="binance",
+    venue_id=VENUES["binance"],
+    shapes=SHAPES,
+    rest_shapes=REST_SHAPES,
+    rule=BookRule(chain="spot", snapshot="rest"),
+    default_price_exp=-8,
+    default_qty_exp=-6,  # holds sizes of 10^12; -8 would refuse books of the cheapest coins
+    channels=CHANNELS,
+    endpoints=("ws", "rest"),
+    kind_of=_kind_of,
+    subscribe=subscriber(CHANNELS),
+    unsubscribe=stream_frame("UNSUBSCRIBE"),
+    control=control,
+    peek=peek,
+    requested=requested,
+    snapshot_request=depth_request("/api/v3/depth", SNAPSHOT_WEIGHTS),
+    snapshot_symbol=lambda url: query_value(url, r"/api/v[13]/depth", "symbol"),
+    instruments_requests=lambda: [RestRequest("rest", "/api/v3/exchangeInfo", weight=20)],
+    is_instruments_url=lambda url: "/api/v3/exchangeInfo" in url or "/api/v1/exchangeInfo" in url,
+    parse_instruments=_parse_instruments,
+    native=lambda base, quote: (base + quote,),
+    silence_s=60.0,
+)

@@ -1,0 +1,379 @@
+"""OKX v5: books with snapshot and update joined by `prevSeqId`, a depth-1 channel, trades of every instrument kind.
+
+Truth: the venue's docs-v5 with its notices of 2026, and the recordings; evidence per message variant is in `docs/venues/okx.md`.
+Endpoints, symbols and rate limits are in `config/venues/okx.toml`. Quantities of derivatives are contracts: the contract size
+is in the definition, never multiplied into a quantity.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+
+import msgspec
+
+from feeder.venue import (
+    Ack,
+    Alive,
+    BookRule,
+    Channel,
+    Control,
+    Exact,
+    Ignored,
+    InstrumentDef,
+    Instruments,
+    InstrumentsError,
+    Keepalive,
+    Levels,
+    Notice,
+    RestRequest,
+    ServerError,
+    Subscription,
+    Topic,
+    VenueSpec,
+    connections,
+    exact,
+    exact_product,
+    is_wire_symbol,
+    matcher,
+    milliseconds_to_ns,
+    query_value,
+)
+from protocol.decimals import format_decimal
+from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, OptionType, Side, TradeFlag
+from protocol.shapes import Numbers, Rows, Shape
+
+__all__ = ["VENUE"]
+
+CHANNELS = {
+    "books": Channel(route="public", carries=MsgType.BOOK),
+    "books-l2-tbt": Channel(route="public", carries=MsgType.BOOK),  # the venue demands a login
+    "books50-l2-tbt": Channel(route="public", carries=MsgType.BOOK),  # the venue demands a login
+    "bbo-tbt": Channel(route="public", carries=MsgType.BBO),
+    "trades": Channel(route="public", carries=MsgType.TRADE),
+    "trades-all": Channel(route="business", carries=MsgType.TRADE),
+}
+
+SHAPES = (
+    Shape(
+        name="books",
+        msg_type=MsgType.BOOK,
+        numbers=Numbers.QUOTED,
+        where={"arg.channel": ("books", "books-l2-tbt", "books50-l2-tbt")},
+        optional=("data[].seqId", "data[].prevSeqId", "data[].checksum"),  # recordings of 2022 have no ids
+        symbol="arg.instId",
+        ts="data[].ts",
+        bids=Rows("data[].bids"),
+        asks=Rows("data[].asks"),
+        snapshot_if=("action", "snapshot", "update"),
+        last_id="data[].seqId",
+        prev_id="data[].prevSeqId",
+        checksum="data[].checksum",
+    ),
+    Shape(
+        name="bbo",
+        msg_type=MsgType.BBO,
+        numbers=Numbers.QUOTED,
+        where={"arg.channel": ("bbo-tbt",)},
+        optional=("data[].seqId",),
+        symbol="arg.instId",
+        ts="data[].ts",
+        bids=Rows("data[].bids"),
+        asks=Rows("data[].asks"),
+        last_id="data[].seqId",
+    ),
+    Shape(
+        name="trades",
+        msg_type=MsgType.TRADE,
+        numbers=Numbers.QUOTED,
+        where={"arg.channel": ("trades", "trades-all")},
+        symbol="arg.instId",
+        each="data[]",
+        ts="ts",
+        price="px",
+        quantity="sz",
+        trade_id="tradeId",
+        side="side",
+        sides={"buy": Side.BUY, "sell": Side.SELL},
+        trade_flags=("source", {"0": 0, "1": int(TradeFlag.OFF_BOOK)}),  # 1: Enhanced Liquidity Program
+    ),
+)
+
+REST_SHAPES = (
+    Shape(
+        name="rest_books",
+        msg_type=MsgType.BOOK,
+        numbers=Numbers.QUOTED,
+        where={"code": ("0",)},
+        optional=("data[].seqId",),
+        bids=Rows("data[].bids"),
+        asks=Rows("data[].asks"),
+        last_id="data[].seqId",
+        snapshot=True,
+    ),
+)
+
+_IGNORED = frozenset(
+    {
+        "books5",
+        "estimated-price",
+        "funding-rate",
+        "index-tickers",
+        "instruments",
+        "liquidation-orders",
+        "liquidations",
+        "mark-price",
+        "open-interest",
+        "opt-summary",
+        "price-limit",
+        "status",
+        "tickers",
+    }
+)
+_IGNORED_PREFIXES = ("candle", "index-candle", "mark-price-candle")
+
+_STATES = {
+    "live": InstrumentState.TRADING,
+    "suspend": InstrumentState.HALTED,
+    "preopen": InstrumentState.PRE_OPEN,
+    "settlement": InstrumentState.CLOSED,
+    "expired": InstrumentState.DELISTED,
+}
+_KINDS = {
+    "SPOT": InstrumentKind.SPOT,
+    "SWAP": InstrumentKind.PERPETUAL,
+    "FUTURES": InstrumentKind.FUTURE,
+    "OPTION": InstrumentKind.OPTION,
+}
+_OPTION_TYPES = {"": OptionType.NONE, "C": OptionType.CALL, "P": OptionType.PUT}
+
+_PART = r"[^\W_a-z-][^\Wa-z-]*"
+_KIND_OF_FORM = tuple(
+    (re.compile(form), kind)
+    for form, kind in (
+        (rf"{_PART}-{_PART}", InstrumentKind.SPOT),
+        (rf"{_PART}-{_PART}-SWAP", InstrumentKind.PERPETUAL),
+        (rf"{_PART}-{_PART}-\d{{6}}", InstrumentKind.FUTURE),
+        (rf"{_PART}-{_PART}-\d{{6}}-[\d.]+-[CP]", InstrumentKind.OPTION),
+    )
+)
+
+
+def _kind_of(symbol: str) -> InstrumentKind | None:
+    """The form of an instId tells its kind; `BTC-USD_UM_XPERP-310404` is a dated future too."""
+    if not is_wire_symbol(symbol):
+        return None
+    return next((kind for form, kind in _KIND_OF_FORM if form.fullmatch(symbol)), None)
+
+
+def _request(op: str, topics: Sequence[Topic], request_id: int) -> bytes:
+    args = [{"channel": topic.channel, "instId": topic.symbol} for topic in topics]
+    return msgspec.json.encode({"id": str(request_id), "op": op, "args": args})
+
+
+def _subscribe(symbols: Sequence[str], channels: Sequence[str], request_id: int) -> list[Subscription]:
+    # A request may have 64 KB: 400 topics of the longest instId stay below half of it. Every topic is acknowledged on its own.
+    return connections(
+        symbols,
+        channels,
+        CHANNELS,
+        lambda topics, number: _request("subscribe", topics, number),
+        request_id,
+        per_connection=1000,
+        per_frame=400,
+    )
+
+
+class _Arg(msgspec.Struct, frozen=True):
+    channel: str | None = None
+    inst_id: str | None = msgspec.field(default=None, name="instId")
+
+
+class _Message(msgspec.Struct, frozen=True):
+    id: str | None = None
+    event: str | None = None
+    code: str | None = None
+    msg: str = ""
+    arg: _Arg = _Arg()
+    channel: str | None = None
+    table: str | None = None
+
+
+_decode_message = msgspec.json.Decoder(_Message).decode
+
+
+def _control(frame: bytes) -> Control | None:
+    if frame == b"pong":
+        return Alive("pong")
+    try:
+        message = _decode_message(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    channel = message.arg.channel
+    match message.event:
+        case "subscribe" | "unsubscribe":
+            return Ack(message.id, channel, message.arg.inst_id)
+        case "error" | "channel-conn-count-error":
+            text = message.msg or message.event
+            return ServerError(message.code or "", text, message.id, channel or message.channel, message.arg.inst_id)
+        case "notice":
+            return Notice(message.code or "", message.msg, reconnect=message.code == "64008")
+        case "channel-conn-count":
+            return Alive(message.event)
+        case None if channel is not None and (channel in _IGNORED or channel.startswith(_IGNORED_PREFIXES)):
+            return Ignored(channel)
+    return None
+
+
+_channel = matcher("channel")
+_inst_id = matcher("instId")
+
+
+def _peek(frame: bytes) -> Topic | None:
+    channel, symbol = _channel(frame), _inst_id(frame)
+    return None if channel is None or symbol is None else Topic(channel, symbol)
+
+
+class _Request(msgspec.Struct, frozen=True):
+    op: str = ""
+    args: list[_Arg] = []
+
+
+def _requested(_: str, sent: bytes) -> list[Topic]:
+    try:
+        request = msgspec.json.decode(sent, type=_Request) if sent else _Request()
+    except msgspec.DecodeError:
+        return []
+    args = request.args if request.op == "subscribe" else []
+    return [Topic(arg.channel, arg.inst_id) for arg in args if arg.channel is not None and arg.inst_id is not None]
+
+
+def _checksum(bids: Levels, asks: Levels, price_exp: int, qty_exp: int) -> int:
+    """Signed CRC32 over the best 25 levels, bid and ask in turn, each as price:quantity in minimal decimals."""
+    parts: list[str] = []
+    for index in range(25):
+        for side in (bids, asks):
+            if index < len(side):
+                price, quantity = side[index]
+                parts.append(f"{format_decimal(price, price_exp)}:{format_decimal(quantity, qty_exp)}")
+    value = zlib.crc32(":".join(parts).encode())
+    return value - (1 << 32) if value & (1 << 31) else value
+
+
+class _Instrument(msgspec.Struct, frozen=True, rename="camel"):
+    inst_id: str
+    inst_type: str
+    state: str = ""
+    base_ccy: str = ""
+    quote_ccy: str = ""
+    settle_ccy: str = ""
+    inst_family: str = ""
+    uly: str = ""
+    ct_val: str = ""
+    ct_mult: str = ""
+    ct_type: str = ""
+    tick_sz: str = ""
+    lot_sz: str = ""
+    min_sz: str = ""
+    exp_time: str = ""
+    stk: str = ""
+    opt_type: str = ""
+
+
+class _Body(msgspec.Struct, frozen=True):
+    code: str
+    data: list[msgspec.Raw]
+    msg: str = ""
+
+
+_decode_instrument = msgspec.json.Decoder(_Instrument).decode
+
+
+def _parse_instruments(body: bytes) -> Instruments:
+    try:
+        answer = msgspec.json.decode(body, type=_Body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InstrumentsError(f"okx instruments: {error}") from None
+    if answer.code != "0":
+        raise InstrumentsError(f"okx instruments: code {answer.code}: {answer.msg}")
+    defs: list[InstrumentDef] = []
+    rejected: list[str] = []
+    for raw in answer.data:
+        try:
+            defs.append(_definition(_decode_instrument(raw)))
+        except (msgspec.DecodeError, InstrumentsError) as error:
+            rejected.append(f"{bytes(raw)[:60]!r}: {error}")
+    return Instruments(tuple(defs), tuple(rejected))
+
+
+def _definition(entry: _Instrument) -> InstrumentDef:
+    kind = _kind_of(entry.inst_id)
+    if kind is None or kind is not _KINDS.get(entry.inst_type):
+        raise InstrumentsError(f"{entry.inst_id} is not a known form of {entry.inst_type}")
+    if not entry.exp_time.isdigit() and entry.exp_time:
+        raise InstrumentsError(f"{entry.inst_id}: expTime {entry.exp_time!r}")
+    base, quote = entry.base_ccy, entry.quote_ccy
+    if not (base and quote):
+        base, _, quote = (entry.inst_family or entry.uly or entry.inst_id.rpartition("-")[0]).partition("-")
+    return InstrumentDef(
+        symbol=entry.inst_id,
+        kind=kind,
+        state=_STATES.get(entry.state, InstrumentState.UNKNOWN),
+        base=base,
+        quote=quote.partition("_")[0],
+        settle=entry.settle_ccy or quote,
+        tick=exact(entry.tick_sz),
+        lot=exact(entry.lot_sz),
+        min_qty=exact(entry.min_sz),
+        multiplier=_multiplier(exact(entry.ct_val), exact(entry.ct_mult)),
+        inverse=entry.ct_type == "inverse",
+        expiry_ns=milliseconds_to_ns(int(entry.exp_time)) if entry.exp_time else 0,
+        strike=exact(entry.stk),
+        option_type=_OPTION_TYPES.get(entry.opt_type, OptionType.NONE),
+    )
+
+
+def _multiplier(value: Exact | None, factor: Exact | None) -> Exact | None:
+    if value is None or factor is None:
+        return value
+    return exact_product(value, factor)
+
+
+VENUE = VenueSpec(
+    name="okx",
+    venue_id=VENUES["okx"],
+    shapes=SHAPES,
+    rest_shapes=REST_SHAPES,
+    rule=BookRule(
+        chain="linked",
+        snapshot="stream_or_rest",
+        snapshot_wait_s=3.0,
+        checksum=_checksum,
+        checksum_levels=25,
+        checksum_unset=0,  # constant since June 2026
+    ),
+    default_price_exp=-11,  # ELON-USDT, and still prices of 10^7
+    default_qty_exp=-5,  # ELON-USDT had levels of 6 x 10^12
+    channels=CHANNELS,
+    endpoints=("public", "business", "rest"),
+    kind_of=_kind_of,
+    subscribe=_subscribe,
+    unsubscribe=lambda topics, request_id: _request("unsubscribe", topics, request_id),
+    control=_control,
+    peek=_peek,
+    requested=_requested,
+    snapshot_request=lambda symbol, _: RestRequest("rest", "/api/v5/market/books", (("instId", symbol), ("source", "0"))),
+    snapshot_symbol=lambda url: query_value(url, r"/api/v5/market/books(?:-full)?", "instId"),
+    instruments_requests=lambda: [
+        # Options are listed by family only, so they come when an operator asks for them.
+        RestRequest("rest", "/api/v5/public/instruments", (("instType", kind),))
+        for kind in ("SPOT", "SWAP", "FUTURES")
+    ],
+    is_instruments_url=lambda url: "/api/v5/public/instruments" in url,
+    parse_instruments=_parse_instruments,
+    native=lambda base, quote: (f"{base}-{quote}", f"{base}-{quote}-SWAP"),
+    keepalive=Keepalive(interval_s=20.0, payload=b"ping"),
+    silence_s=30.0,
+    replays_last_trade=True,
+)

@@ -1,0 +1,5 @@
+"""Builds the C core with the package: what cannot be said in `pyproject.toml`."""
+
+from setuptools import setup
+
+setup(cffi_modules=["protocol/native/build.py:builder"])

@@ -1,0 +1,157 @@
+"""The consumer that `tapecast up` runs in a process of its own: receives every channel, keeps what was delivered, counts what
+was lost.
+
+Delivered packets (validated, in order) go to a tape as they come, one C call a batch; nothing is rendered while packets arrive.
+stdout carries two JSON lines: `ready` once the groups are joined, the summary at the end. It ends on SIGTERM, or when every
+channel it listens to has said SESSION_END.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from consumers.feed.stats import LagHistogram
+from protocol.dtypes import HEADER
+from protocol.io import Receiver
+from protocol.schema import VENUES
+from protocol.sequencing import SPAN_HELD, BatchSequencer, EventKind
+from runtime import config as configuration
+from runtime.channels import lines_of
+
+__all__ = ["Capture", "main"]
+
+_WAIT_S = 0.05
+_SEND_OFFSET = 56
+_RECV_OFFSET = 48
+
+
+class Capture:
+    """One receiver with its sequencer, and what became of the packets. `tape` None: nothing is kept."""
+
+    def __init__(self, receiver: Receiver, tape: IO[bytes] | None) -> None:
+        self.receiver = receiver
+        self.sequencer = BatchSequencer()
+        self.tape = tape
+        self.received = 0
+        self.lost = 0
+        self.gaps: list[dict[str, int]] = []
+        self.ended: set[int] = set()
+        self.feeder_lag = LagHistogram()
+        """Frame complete at the feeder to send call, ns."""
+        self.wire_lag = LagHistogram()
+        """Send call to arrival in the kernel, ns."""
+
+    def step(self) -> int:
+        """Wait a little for packets, take what is there, and return how many were delivered."""
+        sequencer = self.sequencer
+        count = sequencer.receive(self.receiver, _WAIT_S) or sequencer.timer(time.monotonic_ns())
+        if count:
+            self.received += count
+            self._time(sequencer.deliveries[:count])
+            if self.tape is not None:
+                for offset, nbytes, _, _, held in sequencer.runs.tolist():
+                    self.tape.write((sequencer.held if held else self.receiver.buffer)[offset : offset + nbytes].data)
+        for event in sequencer.events:
+            if event.kind in (EventKind.GAP, EventKind.JUMP):
+                self._missing(event.channel_id, event.first, event.count)
+            elif event.kind is EventKind.JOINED and event.first > 1:
+                self._missing(event.channel_id, 1, event.first - 1)
+            elif event.kind is EventKind.SESSION_END:
+                self.ended.add(event.channel_id)
+        return count
+
+    def summary(self) -> dict[str, object]:
+        """Return what was received and lost; heartbeats and session ends, which have no number of their own, stand apart."""
+        counts = self.sequencer.counts()
+        return {
+            "event": "summary",
+            "received": self.received - counts["unsequenced"],
+            "unsequenced": counts["unsequenced"],
+            "lost": self.lost,
+            "repaired": 0,
+            "gaps": self.gaps,
+            "kernel_drops": sum(self.receiver.stats.kernel_drops),
+            "counts": {name: value for name, value in counts.items() if value},
+            "feeder_us": _percentiles(self.feeder_lag),
+            "wire_us": _percentiles(self.wire_lag),
+        }
+
+    def _missing(self, channel: int, first: int, count: int) -> None:
+        self.lost += count
+        if len(self.gaps) < 100:
+            self.gaps.append({"channel": channel, "first": first, "count": count})
+
+    def _time(self, deliveries: npt.NDArray[np.void]) -> None:
+        fresh = deliveries[(deliveries["flags"] & SPAN_HELD) == 0]
+        if not len(fresh):
+            return
+        sent = _times(self.receiver.buffer, fresh["offset"], _SEND_OFFSET)
+        received = _times(self.receiver.buffer, fresh["offset"], _RECV_OFFSET)
+        self.wire_lag.add_many(fresh["kernel_ts_ns"] - sent)
+        known = received > 0
+        self.feeder_lag.add_many(sent[known] - received[known])
+
+
+def _times(buffer: npt.NDArray[np.uint8], offsets: npt.NDArray[np.uint32], field: int) -> npt.NDArray[np.int64]:
+    places = offsets.astype(np.int64)[:, None] + np.arange(field, field + 8)
+    return np.ascontiguousarray(buffer[places]).view("<i8").ravel()
+
+
+def _percentiles(lags: LagHistogram) -> dict[str, float | None]:
+    values = {"p50": lags.quantile(0.5), "p99": lags.quantile(0.99), "p999": lags.quantile(0.999)}
+    return {name: None if value is None else round(value / 1000, 1) for name, value in values.items()}
+
+
+def main(argv: list[str]) -> int:
+    """Run until SIGTERM or the end of every session."""
+    parser = argparse.ArgumentParser(prog="tapecast.capture")
+    parser.add_argument("--venues", required=True, help="comma-separated")
+    parser.add_argument("--tape", type=Path)
+    args = parser.parse_args(argv)
+    network = configuration.load().network
+    venues = args.venues.split(",")
+    stopping = False
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tape = args.tape.open("wb") if args.tape is not None else None
+    lines = [line for name in venues for line in lines_of(name, network)]
+    receiver = Receiver(lines, interface=network.interface, rcvbuf=network.rcvbuf_bytes)
+    capture = Capture(receiver, tape)
+    channels = {VENUES[name] for name in venues}
+    _say({"event": "ready"})
+    while not stopping and not channels <= capture.ended:
+        capture.step()
+    while capture.step():
+        pass
+    if tape is not None:
+        tape.close()
+    _say(capture.summary())
+    return 0
+
+
+def _say(line: dict[str, object]) -> None:
+    sys.stdout.buffer.write(orjson.dumps(line) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+assert HEADER.fields is not None
+assert HEADER.fields["ts_send_ns"][1] == _SEND_OFFSET
+assert HEADER.fields["ts_recv_ns"][1] == _RECV_OFFSET
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

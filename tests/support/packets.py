@@ -1,0 +1,53 @@
+"""Packets by hand, for the tests of what carries and orders them: struct only, so that no codec here is its own judge."""
+
+from __future__ import annotations
+
+import struct
+
+from protocol import schema
+from protocol.schema import Flag, MsgType
+
+__all__ = ["HEADER", "fields", "heartbeat", "packet", "session_end"]
+
+HEADER = struct.Struct("<HBBHBBIHHQQIbbBBqqqH")
+_NAMES = [field.name for field in schema.HEADER.fields]
+
+
+def packet(
+    seq: int = 0,
+    *,
+    msg_type: int = MsgType.BOOK,
+    flags: int = Flag.LAST,
+    session: int = 0,
+    channel: int = 1,
+    instrument: int = 7,
+    instrument_seq: int = 0,
+    fragment: int = 0,
+    items: int = 2,
+    item_size: int = 16,
+    bids: int = 0,
+    payload: bytes | None = None,
+    tag: bytes = b"",
+) -> bytes:
+    """Return one packet; the payload repeats the number unless given, so that no two packets are equal."""
+    body = payload if payload is not None else (seq % 2**64).to_bytes(8, "little") * (items * item_size // 8)
+    head = HEADER.pack(
+        0x464D, 1, msg_type, flags, items, bids, session, channel, 1, instrument, seq % 2**64, instrument_seq,
+        -2, -8, item_size, fragment, 0, 0, 0, len(body),
+    )  # fmt: skip
+    return head + body + tag
+
+
+def heartbeat(seq: int, *, session: int = 0, channel: int = 1, msg_type: int = MsgType.HEARTBEAT) -> bytes:
+    """Return a heartbeat: `seq` is the next number to be sent."""
+    return packet(seq, msg_type=msg_type, session=session, channel=channel, instrument=0, items=1, item_size=32)
+
+
+def session_end(seq: int, *, session: int = 0, channel: int = 1) -> bytes:
+    """Return a SESSION_END."""
+    return heartbeat(seq, session=session, channel=channel, msg_type=MsgType.SESSION_END)
+
+
+def fields(data: bytes | memoryview) -> dict[str, int]:
+    """Return the header's fields by name."""
+    return dict(zip(_NAMES, HEADER.unpack_from(data), strict=True))

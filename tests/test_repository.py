@@ -1,0 +1,141 @@
+"""The repository itself: nothing of one machine in it, no recordings, documents that speak of what exists."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LONG_FILES: dict[str, str] = {}
+"""Files over 500 lines, each with its reason."""
+REGISTRY = re.compile(
+    r"(https?://|@)[\w.-]*(pypi|pythonhosted|npmjs|maven|crates)[\w.-]*|--(extra-)?index-url|--find-links", re.I
+)
+MACHINE = re.compile(r"(?<![\w.~$}-])/(work|root|home/\w+|Users/\w+|tmp/wt)/")
+DOCUMENTS = ["README.md", "config/README.md", "docs/quickstart.md", "docs/architecture.md"]
+
+
+def tracked(*patterns: str) -> list[Path]:
+    """Return the files that git knows, the new ones included; skip outside a checkout."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *patterns]
+    out = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [path for name in out.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def text(path: Path) -> str:
+    """Return a file's text, empty for a binary one."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return ""
+
+
+def lines_with(pattern: re.Pattern[str]) -> list[str]:
+    """Return `file:line` for every match in a tracked file, this one left out."""
+    return [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in tracked()
+        if path != Path(__file__).resolve()
+        for number, line in enumerate(text(path).splitlines(), 1)
+        if pattern.search(line)
+    ]
+
+
+def test_no_file_names_a_path_of_one_machine() -> None:
+    """A path that exists on one developer's disk works nowhere else."""
+    assert lines_with(MACHINE) == []
+
+
+def test_no_file_names_a_package_registry() -> None:
+    """Where packages come from is the installer's configuration, not the project's."""
+    assert lines_with(REGISTRY) == []
+
+
+def test_no_recording_is_tracked() -> None:
+    """Recordings stay beside the project; the licence of each is its source's."""
+    assert tracked("*.jsonl", "*.jsonl.gz", "*.tape", "*.pcap", "*.pcapng") == []
+
+
+def test_no_file_is_too_long_without_a_reason() -> None:
+    """A module that does not fit in the head is two modules."""
+    long = {str(path.relative_to(ROOT)) for path in tracked("*.py", "*.c", "*.h") if text(path).count("\n") > 500}
+    assert long == set(LONG_FILES)
+
+
+def test_c_files_stay_below_400_lines() -> None:
+    """The bound of `docs/adr/0003-c-boundary.md`."""
+    assert [path.name for path in tracked("*.c") if text(path).count("\n") >= 400] == []
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+def test_every_locked_package_is_pinned_with_hashes(name: str) -> None:
+    """An exact version and at least one hash each: the installer accepts nothing else."""
+    entries = re.split(r"\n(?=\S)", (ROOT / name).read_text().strip())
+    assert len(entries) > 10
+    for entry in entries:
+        assert re.match(r"[a-z0-9._-]+==[\w.!+-]+[ \\;]", entry), entry.splitlines()[0]
+        assert "--hash=sha256:" in entry, entry.splitlines()[0]
+
+
+def test_the_lock_files_hold_every_declared_dependency_and_agree() -> None:
+    """What `pyproject.toml` asks for is locked, and the development set is a superset at the same versions."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    pins = {name: set(re.findall(r"^([a-z0-9._-]+==[^ \\]+)", (ROOT / name).read_text(), re.M)) for name in LOCKS}
+    assert pins["requirements.lock"] <= pins["requirements-dev.lock"]
+    declared = project["project"]["dependencies"] + project["dependency-groups"]["build"]
+    for lock, wanted in (("requirements.lock", declared), ("requirements-dev.lock", project["dependency-groups"]["dev"])):
+        locked = {pin.partition("==")[0] for pin in pins[lock]}
+        assert {re.split(r"[<>=!~ ]", line)[0] for line in wanted} <= locked
+
+
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+
+
+def test_every_package_is_installed() -> None:
+    """A folder with an `__init__.py` that `pyproject.toml` forgets would be missing after an installation."""
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    found = {str(path.parent.relative_to(ROOT)).replace("/", ".") for path in tracked("*/__init__.py")}
+    assert {name for name in found if not name.startswith(("tests", "benchmarks"))} == listed
+
+
+def test_every_room_of_the_readme_exists() -> None:
+    """A folder in the table of rooms is a folder in the tree."""
+    rooms = re.findall(r"^\| `([\w/]+/)` \|", (ROOT / "README.md").read_text(), re.M)
+    assert len(rooms) >= 9
+    assert [room for room in rooms if not any(path.is_relative_to(ROOT / room) for path in tracked())] == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_link_and_folder_of_a_document_exists(name: str) -> None:
+    """Relative links and folders named in code marks lead somewhere."""
+    document = ROOT / name
+    words = document.read_text()
+    links = [target for target in re.findall(r"\]\(([^)#:]+)\)", words) if not (document.parent / target).exists()]
+    folders = [folder for folder in re.findall(r"`([a-z]+(?:/[a-z_]+)*/)`", words) if not (ROOT / folder).is_dir()]
+    assert (links, folders) == ([], [])
+
+
+def test_make_targets_of_the_documents_exist() -> None:
+    """A command that a reader types is a target of the Makefile."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    for name in DOCUMENTS:
+        used = set(re.findall(r"^\$.*\bmake ([a-z]+)\b", (ROOT / name).read_text(), re.M))
+        assert used <= targets, name
+
+
+def test_settings_of_the_documents_exist() -> None:
+    """A variable or key that a document shows is read by somebody."""
+    from runtime.config import load_layers
+
+    known = set(load_layers(environ={}).values)
+    for name in DOCUMENTS:
+        shown = re.findall(r"TAPECAST__(\w+)=|--set ([\w.]+)=", (ROOT / name).read_text())
+        keys = {variable.lower().replace("__", ".") or flag for variable, flag in shown}
+        venues = {key for key in keys if key.startswith("venues.")}
+        assert keys - venues <= known, name
