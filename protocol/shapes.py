@@ -9,6 +9,8 @@ A *path* names a place in the message: keys joined by dots, `[]` after a key who
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -66,13 +68,17 @@ class Shape:
     """One kind of hot message.
 
     A frame has this shape when every `where` path holds one of its constants, no `absent` path exists, and every path named
-    by the shape exists with the right type (except those in `optional`). Shapes of a venue are tried in order; the first wins.
-    Unknown keys are skipped. A path that occurs twice is ambiguous: the frame is declined.
+    by the shape exists (except those in `optional`). Shapes of a venue are tried in order; the first wins, and from then on a
+    value of another type than declared is a wrong type, not a reason to try the next shape. Unknown keys are skipped. A path
+    that occurs twice is ambiguous, which counts as a wrong type. An array on a path (`data[].asks`) has exactly one element,
+    except the last one of `each`. Under `each`, the first element says which paths exist.
     """
 
     name: str
     msg_type: MsgType
     numbers: Numbers
+    silent: bool = False
+    """Frames of this shape are understood and give nothing (a replay of old trades): status SUPPRESSED."""
     where: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Path -> strings, one of which the value must equal."""
     absent: tuple[str, ...] = ()
@@ -82,6 +88,7 @@ class Shape:
     """(key beside the envelope, texts): a wrapped frame whose string there contains one of the texts is not of this shape
     (Binance names partial-depth books only in `stream`). A frame without envelope, or without the key, passes."""
     optional: tuple[str, ...] = ()
+    """Paths that may be missing or null."""
     symbol: str | None = None
     """Path of the native symbol; None: the caller names the instrument (REST bodies)."""
     ts: str | None = None
@@ -100,7 +107,7 @@ class Shape:
     top_only: bool = False
     """The venue truncates the depth: TOP_ONLY is set."""
     zero: tuple[str, ...] = ()
-    """Integer paths that must be 0 where present (Upbit `level`: a grouped book is not the book)."""
+    """Number paths that must be 0 where present (Upbit `level`: a grouped book is not the book); else a wrong type."""
     first_id: str | None = None
     last_id: str | None = None
     prev_id: str | None = None
@@ -118,4 +125,65 @@ class Shape:
     sides: dict[str | bool, Side] = field(default_factory=dict)
     """Venue's text or boolean -> taker's side; any other value is a wrong type."""
     trade_flags: tuple[str, dict[str, int]] | None = None
-    """(path, text -> TradeFlag bits); the path may be missing; any other text: not this shape."""
+    """(path, text -> TradeFlag bits); the path may be missing or null; anything else: not this shape."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a declaration that neither extractor could read."""
+        for problem in _problems(self):
+            raise ValueError(f"shape {self.name}: {problem}")
+
+    def paths(self) -> list[str]:
+        """Return every path relative to the message that the shape names, except those of single trades."""
+        named: list[str | None] = [*self.where, *self.absent, *self.zero]
+        named += [self.symbol, self.first_id, self.last_id, self.prev_id, self.checksum, self.each]
+        named += [source.path for source in (self.bids, self.asks, self.pairs) if source is not None]
+        for quote in (self.bid, self.ask):
+            named += [] if quote is None else [quote.price, quote.quantity]
+        named += [] if self.snapshot_if is None else [self.snapshot_if[0]]
+        if self.each is None:
+            named += self.element_paths()
+        return [path for path in dict.fromkeys(named) if path is not None]
+
+    def element_paths(self) -> list[str]:
+        """Return the paths of one trade, and `ts`, which is relative to `each` where that is declared."""
+        named = [self.price, self.quantity, self.trade_id, self.side, self.ts]
+        named += [] if self.trade_flags is None else [self.trade_flags[0]]
+        return [path for path in named if path is not None]
+
+
+_STEP = re.compile(r"[^.\[\]\"\\\x00-\x1f]+(\[\])?")
+
+
+def _problems(shape: Shape) -> Iterator[str]:
+    trades = shape.msg_type in (MsgType.TRADE, MsgType.LIQUIDATION)
+    if not trades and shape.msg_type not in (MsgType.BOOK, MsgType.BBO):
+        yield f"{shape.msg_type.name} cannot be extracted"
+    for path in [*shape.paths(), *shape.element_paths()]:
+        if not all(_STEP.fullmatch(step) for step in path.split(".")):
+            yield f"{path!r} is no path"
+        if path.endswith("[]") != (path == shape.each):
+            yield f"{path!r}: only `each` ends in []"
+    if shape.each is not None:
+        if not trades:
+            yield "`each` belongs to trades"
+        if any("[]" in path for path in shape.element_paths()):
+            yield "a trade holds no arrays"
+        if any(path.startswith(f"{shape.each}.") for path in shape.paths()):
+            yield f"only paths of a trade may lie below {shape.each}"
+    if shape.snapshot_if is not None and shape.snapshot_if[0] in shape.where:
+        yield "snapshot_if needs a path of its own"
+    if shape.symbol in shape.optional:
+        yield "the symbol cannot be optional"
+    if shape.silent:
+        return
+    if trades and (shape.price is None or shape.quantity is None):
+        yield "a trade needs price and quantity"
+    if trades and {shape.price, shape.quantity} & set(shape.optional):
+        yield "price and quantity of a trade cannot be optional"
+    sources = [source for source in (shape.bids, shape.asks, shape.pairs, shape.bid, shape.ask) if source is not None]
+    if trades == bool(sources) or (shape.pairs is not None and len(sources) > 1):
+        yield "levels come from bids and asks, or from pairs, and belong to BOOK and BBO"
+    if shape.msg_type is MsgType.BOOK and (shape.bid is not None or shape.ask is not None):
+        yield "quotes belong to BBO"
+    if (shape.bids is not None and shape.bid is not None) or (shape.asks is not None and shape.ask is not None):
+        yield "a side has one source"

@@ -1,0 +1,119 @@
+"""Exact decimal text to integers, in plain Python: the meaning of every price, quantity, id and time stamp.
+
+`protocol/native/number.c` computes the same. Nothing here rounds, and no length of text or exponent makes it slow: values that
+no wire mantissa can carry are recognised from their digit count.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import NamedTuple
+
+from protocol.schema import MAX_MANTISSA
+from protocol.shapes import TimeUnit
+
+__all__ = ["ExactError", "Natural", "Problem", "parse_integer", "parse_natural", "scale", "time_ns"]
+
+_QUOTED = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
+_INTEGER = re.compile(r"(-?)([0-9]+)")
+_MIN_EXPONENT = -128
+_MAX_EXPONENT = 300
+"""Above this no 8-bit instrument exponent leaves a mantissa below 2^62."""
+
+
+class Problem(Enum):
+    """Why a value does not fit an instrument's exponent."""
+
+    INEXACT = 1
+    TOO_LARGE = 2
+
+
+class ExactError(Exception):
+    """A value that does not fit; `problem` says how."""
+
+    def __init__(self, problem: Problem) -> None:
+        """Keep the problem."""
+        super().__init__(problem.name)
+        self.problem = problem
+
+
+class Natural(NamedTuple):
+    """mantissa x 10^exponent without trailing zeros in the mantissa; zero is (0, 0). None: no wire value can carry it."""
+
+    mantissa: int | None
+    exponent: int
+    negative: bool
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether the value is 0 (or -0)."""
+        return self.mantissa == 0
+
+
+def _small_int(text: str) -> int:
+    """Return an exponent's value, saturated far outside any that matters."""
+    negative = text.startswith("-")
+    digits = text.lstrip("+-").lstrip("0") or "0"
+    value = int(digits) if len(digits) <= 15 else 10**15
+    return -value if negative else value
+
+
+def parse_natural(text: str) -> Natural | None:
+    """Return the value of `digits[.digits][e[+-]digits]` with optional minus and leading zeros; None: not such a text."""
+    match = _QUOTED.fullmatch(text)
+    if match is None:
+        return None
+    sign, whole, fraction, power = match.group(1), match.group(2), match.group(3) or "", match.group(4)
+    digits = (whole + fraction).lstrip("0")
+    significant = digits.rstrip("0")
+    if not significant:
+        return Natural(0, 0, False)
+    exponent = (_small_int(power) if power else 0) - len(fraction) + len(digits) - len(significant)
+    mantissa = int(significant) if len(significant) <= 19 else MAX_MANTISSA + 1
+    if mantissa > MAX_MANTISSA or not _MIN_EXPONENT <= exponent <= _MAX_EXPONENT:
+        return Natural(None, 0, sign == "-")
+    return Natural(-mantissa if sign else mantissa, exponent, sign == "-")
+
+
+def scale(value: Natural, exponent: int) -> int:
+    """Return the mantissa of `value` at `exponent`; raises ExactError."""
+    if value.mantissa is None:
+        raise ExactError(Problem.TOO_LARGE)
+    if value.mantissa == 0:
+        return 0
+    if value.exponent < exponent:
+        raise ExactError(Problem.INEXACT)
+    mantissa = value.mantissa * 10 ** (value.exponent - exponent)
+    if abs(mantissa) > MAX_MANTISSA:
+        raise ExactError(Problem.TOO_LARGE)
+    return mantissa
+
+
+def parse_integer(text: str) -> int | None:
+    """Return an integer without fraction or exponent, saturated at +-2^64; None: not such a text."""
+    match = _INTEGER.fullmatch(text)
+    if match is None:
+        return None
+    digits = match.group(2).lstrip("0") or "0"
+    value = min(int(digits), 2**64) if len(digits) <= 20 else 2**64
+    return -value if match.group(1) else value
+
+
+_SECOND, _MILLI, _MICRO, _NANO = 10**9, 10**12, 10**15, 10**18
+
+
+def time_ns(value: int, unit: TimeUnit) -> tuple[int, bool]:
+    """Return (UTC ns, good) of an integer time stamp.
+
+    Out of range (before September 2001, or beyond what 63 bits of ns hold) gives (0, False); whole seconds keep their time
+    and are not good, because the wire calls everything coarser than 1 ms bad.
+    """
+    if unit is TimeUnit.AUTO:
+        for base, factor in ((_SECOND, 10**9), (_MILLI, 10**6), (_MICRO, 10**3), (_NANO, 1)):
+            if base <= value < 10 * base:
+                ns = value * factor
+                return (ns, factor != 10**9) if ns < 2**63 else (0, False)
+        return 0, False
+    ns = value * {TimeUnit.MS: 10**6, TimeUnit.US: 10**3, TimeUnit.NS: 1}[unit]
+    return (ns, True) if _NANO <= ns < 2**63 else (0, False)

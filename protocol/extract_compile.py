@@ -1,0 +1,317 @@
+"""Shapes to the tables of the C extractor (`protocol/native/extract.h` says what each field means).
+
+Shapes of one envelope are merged into one program: a tree of objects with the union of all declared keys, one slot a path.
+Shapes that contradict each other (the same path read as different rows) or exceed 64 paths go to the next program, which is
+tried only where none of the earlier shapes fits, so the declared order holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from protocol._native import ffi, lib
+from protocol.extract_types import TRADE_TYPES
+from protocol.shapes import Numbers, PairRows, Rows, Shape
+
+__all__ = ["Tables", "compile_shapes"]
+
+_MAX = 64
+_BUCKETS = 32
+_RowsForm: TypeAlias = "Rows | PairRows | None"
+
+
+class _Conflict(Exception):  # noqa: N818 - starts the next program
+    pass
+
+
+@dataclass(slots=True)
+class _Key:
+    """A key of an object, and everything the shapes want of its value."""
+
+    text: bytes
+    slot: int = -1
+    users: int = 0
+    where_users: int = 0
+    absent_users: int = 0
+    each_users: int = 0
+    constants: dict[str, int] = field(default_factory=dict)
+    rows: _RowsForm = None
+    object: _Node | None = None
+    array: _Node | None = None
+    envelope: bool = False
+
+
+@dataclass(slots=True)
+class _Node:
+    """A declared object."""
+
+    keys: dict[str, _Key] = field(default_factory=dict)
+    first_slot: int = 0
+    end_slot: int = 0
+
+
+class Tables:
+    """The compiled programs and everything that must stay alive while the C extractor uses them."""
+
+    def __init__(self, programs: Sequence[_Program]) -> None:
+        """Lay the programs out in C memory."""
+        self.count = len(programs)
+        self.programs = ffi.new("tcx_program[]", max(1, self.count))
+        self.keep = [program.lay_out(self.programs[index]) for index, program in enumerate(programs)]
+
+
+def compile_shapes(shapes: Sequence[Shape]) -> Tables:
+    """Return the tables for one venue's shapes, in their order; raises ValueError for a shape that exceeds the limits."""
+    programs: list[_Program] = []
+    for by_caller in (False, True):
+        group: list[tuple[int, Shape]] = []
+        current: _Program | None = None
+        for number, shape in enumerate(shapes):
+            if (shape.symbol is None) != by_caller:
+                continue
+            if group and group[-1][1].envelope != shape.envelope:
+                group, current = [], None
+            try:
+                merged = _Program([*group, (number, shape)])
+            except _Conflict:
+                group = []
+                current = None
+                try:
+                    merged = _Program([(number, shape)])
+                except _Conflict as error:
+                    raise ValueError(f"shape {shape.name}: {error}") from error
+            group.append((number, shape))
+            if current is not None:
+                programs.pop()
+            current = merged
+            programs.append(merged)
+    return Tables(programs)
+
+
+class _Program:
+    """One tree for shapes that share an envelope."""
+
+    def __init__(self, shapes: Sequence[tuple[int, Shape]]) -> None:
+        self._shapes = shapes
+        self._root = _Node()
+        self._nodes: list[_Node] = []
+        self._keys: list[_Key] = []
+        self._text = bytearray()
+        self._choices: list[tuple[int, int, int]] = []
+        if len(shapes) > _MAX:
+            raise _Conflict("more than 64 shapes")
+        for bit, (_, shape) in enumerate(shapes):
+            self._add_shape(1 << bit, shape)
+        envelope = shapes[0][1].envelope
+        self._envelope = envelope is not None
+        self._slots = self._number(self._root, 0)
+        if self._slots > _MAX:
+            raise _Conflict("more than 64 paths")
+        if envelope is not None:
+            self._root.keys.setdefault(envelope, _Key(envelope.encode())).envelope = True
+
+    def _key(self, path: str, mask: int, base: str | None = None) -> _Key:
+        """Return the key at the end of a path, made where it is new; `mask` shapes use every key on the way."""
+        node = self._root
+        key: _Key | None = None
+        for step in [*(base.split(".") if base else []), *path.split(".")]:
+            if key is not None:
+                node = self._below(key, previous.endswith("[]"))
+            text = step.removesuffix("[]")
+            key = node.keys.setdefault(text, _Key(text.encode()))
+            key.users |= mask
+            previous = step
+        assert key is not None
+        if previous.endswith("[]"):
+            self._below(key, True)
+        return key
+
+    @staticmethod
+    def _below(key: _Key, is_array: bool) -> _Node:
+        if is_array:
+            if key.rows is not None:
+                raise _Conflict("a path is both rows and an array of objects")
+            key.array = key.array or _Node()
+            return key.array
+        key.object = key.object or _Node()
+        return key.object
+
+    def _add_shape(self, mask: int, shape: Shape) -> None:
+        for path in shape.paths():
+            self._key(path, mask)
+        if shape.each is not None:
+            self._key(shape.each, mask).each_users |= mask
+            for path in shape.element_paths():
+                self._key(path, mask, shape.each)
+        conditions = dict(shape.where)
+        if shape.snapshot_if is not None:
+            conditions[shape.snapshot_if[0]] = shape.snapshot_if[1:]
+        for path, constants in conditions.items():
+            key = self._key(path, mask)
+            key.where_users |= mask
+            for constant in constants:
+                key.constants[constant] = key.constants.get(constant, 0) | mask
+        for path in shape.absent:
+            self._key(path, mask).absent_users |= mask
+        for source in (shape.bids, shape.asks, shape.pairs):
+            if source is not None:
+                key = self._key(source.path, mask)
+                form = source if isinstance(source, PairRows) else Rows("", source.price, source.quantity)
+                if key.array is not None or key.rows not in (None, form):
+                    raise _Conflict("a path is read as different rows")
+                key.rows = form
+
+    def _number(self, node: _Node, slot: int) -> int:
+        """Give slots to a node and what is below it; returns the next free one."""
+        self._nodes.append(node)
+        node.first_slot = slot
+        for key in node.keys.values():
+            key.slot = slot
+            slot += 1
+            for below in (key.object, key.array):
+                if below is not None:
+                    slot = self._number(below, slot)
+        node.end_slot = slot
+        return slot
+
+    def _slot(self, path: str | None, base: str | None = None) -> int:
+        return -1 if path is None else self._key(path, 0, base).slot
+
+    def _mask(self, paths: Iterable[str | None], base: str | None = None) -> int:
+        mask = 0
+        for path in paths:
+            if path is not None:
+                mask |= 1 << self._slot(path, base)
+        return mask
+
+    def _put_text(self, text: bytes) -> int:
+        self._text += text
+        return len(self._text) - len(text)
+
+    def _put_choices(self, choices: Iterable[tuple[str | bool, int]]) -> tuple[int, int]:
+        first = len(self._choices)
+        for text, value in choices:
+            if isinstance(text, bool):
+                self._choices.append((value, 0, lib.TC_LENGTH_TRUE if text else lib.TC_LENGTH_FALSE))
+            else:
+                data = text.encode()
+                self._choices.append((value, self._put_text(data), len(data)))
+        return first, len(self._choices) - first
+
+    def lay_out(self, out: ffi.CData) -> list[ffi.CData]:
+        """Fill a `tcx_program` and return what it points to."""
+        slots = ffi.new("tcx_slot_info[]", self._slots or 1)
+        nodes = list(self._nodes)
+        tables: list[tuple[_Node, list[tuple[_Key, int]]]] = []
+        for node in nodes[:]:
+            tables.append((node, [(key, key.slot) for key in node.keys.values()]))
+        for node in nodes[:]:
+            for key in node.keys.values():
+                if key.slot >= 0:
+                    self._lay_slot(slots[key.slot], key, tables)
+        c_nodes = ffi.new("tcx_node[]", len(tables))
+        c_keys = ffi.new("tcx_key[]", sum(len(keys) for _, keys in tables) or 1)
+        place = {id(node): index for index, node in enumerate(nodes)}
+        next_key = 0
+        for index, (node, keys) in enumerate(tables):
+            c_nodes[index].predicted = -1
+            c_nodes[index].first_slot, c_nodes[index].end_slot = node.first_slot, node.end_slot
+            c_nodes[index].bucket = [-1] * _BUCKETS
+            for key, slot in keys:
+                self._lay_key(c_keys[next_key], key, slot, place)
+                bucket = (key.text[0] + 3 * key.text[-1] + 7 * len(key.text)) % _BUCKETS
+                c_keys[next_key].chain = c_nodes[index].bucket[bucket]
+                c_nodes[index].bucket[bucket] = next_key
+                next_key += 1
+        shapes = ffi.new("tcx_shape[]", len(self._shapes))
+        for c_shape, (number, shape) in zip(shapes, self._shapes, strict=True):
+            self._lay_shape(c_shape, number, shape)
+        choices = ffi.new("tcx_choice[]", [dict(value=v, text=t, length=n) for v, t, n in self._choices] or 1)
+        text = ffi.new("uint8_t[]", bytes(self._text) or b"\0")
+        out.text, out.keys, out.nodes, out.slots = text, c_keys, c_nodes, slots
+        out.choices, out.shapes = choices, shapes
+        out.shape_count, out.slot_count = len(self._shapes), self._slots
+        out.has_envelope = self._envelope
+        out.by_caller = self._shapes[0][1].symbol is None
+        return [text, c_keys, c_nodes, slots, choices, shapes]
+
+    def _lay_slot(self, out: ffi.CData, key: _Key, tables: list[tuple[_Node, list[tuple[_Key, int]]]]) -> None:
+        out.users, out.where_users, out.absent_users = key.users, key.where_users, key.absent_users
+        out.each_users = key.each_users
+        out.first_choice, out.choices = self._put_choices(key.constants.items())
+        out.rows = lib.TC_ROWS_NONE
+        out.pair_node = -1
+        if isinstance(key.rows, Rows):
+            out.rows = lib.TC_ROWS_ARRAYS
+            out.price_column, out.quantity_column = key.rows.price, key.rows.quantity
+        elif key.rows is not None:
+            pairs = key.rows
+            names = (pairs.bid_price, pairs.bid_quantity, pairs.ask_price, pairs.ask_quantity)
+            out.rows = lib.TC_ROWS_PAIRS
+            out.pair_node = len(tables)
+            tables.append((_Node(), [(_Key(name.encode()), role) for role, name in enumerate(names)]))
+
+    def _lay_key(self, out: ffi.CData, key: _Key, slot: int, place: dict[int, int]) -> None:
+        pattern = (key.text + b'"')[:8]
+        out.word = int.from_bytes(pattern, "little")
+        out.mask = (1 << (8 * len(pattern))) - 1
+        out.text, out.length, out.slot = self._put_text(key.text), len(key.text), slot
+        out.object = -1 if key.object is None else place[id(key.object)]
+        out.array = -1 if key.array is None else place[id(key.array)]
+        out.predicted = -1
+        out.envelope = key.envelope
+
+    def _lay_shape(self, out: ffi.CData, number: int, shape: Shape) -> None:
+        trades = shape.msg_type in TRADE_TYPES
+        required: list[str | None] = [shape.symbol, shape.first_id, shape.last_id, shape.prev_id, shape.checksum]
+        required += [source.path for source in (shape.bids, shape.asks, shape.pairs) if source is not None]
+        for quote in (shape.bid, shape.ask):
+            required += [] if quote is None else [quote.price, quote.quantity]
+        in_element = [shape.price, shape.quantity, shape.trade_id, shape.side, shape.ts] if trades else []
+        if not trades:
+            required.append(shape.ts)
+        conditions = [*shape.where, *([] if shape.snapshot_if is None else [shape.snapshot_if[0]])]
+        optional = set(shape.optional)
+        out.where_slots = self._mask(conditions)
+        out.required = self._mask(path for path in required if path not in optional) | self._mask([shape.each])
+        out.element_required = self._mask((path for path in in_element if path not in optional), shape.each)
+        out.optional = self._mask(path for path in required if path in optional)
+        out.optional |= self._mask((path for path in in_element if path in optional), shape.each)
+        out.single = self._mask(_single_arrays(shape))
+        out.zero = self._mask(shape.zero)
+        out.number, out.msg_type = number, shape.msg_type
+        out.bare = shape.numbers is Numbers.BARE
+        out.time_unit, out.snapshot, out.top_only, out.silent = shape.ts_unit, shape.snapshot, shape.top_only, shape.silent
+        for name in ("symbol", "first_id", "last_id", "prev_id", "checksum", "each"):
+            setattr(out, name, self._slot(getattr(shape, name)))
+        for name in ("price", "quantity", "trade_id", "side", "ts"):
+            setattr(out, name, self._slot(getattr(shape, name), shape.each))
+        for name in ("bids", "asks", "pairs"):
+            source = getattr(shape, name)
+            setattr(out, name, -1 if source is None else self._slot(source.path))
+        for index, quote in ((0, shape.bid), (2, shape.ask)):
+            out.quotes[index] = -1 if quote is None else self._slot(quote.price)
+            out.quotes[index + 1] = -1 if quote is None else self._slot(quote.quantity)
+        out.snapshot_if = -1
+        if shape.snapshot_if is not None:
+            out.snapshot_if = self._slot(shape.snapshot_if[0])
+            out.snapshot_choice, _ = self._put_choices([(shape.snapshot_if[1], 1)])
+        out.first_side, out.sides = self._put_choices(shape.sides.items())
+        out.trade_flags = -1
+        if shape.trade_flags is not None:
+            out.trade_flags = self._slot(shape.trade_flags[0], shape.each)
+            out.first_flag, out.flags = self._put_choices(shape.trade_flags[1].items())
+
+
+def _single_arrays(shape: Shape) -> list[str]:
+    """Return the arrays on the shape's paths that must have exactly one element."""
+    found: dict[str, None] = {}
+    for path in shape.paths():
+        steps = path.split(".")
+        for index, step in enumerate(steps):
+            prefix = ".".join(steps[: index + 1])
+            if step.endswith("[]") and prefix != shape.each:
+                found[prefix] = None
+    return list(found)
