@@ -1,7 +1,8 @@
 """Recordings as benchmarks need them: what starts the books, then the market data frames, each with its kind.
 
-A *kind* is the name of the declared shape that a frame has, with `snapshot` or `update` behind it where a shape is both. Frames
-that are no market data (acknowledgements, channels that are not published) are left out. Prices, sizes and times are those recorded.
+A *kind* is the name of the declared shape that a frame has, with `snapshot` or `update` behind it where a shape is both.
+Frames that are no market data (acknowledgements, channels that are not published) are left out. Prices, sizes and times are
+those recorded.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,11 +20,16 @@ from feeder.recording import Line, read
 from feeder.session import Session, SessionOptions
 from feeder.venue import Exact, InstrumentDef, VenueSpec
 from feeder.venues import venue
+from protocol.codec import walk
 from protocol.extract import Extractor
 from protocol.extract_reference import ReferenceExtractor
 from protocol.schema import InstrumentState, MsgType
 
-__all__ = ["Corpus", "Frame", "Instrument", "load", "new_extractor", "new_session", "started"]
+__all__ = ["PACKET_BYTES", "Corpus", "Frame", "Instrument", "load", "new_extractor", "new_session", "started", "uniform_packets"]
+
+PACKET_BYTES = 66 + 15 * 16
+"""Header and 15 levels: a usual small packet."""
+UNIFORM = ("binance", "binance/hft_20240808_spot_btcusdt.jsonl")
 
 
 class Frame(NamedTuple):
@@ -102,10 +108,12 @@ def load(venue_name: str, name: str, lines: int) -> Corpus:
     return Corpus(venue_name, name + part, instruments, taken[:border], frames, bodies)
 
 
-def new_extractor(spec: VenueSpec, instruments: Iterable[Instrument], *, reference: bool = False) -> Extractor:
+def new_extractor(
+    spec: VenueSpec, instruments: Iterable[Instrument], *, reference: bool = False, max_payload: int = 1400
+) -> Extractor:
     """Return an extractor that knows the instruments; `reference`: the one in plain Python, which has the same interface."""
     make = ReferenceExtractor if reference else Extractor
-    out = make((*spec.shapes, *spec.rest_shapes), venue_id=spec.venue_id, channel_id=spec.venue_id)
+    out = make((*spec.shapes, *spec.rest_shapes), venue_id=spec.venue_id, channel_id=spec.venue_id, max_payload=max_payload)
     for instrument in instruments:
         out.add_instrument(*instrument)
     return out  # type: ignore[return-value]
@@ -129,6 +137,16 @@ def started(corpus: Corpus) -> tuple[Session, Publisher, MemoryLine]:
         session.flush(publisher.publish, 1, 1)
     line.take()
     return session, publisher, line
+
+
+def uniform_packets(count: int) -> bytearray:
+    """Return contiguous BOOK packets of `PACKET_BYTES` each, not stamped: a recorded order book in small fragments, repeated."""
+    corpus = load(*UNIFORM, 50)
+    extractor = new_extractor(corpus.spec, corpus.instruments, max_payload=PACKET_BYTES)
+    if extractor.extract_as(0, next(iter(corpus.bodies.values())), 1):
+        raise AssertionError(f"the order book of {corpus.name} is not understood")
+    whole = [bytes(packet) for packet in walk(bytes(extractor.out[: extractor.r.nbytes])) if len(packet) == PACKET_BYTES]
+    return bytearray(b"".join(islice(cycle(whole), count)))
 
 
 def _session(spec: VenueSpec, known: dict[str, Instrument]) -> Session:

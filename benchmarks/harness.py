@@ -48,12 +48,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a case's ratio to the first case is meant to be at least."""
+    """What a case is meant to reach: at least `ratio` times the time of `base`, at most `at_most` times it, or a rate."""
 
     case: str
-    ratio: float
+    ratio: float | None = None
     base: str = ""
-    """Compare with this case instead of the first."""
+    """Compare with this case; empty = the first."""
+    at_most: float | None = None
+    per_second: float | None = None
 
 
 @dataclass(frozen=True)
@@ -162,13 +164,18 @@ def _measured(suite: Suite, rounds: int) -> Table:
             row.insert(4, round(share / m.median_ns * 1e3, 1))
         rows.append(row)
     by_name = {m.name: m for m in measured}
-    targets = []
-    for goal in suite.goals:
-        base = by_name[goal.base or measured[0].name]
-        got = _ratio(by_name[goal.case].rounds_ns, base.rounds_ns)
-        targets.append(Target(f"{goal.case} ÷ {base.name}", got, at_least=goal.ratio, unit="×"))
+    targets = [_target(goal, suite.unit, by_name, measured[0]) for goal in suite.goals]
     title = f"{suite.corpus}: {suite.work:,} {suite.unit}s, {rounds} round(s)"
     return Table(title, columns, rows, suite.notes, targets)
+
+
+def _target(goal: Goal, unit: str, measured: dict[str, Measured], first: Measured) -> Target:
+    own = measured[goal.case]
+    if goal.per_second is not None:
+        return Target(goal.case, 1e9 / own.median_ns, at_least=goal.per_second, unit=f"{unit}s/s")
+    base = measured[goal.base] if goal.base else first
+    ratio = _ratio(own.rounds_ns, base.rounds_ns)
+    return Target(f"{own.name} ÷ {base.name}", ratio, at_least=goal.ratio, at_most=goal.at_most, unit="×")
 
 
 def _ratio(own: list[float], base: list[float]) -> float:

@@ -1,9 +1,9 @@
 """What does it cost to normalise one venue message? The C extractor and the whole session against Python and cryptofeed.
 
 `python -m benchmarks.normalise` over real recordings, per venue and per kind of message. Normalising is raw frame text to
-finished packets; with the book they are applied as well; the session adds the book rule, stamping and publishing to memory. cryptofeed's
-handlers decode to `Decimal`, keep a book and call a counting callback: they have no cheaper way. All get the same frames in the
-same order.
+finished packets; with the book they are applied as well; the session adds the book rule, stamping and publishing to memory.
+cryptofeed's handlers decode to `Decimal`, keep a book and call a counting callback: they have no cheaper way. All get the same
+frames in the same order.
 """
 
 from __future__ import annotations
