@@ -62,18 +62,19 @@ def _sending(title: str, packets: bytearray, count: int, listener: Receiver | No
         while listener is not None and listener.receive():
             pass
 
-    def fresh() -> object:
-        drain()
-        return [bytearray(piece) for piece in pieces]
+    out = bytearray(CALL * size)
 
-    def publish(state: object) -> None:
-        for piece in state:  # type: ignore[attr-defined]
-            gso.publish(stamper, piece, len(piece))
+    def publish(_: object) -> None:
+        """Fill the one output buffer and publish it, as the feeder does; the copy stands for the extractor's writing."""
+        for piece in pieces:
+            out[: len(piece)] = piece
+            gso.publish(stamper, out, len(piece))
 
     def send(sender: Sender) -> Callable[[object], None]:
         def run(_: object) -> None:
             for piece in pieces:
-                sender.send(piece, len(piece))
+                out[: len(piece)] = piece
+                sender.send(out, len(piece))
 
         return run
 
@@ -83,7 +84,7 @@ def _sending(title: str, packets: bytearray, count: int, listener: Receiver | No
             sock.sendto(packet, to)
 
     cases = [
-        Case(f"stamp + send, GSO, {CALL} packets a call", fresh, publish),
+        Case(f"stamp + send, GSO, {CALL} packets a call", drain, publish),
         Case(f"send, GSO, {CALL} packets a call", drain, send(gso)),
         Case(f"send, sendmmsg, {CALL} packets a call", drain, send(plain)),
         Case("Python socket.sendto, a packet a call", drain, sendto),
@@ -95,7 +96,8 @@ def _sending(title: str, packets: bytearray, count: int, listener: Receiver | No
     else:
         data = bytes(packets)
         cases.append(Case("C loop of GSO messages, the bound", drain, lambda _: c_loop(data)))
-        goals.append(Goal(cases[0].name, at_most=OVER_C, base=cases[-1].name))
+        if listener is not None:
+            goals.append(Goal(cases[1].name, at_most=OVER_C, base=cases[-1].name))
     return Suite(f"{title}, {size} B, TTL 0 on loopback", count, "packet", cases, notes, len(packets), goals)
 
 

@@ -16,7 +16,8 @@ __all__ = ["gso_loop"]
 
 _SOURCE = Path(__file__).with_name("gso_loop.c")
 _DECLARATION = """
-int64_t gso_loop(int fd, const uint8_t *buffer, uint64_t nbytes, uint16_t segment, uint32_t segments, uint32_t addr, uint16_t port);
+int64_t gso_loop(int fd, const uint8_t *buffer, uint64_t nbytes, uint16_t segment, uint32_t segments, uint32_t addr,
+                 uint16_t port);
 """
 
 
