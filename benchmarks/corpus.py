@@ -38,6 +38,8 @@ class Frame(NamedTuple):
     raw: bytes
     kind: str
     msg_type: int
+    ts_recv_ns: int
+    """When it was recorded; 0 = unknown."""
 
 
 class Instrument(NamedTuple):
@@ -103,7 +105,7 @@ def load(venue_name: str, name: str, lines: int) -> Corpus:
     frames = []
     for line in taken[border:]:
         if line.kind == "recv" and extractor.extract(line.raw, 1) == 0:
-            frames.append(Frame(line.raw, _kind(spec, extractor), int(extractor.r.msg_type)))
+            frames.append(Frame(line.raw, _kind(spec, extractor), int(extractor.r.msg_type), line.ts_recv_ns or 0))
     part = "" if len(taken) < lines else f" (first {lines:,} lines)"
     return Corpus(venue_name, name + part, instruments, taken[:border], frames, bodies)
 

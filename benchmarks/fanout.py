@@ -1,4 +1,4 @@
-"""How fast do 1, 2, 4 and 8 receivers of one host get the same multicast packets, and does any of them lose one?
+"""How fast do 1, 2, 4 and 8 receivers of one host get the same multicast packets? Rates, losses, latencies.
 
 `python -m benchmarks.fanout`: this process sends, every receiver is a process of its own that validates and sequences all it
 gets and waits in the kernel when there is nothing. Loopback, TTL 0, packets of equal size made of a recorded order book. Latency
