@@ -11,14 +11,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks.corpus import PACKET_BYTES, uniform_packets
-from benchmarks.harness import Options, Table, main
+from benchmarks.harness import Options, Table, Target, installed, main
+from benchmarks.peers import zeromq
 from protocol.dtypes import HEADER
 from protocol.io import Receiver, Sender
 from protocol.sequencing import BatchSequencer
@@ -32,6 +33,8 @@ RATE = 10_000
 """Packets a second of the paced run."""
 SMOKE = (1, 2), 2_048, 512
 CALL = 32
+COLUMNS = ["", "sent/s", "slowest gets/s", "lost", "lost by one %", "p50 µs", "p99 µs", "p99.9 µs", "max µs"]
+OVER_ZEROMQ = 2.0
 SILENCE_S, PATIENCE_S = 0.5, 20.0
 
 
@@ -45,40 +48,58 @@ class Result(NamedTuple):
     latencies_ns: np.ndarray
 
 
+class Way(NamedTuple):
+    """How packets get from the sender to the receivers."""
+
+    name: str
+    send: Callable[[list[Connection], bytearray, int], tuple[int, float]]
+    """(pipes, packets, how many) -> when it began (UTC ns), how long sending took (s)."""
+    receive: Callable[[Connection, int], None]
+
+
 def build(options: Options) -> Iterator[Table]:
-    """Yield full speed with GSO, full speed without, and a fixed rate."""
+    """Yield a table per number of receivers: full speed by several ways, interleaved; then a fixed rate."""
     counts, full, paced = SMOKE if options.smoke else (RECEIVERS, FULL, PACED)
     packets = uniform_packets(CALL)
-    runs = max(1, min(options.rounds, 5))
-    yield _table(f"full speed, GSO, {full:,} packets, {CALL} a call", packets, counts, full, runs, gso=True, rate=0)
-    yield _table(f"full speed, sendmmsg, {full:,} packets, {CALL} a call", packets, counts, full, runs, gso=False, rate=0)
-    yield _table(f"{RATE:,} packets/s, one a call, {paced:,} packets", packets, counts, paced, 1, gso=True, rate=RATE)
-
-
-def _table(title: str, packets: bytearray, counts: tuple[int, ...], number: int, runs: int, *, gso: bool, rate: int) -> Table:
-    columns = ["receivers", "sent/s", "slowest gets/s", "lost", "lost by one %", "p50 µs", "p99 µs", "p99.9 µs", "max µs"]
-    rows: list[list[object]] = []
+    ways = [Way("multicast, GSO", _sender(gso=True), _receive), Way("multicast, sendmmsg", _sender(gso=False), _receive)]
+    notes = [f"{PACKET_BYTES} B; median of {options.rounds} run(s) by the slowest receiver's rate; latencies over all receivers"]
+    if installed("pyzmq"):
+        ways.append(Way("ZeroMQ PUB/SUB over TCP", _zeromq, zeromq.receive))
+    else:
+        notes.append("peer left out: pyzmq is not installed (group `bench`)")
     for receivers in counts:
-        taken = sorted((_run(packets, receivers, number, gso=gso, rate=rate) for _ in range(runs)), key=lambda run: run[1])
-        rows.append([str(receivers), *taken[len(taken) // 2]])
-    notes = [f"{PACKET_BYTES} B, median of {runs} run(s) by the slowest receiver's rate; latencies over all receivers"]
-    return Table(title, columns, rows, notes)
+        rows, rates = [], []
+        for figures in _interleaved(ways, packets, receivers, full, options.rounds):
+            rows.append(figures)
+            rates.append(float(str(figures[2])))
+        targets = []
+        if len(ways) == 3 and receivers == max(RECEIVERS):
+            targets = [
+                Target(f"{ways[0].name} ÷ {ways[2].name}, slowest receiver", rates[0] / rates[2], at_least=OVER_ZEROMQ, unit="×")
+            ]
+        yield Table(f"{receivers} receiver(s), full speed, {full:,} packets, {CALL} a call", COLUMNS, rows, notes, targets)
+    way = Way("", _sender(gso=True, rate=RATE), _receive)
+    rows = [[f"{receivers} receiver(s)", *_run(way, packets, receivers, paced)] for receivers in counts]
+    yield Table(f"multicast at {RATE:,} packets/s, one a call, {paced:,} packets", COLUMNS, rows)
 
 
-def _run(packets: bytearray, receivers: int, number: int, *, gso: bool, rate: int) -> list[object]:
+def _interleaved(ways: list[Way], packets: bytearray, receivers: int, number: int, rounds: int) -> Iterator[list[object]]:
+    """Yield each way's median run; the ways take turns."""
+    taken = [[_run(way, packets, receivers, number) for way in ways] for _ in range(rounds)]
+    for way, runs in zip(ways, zip(*taken, strict=True), strict=True):
+        yield [way.name, *sorted(runs, key=lambda run: float(str(run[1])))[len(runs) // 2]]
+
+
+def _run(way: Way, packets: bytearray, receivers: int, number: int) -> list[object]:
     context = multiprocessing.get_context("fork")
     pipes, children = [], []
     for _ in range(receivers):
         ours, theirs = context.Pipe()
-        child = context.Process(target=_receive, args=(theirs, number), daemon=True)
+        child = context.Process(target=way.receive, args=(theirs, number), daemon=True)
         child.start()
         pipes.append(ours)
         children.append(child)
-    for pipe in pipes:
-        pipe.recv()
-    started_ns = time.time_ns()
-    _send(packets, number, gso=gso, rate=rate)
-    sent_s = (time.time_ns() - started_ns) / 1e9
+    started_ns, sent_s = way.send(pipes, packets, number)
     results = [Result(*pipe.recv()) for pipe in pipes]
     for child in children:
         child.join()
@@ -93,6 +114,22 @@ def _run(packets: bytearray, receivers: int, number: int, *, gso: bool, rate: in
         round(100 * max(lost) / number, 3),
         *(round(float(s), 1) for s in shares),
     ]
+
+
+def _sender(*, gso: bool, rate: int = 0) -> Callable[[list[Connection], bytearray, int], tuple[int, float]]:
+    def send(pipes: list[Connection], packets: bytearray, number: int) -> tuple[int, float]:
+        for pipe in pipes:
+            pipe.recv()
+        started_ns = time.time_ns()
+        _send(packets, number, gso=gso, rate=rate)
+        return started_ns, (time.time_ns() - started_ns) / 1e9
+
+    return send
+
+
+def _zeromq(pipes: list[Connection], packets: bytearray, number: int) -> tuple[int, float]:
+    singles = [bytes(packets[i : i + PACKET_BYTES]) for i in range(0, len(packets), PACKET_BYTES)]
+    return zeromq.send(pipes, singles, number)
 
 
 def _send(packets: bytearray, number: int, *, gso: bool, rate: int) -> None:
@@ -137,4 +174,4 @@ def _receive(pipe: Connection, number: int) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(__doc__.splitlines()[0], build, ["cffi", "numpy"], rounds=3))
+    raise SystemExit(main(__doc__.splitlines()[0], build, ["cffi", "numpy", "pyzmq"], rounds=3))

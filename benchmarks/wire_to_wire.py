@@ -32,9 +32,15 @@ from protocol.records import HEADER_STRUCT, Header
 from protocol.schema import Flag, MsgType
 
 CORPORA = [
-    ("binance", "binance/hft_20240808_spot_btcusdt.jsonl"),
-    ("binance_futures", "binance_futures/hft_20240808_usdm_btcusdt.jsonl"),
+    ("binance", "long/binance_spot_btcusdt_20240808.jsonl.gz", "binance/hft_20240808_spot_btcusdt.jsonl"),
+    (
+        "binance_futures",
+        "long/binance_futures_usdm_btcusdt_20240808.jsonl.gz",
+        "binance_futures/hft_20240808_usdm_btcusdt.jsonl",
+    ),
 ]
+"""Venue, recording of the first part, and of the second, which is played as a whole."""
+LINES, SMOKE_LINES = 45_000, 2_000
 RATES: list[tuple[str, float, float]] = [
     ("recorded pace", 0, 1),
     ("recorded pace ×10", 0, 10),
@@ -43,7 +49,7 @@ RATES: list[tuple[str, float, float]] = [
 ]
 """Name, frames a second, or times the recorded pace."""
 SECONDS, SMOKE_SECONDS = 5.0, 0.3
-REPLAY_SPEEDS, REPLAY_LINES = (10, 50), 12_000
+REPLAY_SPEEDS = (10, 50)
 WARM_UP = 200
 P50_US, P99_US = 55.0, 150.0
 PREFIX, PORT = "239.255.47", 20_000 + os.getpid() % 10_000
@@ -96,12 +102,13 @@ class Events:
 
 def build(options: Options) -> Iterator[Table]:
     """Yield the two parts for each recording."""
-    for venue, name in CORPORA[: 1 if options.smoke else None]:
-        if options.only in name:
-            corpus = load(venue, name, REPLAY_LINES)
-            yield from _both_ends(corpus, RATES[2:3] if options.smoke else RATES, SMOKE_SECONDS if options.smoke else SECONDS)
-            if not options.smoke:
-                yield _replayed(corpus, captures() / name)
+    for venue, name, short in CORPORA[: 1 if options.smoke else None]:
+        if options.only not in name:
+            continue
+        corpus = load(venue, name, SMOKE_LINES if options.smoke else LINES)
+        yield from _both_ends(corpus, RATES[2:3] if options.smoke else RATES, SMOKE_SECONDS if options.smoke else SECONDS)
+        if not options.smoke:
+            yield _replayed(load(venue, short, LINES), captures() / short)
 
 
 def _both_ends(corpus: Corpus, rates: Sequence[tuple[str, float, float]], seconds: float) -> Iterator[Table]:
