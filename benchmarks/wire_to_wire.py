@@ -259,7 +259,6 @@ def _feeder(corpus: Corpus, ws: str, rest: str, scratch: Path) -> Iterator[None]
     settings = {
         "NETWORK__GROUP_PREFIX": PREFIX,
         "NETWORK__PORT_CRYPTO": str(PORT),
-        "FEEDER__SNAPSHOT_CYCLE_S": "0",
         "FEEDER__SESSION_END_S": "0",
         "FEEDER__STATE_DIR": str(scratch / "state"),
         "FEEDER__QUARANTINE_DIR": str(scratch / "quarantine"),
