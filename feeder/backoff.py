@@ -50,7 +50,7 @@ class Backoff:
             self._tries = 0
 
     def lost(self, now_ns: int, fraction: float) -> tuple[float, bool]:
-        """Return how many seconds to wait before the next attempt, and whether the circuit opened; `fraction` is random in 0..1."""
+        """Return the seconds to wait before the next attempt, and whether the circuit opened; `fraction` is random in 0..1."""
         policy = self._policy
         if self._up_since is not None and now_ns - self._up_since >= policy.reset_after_s * _SECOND:
             self._tries = 0

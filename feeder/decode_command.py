@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+import orjson
 
 from feeder.offline import Offline
 from feeder.session import Quarantined
 from feeder.venues import VENUES, venue
 from protocol.codec import walk
-from protocol.render import Event, Renderer, to_json
+from protocol.render import Event, Renderer
 
 __all__ = ["add_arguments", "events", "run"]
 
@@ -21,9 +23,13 @@ _EXCERPT = 120
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recording (.jsonl, .jsonl.gz); several are one, in order")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="recording (.jsonl, .jsonl.gz); several are one, in order"
+    )
     parser.add_argument("--venue", required=True, choices=sorted(VENUES), help="the venue that was recorded")
-    parser.add_argument("--packets", type=Path, metavar="TAPE", help="also write the packets themselves, contiguous, to this file")
+    parser.add_argument(
+        "--packets", type=Path, metavar="TAPE", help="also write the packets themselves, contiguous, to this file"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -36,10 +42,10 @@ def run(args: argparse.Namespace) -> int:
         with args.packets.open("wb") as tape:
             _print(offline, out, tape)
     counts = dict(sorted(offline.session.counts.items()))
-    print(
+    sys.stderr.write(
         f"{offline.lines} lines, {offline.publisher.packets} packets, {len(offline.session.instruments)} instruments"
-        + "".join(f", {name} {value}" for name, value in counts.items()),
-        file=sys.stderr,
+        + "".join(f", {name} {value}" for name, value in counts.items())
+        + "\n"
     )
     return 0
 
@@ -78,5 +84,5 @@ def _print(offline: Offline, out: BinaryIO, tape: BinaryIO | None) -> None:
             tape.write(step.packets)
         lines = [event for packet in walk(step.packets) for event in renderer.feed(packet)]
         lines.extend(quarantine_event(offline.spec.name, message) for message in step.quarantined)
-        out.write(b"".join([to_json(line) + b"\n" for line in lines]))
+        out.write(b"".join([orjson.dumps(line) + b"\n" for line in lines]))
     out.flush()

@@ -1,7 +1,7 @@
-"""A recording through the feeder's own session and publisher, without any network: packets and quarantined messages, line by line.
+"""A recording through the feeder's own session and publisher, without a network: packets and quarantined messages, line by line.
 
-What a live feeder would publish from the same bytes, this yields; so decoding, replay from a file and regression tests run the code
-that runs live. Deadlines do not act here: a recording has no one to ask, it has only what it holds.
+What a live feeder would publish from the same bytes, this yields; so decoding, replay from a file and regression tests run the
+code that runs live. Deadlines do not act here: a recording has no one to ask, it has only what it holds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Packets that a feeder writes itself: definitions, states, gaps, and its own books as snapshots.
 
-The hot messages are written by the extractor. As there, `instrument_seq` holds the instrument's index and `session`, `channel_seq`
-and `ts_send_ns` are 0 until the publisher stamps them (`feeder.publisher`).
+The hot messages are written by the extractor. As there, `instrument_seq` holds the instrument's index and `session`,
+`channel_seq` and `ts_send_ns` are 0 until the publisher stamps them (`feeder.publisher`).
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class PacketWriter:
         header = self._header(instrument, MsgType.INSTRUMENT, ts_recv_ns)
         return b"".join(encode(header, (item,), max_payload=self._max))
 
-    def status(  # noqa: PLR0913 - a status is these fields
+    def status(
         self,
         instrument: Named | None,
         scope: StatusScope,
@@ -142,7 +142,7 @@ class PacketWriter:
         return levels_packets(header, bids, asks, self._max)
 
     @staticmethod
-    def mark_repeated(buffer: memoryview, start: int, nbytes: int) -> None:
+    def mark_repeated(buffer: bytearray, start: int, nbytes: int) -> None:
         """Set REPEATED on every trade of the packets at `buffer[start : start + nbytes]`."""
         end = start + nbytes
         while start < end:
@@ -164,7 +164,7 @@ class PacketWriter:
 
 
 def levels_packets(header: Header, bids: Levels, asks: Levels, max_payload: int) -> bytes:
-    """Return a whole book as packets: `bids` and `asks` are LEVEL arrays, best first. Books have thousands of levels: no loop over them.
+    """Return a whole book as packets: `bids` and `asks` are LEVEL arrays, best first, of thousands of levels: no loop over them.
 
     An event has at most 256 fragments. What of a larger book does not fit, farthest from the touch, follows as deltas.
     """
@@ -193,7 +193,7 @@ def _event(header: Header, bids: Levels, asks: Levels, room: int) -> bytes:
         template["bid_count"] = min(max(len(bids) - fragment * room, 0), len(chunk))
         template["payload_len"] = chunk.nbytes
         if fragment == count - 1:
-            template["flags"] |= Flag.LAST
+            template["flags"] = header.flags | Flag.LAST
         out.append(template.tobytes())
         out.append(chunk.tobytes())
     return b"".join(out)

@@ -26,7 +26,7 @@ _COUNTED = (MsgType.TRADE, MsgType.BOOK, MsgType.BBO, MsgType.STAT, MsgType.LIQU
 class Line(Protocol):
     """Where packets go: multicast, or memory."""
 
-    def publish(self, stamper: Stamper, buffer: memoryview, nbytes: int, *, keep: bool) -> int:
+    def publish(self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> int:
         """Stamp the contiguous packets of `buffer[:nbytes]` in place, send them, and return how many there are."""
         ...
 
@@ -42,7 +42,7 @@ class MulticastLine:
         self.senders = (line_a,) if line_b is None else (line_a, line_b)
         self._a, self._b = line_a, line_b
 
-    def publish(self, stamper: Stamper, buffer: memoryview, nbytes: int, *, keep: bool) -> int:
+    def publish(self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> int:
         """Stamp and send in one C call."""
         return self._a.publish(stamper, buffer, nbytes, keep=keep, line_b=self._b)
 
@@ -60,7 +60,7 @@ class MemoryLine:
         self.clock_ns = clock_ns
         """Send time to stamp, so that the same recording gives the same bytes."""
 
-    def publish(self, stamper: Stamper, buffer: memoryview, nbytes: int, *, keep: bool) -> int:
+    def publish(self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> int:
         """Stamp and keep a copy."""
         count = stamper.stamp(buffer, nbytes, keep=keep, ts_send_ns=self.clock_ns)
         self._parts.append(bytes(buffer[:nbytes]))
@@ -124,7 +124,8 @@ class Publisher:
 
     def __init__(self, line: Line, *, venue_id: int, channel_id: int, session: int, base_flags: int) -> None:
         self._line = line
-        self._stamper = Stamper(session, instruments=64)
+        self._room = 64
+        self._stamper = Stamper(session, instruments=self._room)
         self._header = Header(channel_id=channel_id, venue_id=venue_id, flags=base_flags, session=session)
         self.session = session
         self.packets = 0
@@ -132,9 +133,11 @@ class Publisher:
 
     def instruments(self, count: int) -> None:
         """Make room for the sequences of `count` instruments; call whenever instruments were added."""
-        self._stamper.reserve(count)
+        if count > self._room:
+            self._stamper.reserve(2 * count)
+            self._room = 2 * count
 
-    def publish(self, buffer: memoryview, nbytes: int) -> None:
+    def publish(self, buffer: bytearray | memoryview, nbytes: int) -> None:
         """Stamp the packets of `buffer[:nbytes]` in place and send them."""
         self.packets += self._line.publish(self._stamper, buffer, nbytes, keep=False)
         self.bytes += nbytes
@@ -142,7 +145,7 @@ class Publisher:
     def repeat(self, packets: bytes) -> None:
         """Send packets that carry no new event: definitions, and cycle snapshots with the last book sequence."""
         if packets:
-            self.packets += self._line.publish(self._stamper, memoryview(bytearray(packets)), len(packets), keep=True)
+            self.packets += self._line.publish(self._stamper, bytearray(packets), len(packets), keep=True)
             self.bytes += len(packets)
 
     def events(self) -> dict[str, int]:
@@ -153,7 +156,7 @@ class Publisher:
     def start(self, beat: HeartbeatItem) -> None:
         """Open the session."""
         packets = b"".join(encode(self._header._replace(msg_type=MsgType.SESSION_START), (beat,)))
-        self.publish(memoryview(bytearray(packets)), len(packets))
+        self.publish(bytearray(packets), len(packets))
 
     def heartbeat(self, beat: HeartbeatItem, now_ns: int) -> None:
         """Send a heartbeat: the next sequence, which it does not consume."""

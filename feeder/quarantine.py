@@ -1,4 +1,4 @@
-"""The file of messages that were not understood: JSON lines, bounded in size, in the format of a recording so that it can be decoded.
+"""The file of messages that were not understood: JSON lines, bounded in size, a recording in format so that it can be decoded.
 
 When the file has grown to its limit it becomes `NAME.1`, which is replaced; so the newest messages are kept.
 """

@@ -96,6 +96,8 @@ class SyncPolicy:
     retry_cap_ns: int = 900 * _SECOND
     buffer_updates: int = 20_000
     buffer_bytes: int = 16 << 20
+    backward_messages: int = 20
+    """So many whole books in a row whose time lies before the current one's: the current one's time was wrong."""
     crossed_events: int = 10
     crossed_ns: int = _SECOND
 
@@ -108,9 +110,12 @@ class BookSync:
 
     __slots__ = (
         "_attempts",
+        "_backward",
         "_buffer",
         "_buffer_bytes",
         "_chain",
+        "_crossed_base",
+        "_crossed_before",
         "_crossed_since",
         "_fetching",
         "_jitter",
@@ -120,8 +125,9 @@ class BookSync:
         "_policy",
         "_prev_id",
         "_rest_mode",
-        "_retry_ns",
+        "_slow_ns",
         "_source",
+        "_subscribed",
         "deadline_ns",
         "ever_live",
         "expected",
@@ -141,14 +147,18 @@ class BookSync:
         self._buffer: deque[Buffered] = deque()
         self._buffer_bytes = 0
         self._attempts: deque[int] = deque()
-        self._retry_ns = policy.retry_first_ns
+        self._slow_ns = 0
         self._next_try: int | None = None
         self._fetching = False
         self._joining = False
+        self._subscribed = False
         self._prev_id = NO_ID
         self._last_ts = 0
+        self._backward = 0
         self._rest_mode = source is SnapshotSource.REST
-        self._crossed_since: int | None = None
+        self._crossed_since = 0
+        self._crossed_before = -1
+        self._crossed_base: int | None = 0
         self.state = StatusState.IDLE
         self.reason = StatusReason.NONE
         self.deadline_ns: int | None = None
@@ -166,8 +176,15 @@ class BookSync:
 
     def subscribed(self, now_ns: int) -> None:
         """Note that the venue accepted (or was sent) the subscription: the waiting clock starts."""
+        self._subscribed = True
+        if self.held_id is not None:
+            # Fetched for an earlier subscription: what happened until this one is not known.
+            self.held_id = None
+            self.state = StatusState.IDLE
         if self.state in (StatusState.IDLE, StatusState.SUBSCRIBING):
             self.state = StatusState.SUBSCRIBING
+            if self._chain is Chain.FULL:
+                return
             wait = self._policy.quiet_wait_ns
             if self._source is SnapshotSource.STREAM_OR_REST:
                 wait = self._policy.stream_snapshot_wait_ns
@@ -180,7 +197,7 @@ class BookSync:
                 return self._join(first, last, prev)
             return self._follow(first, last, prev)
         if self.held_id is not None:
-            if self._covered(self.held_id, last):
+            if prev != self.held_id and self._covered(self.held_id, last):
                 return Verdict.IGNORE
             if self._joins(self.held_id, first, last, prev):
                 self._go_live(self.held_id)
@@ -196,10 +213,15 @@ class BookSync:
         return Verdict.BUFFER if self._rest_mode or self._source is SnapshotSource.STREAM_OR_REST else Verdict.IGNORE
 
     def on_full(self, ts_ns: int) -> Verdict:
-        """Judge a message that is the whole book: applied unless its time lies before the current one's."""
-        if self.state is StatusState.LIVE and ts_ns < self._last_ts:
+        """Judge a message that is the whole book: applied unless its time lies before the current one's.
+
+        A single wrong time in the future must not end the book, so time may go back when message after message says so.
+        """
+        if self.state is StatusState.LIVE and ts_ns < self._last_ts and self._backward < self._policy.backward_messages:
+            self._backward += 1
             return Verdict.IGNORE
         self._last_ts = ts_ns
+        self._backward = 0
         if self.state is not StatusState.LIVE:
             self._go_live(NO_ID)
         return Verdict.APPLY
@@ -217,9 +239,7 @@ class BookSync:
         self._fetching = False
         if self.state is StatusState.LIVE or self.held_id is not None or self._source is SnapshotSource.STREAM:
             return SnapshotVerdict.UNREQUESTED
-        while self._buffer and self._covered(last, self._buffer[0].last):
-            self._drop_first()
-            self._joining = True
+        self._drop_covered(last)
         if self._buffer:
             head = self._buffer[0]
             if not self._joins(last, head.first, head.last, head.prev):
@@ -229,7 +249,7 @@ class BookSync:
         elif not self._joining:
             self.held_id = last
             self.state = StatusState.SYNCING
-            self.deadline_ns = now_ns + self._policy.quiet_wait_ns
+            self.deadline_ns = now_ns + self._policy.quiet_wait_ns if self._subscribed else None
             return SnapshotVerdict.HOLD
         self._go_live(last)
         self._joining = True
@@ -246,23 +266,25 @@ class BookSync:
             if verdict is Verdict.APPLY:
                 out.append(update)
             elif verdict is Verdict.GAP:
-                self._push(update)
+                self._push(update, first=True)
                 gap = True
                 break
         return out, gap
 
     def keep(self, first: int, last: int, prev: int, packets: bytes, now_ns: int) -> bool:
-        """Keep an update that waits for a snapshot. False: the buffer was full and synchronisation starts again."""
-        if len(self._buffer) >= self._policy.buffer_updates or self._buffer_bytes >= self._policy.buffer_bytes:
-            self._buffer.clear()
-            self._buffer_bytes = 0
-            self._fetching = False
-            self.reason = StatusReason.OVERFLOW
-            self._push(Buffered(first, last, prev, packets))
-            self._plan_retry(now_ns)
-            return False
+        """Keep an update that waits for a snapshot. False: the buffer was full, and the oldest had to go.
+
+        A snapshot older than what is left is then fetched again. Retries that are planned stay planned: a buffer that fills while
+        they wait must not put them off.
+        """
+        policy = self._policy
         self._push(Buffered(first, last, prev, packets))
-        return True
+        fits = True
+        while len(self._buffer) > policy.buffer_updates or (self._buffer_bytes > policy.buffer_bytes and len(self._buffer) > 1):
+            self._drop_first()
+            self.reason = StatusReason.OVERFLOW
+            fits = False
+        return fits
 
     def resync(self, reason: StatusReason, now_ns: int) -> None:
         """Give the book up and start over; updates are buffered from here on."""
@@ -273,7 +295,7 @@ class BookSync:
         self.last_id = self._prev_id = NO_ID
         self._joining = False
         self._fetching = False
-        self._crossed_since = None
+        self._crossed_base = None
         self._last_ts = 0
         self._plan_retry(now_ns)
 
@@ -284,8 +306,8 @@ class BookSync:
         self._buffer_bytes = 0
         self.held_id = None
         self.last_id = self._prev_id = NO_ID
-        self._joining = self._fetching = False
-        self._crossed_since = None
+        self._joining = self._fetching = self._subscribed = False
+        self._crossed_base = None
         self._last_ts = 0
         self._next_try = None
         self.state = StatusState.IDLE
@@ -293,15 +315,24 @@ class BookSync:
         self.deadline_ns = None
         return was_live
 
-    def on_crossed(self, consecutive: int, now_ns: int) -> bool:
-        """Note that the book is crossed after an event. True: it has been for too long, call `resync`."""
-        if self._crossed_since is None or consecutive <= 1:
-            self._crossed_since = now_ns
-        return consecutive >= self._policy.crossed_events or now_ns - self._crossed_since > self._policy.crossed_ns
+    def on_crossed(self, consecutive: int, before: int, now_ns: int) -> bool:
+        """Note that the book is crossed after an event. True: it has been for too long, call `resync`.
+
+        `consecutive` crossed events are the present run; `before` is how many there ever were before it, which tells runs apart.
+        """
+        if before != self._crossed_before:
+            self._crossed_before, self._crossed_since, self._crossed_base = before, now_ns, 0
+        elif self._crossed_base is None:
+            self._crossed_since, self._crossed_base = now_ns, consecutive - 1
+        run = consecutive - self._crossed_base
+        return run >= self._policy.crossed_events or now_ns - self._crossed_since > self._policy.crossed_ns
 
     def requests(self, now_ns: int) -> Request | None:
         """Return what is needed now, once per need; call after every input and when `deadline_ns` has passed."""
-        if self.state is StatusState.LIVE or self.state is StatusState.IDLE or self._chain is Chain.FULL:
+        if self._chain is Chain.FULL:
+            self.deadline_ns = None  # the next message is the whole book: there is nothing to ask for
+            return None
+        if self.state is StatusState.LIVE or self.state is StatusState.IDLE:
             return None
         if self.deadline_ns is not None and now_ns >= self.deadline_ns:
             self._on_deadline(now_ns)
@@ -333,7 +364,7 @@ class BookSync:
     @property
     def quiet_expired(self) -> bool:
         """Whether a held snapshot has waited out its deadline (set by `requests`)."""
-        return self.held_id is not None and self.deadline_ns is None
+        return self.held_id is not None and self.deadline_ns is None and self._subscribed
 
     def _on_deadline(self, now_ns: int) -> None:
         self.deadline_ns = None
@@ -354,7 +385,7 @@ class BookSync:
         self.state = StatusState.WAIT_SNAPSHOT
         self._fetching = False
         self._next_try = None
-        if not self._rest_mode and not self._attempts:
+        if not self._rest_mode:
             # The venue sends the snapshot by itself after a subscription: ask again only when it does not come.
             self._fetching = True
             self.deadline_ns = now_ns + self._policy.snapshot_deadline_ns
@@ -363,15 +394,14 @@ class BookSync:
         self.state = StatusState.WAIT_SNAPSHOT
         while self._attempts and now_ns - self._attempts[0] > self._policy.window_ns:
             self._attempts.popleft()
-        if not self._attempts:
-            self._next_try = now_ns
-            self._retry_ns = self._policy.retry_first_ns
-        elif len(self._attempts) < self._policy.attempts:
-            step = min(1 << (len(self._attempts) - 1), 16) * _SECOND // 4
-            self._next_try = now_ns + int(step * (0.5 + self._jitter / 2))
+        spread = 0.5 + self._jitter / 2
+        tried = len(self._attempts)
+        if self._slow_ns == 0 and tried < self._policy.attempts:
+            step = min(1 << (tried - 1), 16) * _SECOND // 4 if tried else 0
+            self._next_try = now_ns + int(step * spread)
         else:
-            self._next_try = now_ns + int(self._retry_ns * (0.5 + self._jitter / 2))
-            self._retry_ns = min(self._retry_ns * 2, self._policy.retry_cap_ns)
+            self._slow_ns = min(2 * self._slow_ns or self._policy.retry_first_ns, self._policy.retry_cap_ns)
+            self._next_try = now_ns + int(self._slow_ns * spread)
         self.deadline_ns = self._next_try
 
     def _go_live(self, last: int) -> None:
@@ -382,8 +412,8 @@ class BookSync:
         self._next_try = None
         self._fetching = False
         self._joining = False
-        self._attempts.clear()
-        self._crossed_since = None
+        # The attempts of the window stay: a book that is lost again and again must not ask without limit.
+        self._slow_ns = 0
         self.last_id, self._prev_id = last, NO_ID
 
     def _follow(self, first: int, last: int, prev: int) -> Verdict:
@@ -406,12 +436,10 @@ class BookSync:
     def _join(self, first: int, last: int, prev: int) -> Verdict:
         """Judge the first update after a REST snapshot, whose id lies inside the update's range."""
         current = self.last_id
-        if self._covered(current, last):
+        if prev != current and self._covered(current, last):
             return Verdict.IGNORE
         if not self._joins(current, first, last, prev):
-            return self._gap(
-                current + 1 if self._chain is Chain.SPOT else current, first if self._chain is Chain.SPOT else prev
-            )
+            return self._gap(current + 1 if self._chain is Chain.SPOT else current, first if self._chain is Chain.SPOT else prev)
         self._joining = False
         self.last_id, self._prev_id = last, prev
         return Verdict.APPLY
@@ -419,6 +447,19 @@ class BookSync:
     def _gap(self, expected: int, got: int) -> Verdict:
         self.expected, self.got = expected, got
         return Verdict.GAP
+
+    def _drop_covered(self, snapshot: int) -> None:
+        """Drop the buffered updates that a snapshot includes."""
+        covered = 0
+        if self._chain is Chain.LINKED:
+            # Ids may fall after a maintenance; a link by equality holds whatever their order.
+            covered = next((n for n, update in enumerate(self._buffer, 1) if update.last == snapshot), 0)
+        for _ in range(covered):
+            self._drop_first()
+            self._joining = True
+        while self._buffer and self._buffer[0].prev != snapshot and self._covered(snapshot, self._buffer[0].last):
+            self._drop_first()
+            self._joining = True
 
     def _covered(self, snapshot: int, last: int) -> bool:
         return last < snapshot if self._chain is Chain.PREV else last <= snapshot
@@ -428,10 +469,13 @@ class BookSync:
             return first <= snapshot + 1
         if self._chain is Chain.PREV:
             return first <= snapshot <= last or prev == snapshot
-        return prev <= snapshot < last
+        return prev == snapshot or prev <= snapshot < last
 
-    def _push(self, update: Buffered) -> None:
-        self._buffer.append(update)
+    def _push(self, update: Buffered, *, first: bool = False) -> None:
+        if first:
+            self._buffer.appendleft(update)
+        else:
+            self._buffer.append(update)
         self._buffer_bytes += len(update.packets)
 
     def _drop_first(self) -> Buffered:

@@ -169,8 +169,10 @@ class BookSet:
             self._books.append(Book(ffi.addressof(self._rows, new), new))
         return self._books[slot]
 
-    def apply(self, buffer: Buffer, nbytes: int | None = None, *, check_seq: bool = False, drop_old: bool = False) -> ApplyResult:
-        """Apply every BOOK packet among the contiguous packets of `buffer[:nbytes]`.
+    def apply(
+        self, buffer: Buffer, nbytes: int | None = None, *, start: int = 0, check_seq: bool = False, drop_old: bool = False
+    ) -> ApplyResult:
+        """Apply every BOOK packet among the contiguous packets of `buffer[start:nbytes]`.
 
         `check_seq`: a delta whose instrument_seq is not last + 1 makes its book SUSPECT and is not applied; a snapshot flagged
         RECOVERED that equals the last sequence of a healthy book is skipped. `drop_old`, with it: a delta or RECOVERED snapshot
@@ -178,11 +180,11 @@ class BookSet:
         """
         data = buffer if type(buffer) is bytes else ffi.from_buffer(buffer)
         size = len(data) if nbytes is None else nbytes
-        if not 0 <= size <= len(data):
-            raise ValueError(f"{size} bytes of a buffer of {len(data)}")
+        if not 0 <= start <= size <= len(data):
+            raise ValueError(f"bytes {start} to {size} of a buffer of {len(data)}")
         options = self._options | (_CHECK_SEQ if check_seq else 0) | (_DROP_OLD if drop_old else 0)
         c = self._c
-        status = lib.tc_books_apply(c, data, size, 0, options)
+        status = lib.tc_books_apply(c, data, size, start, options)
         while status in _NEEDS_ROOM:
             self._make_room(status)
             status = lib.tc_books_apply(c, data, size, c.position, options | _RESUME)

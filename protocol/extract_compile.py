@@ -52,6 +52,10 @@ class _Node:
     end_slot: int = 0
 
 
+_Table: TypeAlias = tuple[_Node, list[tuple[_Key, int]]]
+"""A node and its keys, each with its slot (in a pair row: its role)."""
+
+
 class Tables:
     """The compiled programs and everything that must stay alive while the C extractor uses them."""
 
@@ -115,17 +119,19 @@ class _Program:
     def _key(self, path: str, mask: int, base: str | None = None) -> _Key:
         """Return the key at the end of a path, made where it is new; `mask` shapes use every key on the way."""
         node = self._root
-        key: _Key | None = None
-        for step in [*(base.split(".") if base else []), *path.split(".")]:
-            if key is not None:
-                node = self._below(key, previous.endswith("[]"))
-            text = step.removesuffix("[]")
-            key = node.keys.setdefault(text, _Key(text.encode()))
-            key.users |= mask
-            previous = step
-        assert key is not None
-        if previous.endswith("[]"):
+        *way, last = [*(base.split(".") if base else []), *path.split(".")]
+        for step in way:
+            node = self._below(self._member(node, step, mask), step.endswith("[]"))
+        key = self._member(node, last, mask)
+        if last.endswith("[]"):
             self._below(key, True)
+        return key
+
+    @staticmethod
+    def _member(node: _Node, step: str, mask: int) -> _Key:
+        text = step.removesuffix("[]")
+        key = node.keys.setdefault(text, _Key(text.encode()))
+        key.users |= mask
         return key
 
     @staticmethod
@@ -203,17 +209,12 @@ class _Program:
     def lay_out(self, out: ffi.CData) -> list[ffi.CData]:
         """Fill a `tcx_program` and return what it points to."""
         slots = ffi.new("tcx_slot_info[]", self._slots or 1)
-        nodes = list(self._nodes)
-        tables: list[tuple[_Node, list[tuple[_Key, int]]]] = []
-        for node in nodes[:]:
-            tables.append((node, [(key, key.slot) for key in node.keys.values()]))
-        for node in nodes[:]:
-            for key in node.keys.values():
-                if key.slot >= 0:
-                    self._lay_slot(slots[key.slot], key, tables)
+        tables: list[_Table] = [(node, [(key, key.slot) for key in node.keys.values()]) for node in self._nodes]
+        for key in [key for node in self._nodes for key in node.keys.values() if key.slot >= 0]:
+            self._lay_slot(slots[key.slot], key, tables)
         c_nodes = ffi.new("tcx_node[]", len(tables))
         c_keys = ffi.new("tcx_key[]", sum(len(keys) for _, keys in tables) or 1)
-        place = {id(node): index for index, node in enumerate(nodes)}
+        place = {id(node): index for index, node in enumerate(self._nodes)}
         next_key = 0
         for index, (node, keys) in enumerate(tables):
             c_nodes[index].predicted = -1
@@ -228,7 +229,7 @@ class _Program:
         shapes = ffi.new("tcx_shape[]", len(self._shapes))
         for c_shape, (number, shape) in zip(shapes, self._shapes, strict=True):
             self._lay_shape(c_shape, number, shape)
-        choices = ffi.new("tcx_choice[]", [dict(value=v, text=t, length=n) for v, t, n in self._choices] or 1)
+        choices = ffi.new("tcx_choice[]", [{"value": v, "text": t, "length": n} for v, t, n in self._choices] or 1)
         text = ffi.new("uint8_t[]", bytes(self._text) or b"\0")
         out.text, out.keys, out.nodes, out.slots = text, c_keys, c_nodes, slots
         out.choices, out.shapes = choices, shapes
@@ -237,7 +238,7 @@ class _Program:
         out.by_caller = self._shapes[0][1].symbol is None
         return [text, c_keys, c_nodes, slots, choices, shapes]
 
-    def _lay_slot(self, out: ffi.CData, key: _Key, tables: list[tuple[_Node, list[tuple[_Key, int]]]]) -> None:
+    def _lay_slot(self, out: ffi.CData, key: _Key, tables: list[_Table]) -> None:
         out.users, out.where_users, out.absent_users = key.users, key.where_users, key.absent_users
         out.each_users = key.each_users
         out.first_choice, out.choices = self._put_choices(key.constants.items())

@@ -75,18 +75,22 @@ static int time_of(const view *v, int slot, int unit, int64_t *ns) {
 static int decimal_of(const view *v, int slot, int is_signed, tc_decimal *value) {
     const tcx_slot *s = &v->slots[slot];
     if (s->kind != (v->shape->bare ? TC_KIND_NUMBER : TC_KIND_STRING)) return -1;
-    if (tc_parse_decimal(text_of(v, s), s->length, v->shape->bare, value)) return -1;
+    /* The frame goes on behind the number, so the parser may read ahead to its end. */
+    const tc_scan *scan = &v->reading->scan;
+    const uint8_t *text = scan->start + s->offset;
+    if (tc_decimal_at(text, scan->end, v->shape->bare, value) != text + s->length) return -1;
     return value->mantissa < 0 && !is_signed ? -1 : 0;
 }
 
 static const tcx_choice *choice_of(const view *v, int slot, uint32_t first, uint32_t count) {
     const tcx_slot *s = &v->slots[slot];
     const tcx_program *program = v->reading->program;
+    const tc_scan *scan = &v->reading->scan;
     for (const tcx_choice *c = program->choices + first; c < program->choices + first + count; c++) {
         if (s->kind == TC_KIND_TRUE || s->kind == TC_KIND_FALSE) {
             if (c->length == (s->kind == TC_KIND_TRUE ? TC_LENGTH_TRUE : TC_LENGTH_FALSE)) return c;
         } else if (s->kind == TC_KIND_STRING && c->length == s->length &&
-                   memcmp(text_of(v, s), program->text + c->text, s->length) == 0) {
+                   tc_same(scan->start + s->offset, program->text + c->text, s->length)) {
             return c;
         }
     }

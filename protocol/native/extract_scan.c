@@ -17,7 +17,7 @@ int tc_find_key(tc_reading *r, tcx_node *node, int16_t *hint, const uint8_t **po
     int index = node->bucket[tc_bucket(text, length)];
     for (; index >= 0; index = program->keys[index].chain) {
         const tcx_key *key = &program->keys[index];
-        if (key->length == length && memcmp(text, program->text + key->text, length) == 0) {
+        if (key->length == length && tc_same(text, program->text + key->text, length)) {
             *hint = (int16_t)index;
             return index;
         }
@@ -27,7 +27,7 @@ int tc_find_key(tc_reading *r, tcx_node *node, int16_t *hint, const uint8_t **po
 
 static int text_equals(const tc_reading *r, const tcx_slot *slot, const tcx_choice *choice) {
     return choice->length == slot->length &&
-           memcmp(r->scan.start + slot->offset, r->program->text + choice->text, slot->length) == 0;
+           tc_same(r->scan.start + slot->offset, r->program->text + choice->text, slot->length);
 }
 
 /* Shapes that survive the value of a slot that some demand a constant of. */

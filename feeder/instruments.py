@@ -1,0 +1,80 @@
+"""The instruments of a session: entered in both extractors under one index, with the exponents that both use.
+
+Definitions are the venue's (`VenueSpec.parse_instruments`); without one, exponents are the venue's provisional ones. It publishes
+nothing and does not decide when exponents change (`feeder.session`, `feeder.fitting`).
+"""
+
+from __future__ import annotations
+
+from feeder.session_types import Instrument, SessionOptions
+from feeder.sync import BookSync, Chain, SnapshotSource
+from feeder.venue import InstrumentDef, VenueSpec
+from protocol.codec import instrument_id
+from protocol.extract import Extractor
+from protocol.extract_reference import ReferenceExtractor
+
+__all__ = ["InstrumentTable"]
+
+
+class InstrumentTable:
+    """All instruments in use, dense by index; `known` holds the venue's definitions by symbol, in use or not."""
+
+    def __init__(self, spec: VenueSpec, options: SessionOptions) -> None:
+        self._spec = spec
+        self._options = options
+        shapes = (*spec.shapes, *spec.rest_shapes)
+        self.extractor = Extractor(
+            shapes,
+            venue_id=spec.venue_id,
+            channel_id=options.channel_id,
+            base_flags=options.base_flags,
+            max_payload=options.max_payload,
+        )
+        self.reference = ReferenceExtractor(
+            shapes,
+            venue_id=spec.venue_id,
+            channel_id=options.channel_id,
+            base_flags=options.base_flags,
+            max_payload=options.max_payload,
+        )
+        self.all: list[Instrument] = []
+        self.by_symbol: dict[str, Instrument] = {}
+        self.by_id: dict[int, Instrument] = {}
+        self.known: dict[str, InstrumentDef] = {}
+
+    def add(self, symbol: str) -> Instrument | None:
+        """Enter an instrument that is not there yet; None for a text that is no symbol of the venue."""
+        spec = self._spec
+        definition = self.known.get(symbol)
+        kind = spec.kind_of(symbol) if definition is None else definition.kind
+        if kind is None:
+            return None
+        number = instrument_id(f"{spec.name}.{kind.name.lower()}.{symbol}")
+        # Retries of different books are spread by something that differs between them and never changes.
+        jitter = (number >> 40) % 1000 / 1000
+        sync = BookSync(Chain(spec.rule.chain), SnapshotSource(spec.rule.snapshot), self._options.sync, jitter)
+        price_exp, qty_exp = self.exponents(definition)
+        index = self.extractor.add_instrument(symbol, number, price_exp, qty_exp)
+        self.reference.add_instrument(symbol, number, price_exp, qty_exp)
+        instrument = Instrument(index, symbol, kind, number, sync)
+        instrument.definition = definition
+        instrument.price_exp, instrument.qty_exp = price_exp, qty_exp
+        self.all.append(instrument)
+        self.by_symbol[symbol] = instrument
+        self.by_id[number] = instrument
+        return instrument
+
+    def exponents(self, definition: InstrumentDef | None) -> tuple[int, int]:
+        """Return (price_exp, qty_exp) for a definition: its own, or the venue's provisional ones where it names none."""
+        price_exp, qty_exp = self._spec.default_price_exp, self._spec.default_qty_exp
+        if definition is not None:
+            price_exp = price_exp if definition.price_exp is None else definition.price_exp
+            qty_exp = qty_exp if definition.qty_exp is None else definition.qty_exp
+        return price_exp, qty_exp
+
+    def set_exponents(self, instrument: Instrument, price_exp: int, qty_exp: int) -> None:
+        """Change the exponents that both extractors use for an instrument, as a new version of its definition."""
+        instrument.price_exp, instrument.qty_exp = price_exp, qty_exp
+        instrument.version += 1
+        self.extractor.set_exponents(instrument.index, price_exp, qty_exp)
+        self.reference.set_exponents(instrument.index, price_exp, qty_exp)

@@ -1,0 +1,252 @@
+"""The books of a session: which events of the buffer stand, which wait, and what is said when one is lost.
+
+`SessionBooks` is the lower half of `feeder.session.Session`: finished packets arrive at the end of its buffer, the book rule
+(`feeder.sync`) judges them, and what stands is applied to the session's own books. It reads no venue message and does no I/O.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from feeder.instruments import InstrumentTable
+from feeder.packets import PacketWriter
+from feeder.session_types import Command, CommandKind, Instrument, SessionOptions
+from feeder.sync import Chain, Request, SnapshotVerdict, Verdict
+from feeder.venue import VenueSpec
+from protocol.books import BookSet
+from protocol.extract_types import Result
+from protocol.schema import StatusReason, StatusScope, StatusState
+
+__all__ = ["SessionBooks"]
+
+_MASK = 2**64 - 1
+
+
+class SessionBooks:
+    """The books and the packet buffer of one venue's session."""
+
+    def __init__(self, spec: VenueSpec, options: SessionOptions) -> None:
+        self.spec = spec
+        self.options = options
+        self._table = table = InstrumentTable(spec, options)
+        self.extractor = table.extractor
+        self.instruments = table.all
+        self.by_symbol = table.by_symbol
+        self.known = table.known
+        """Definitions of the venue by symbol, of which only instruments in use are published."""
+        self.books = BookSet()
+        self.counts: Counter[str] = Counter()
+        self.commands: list[Command] = []
+        self._writer = PacketWriter(spec.venue_id, options.channel_id, options.base_flags, options.max_payload)
+        self._chain = Chain(spec.rule.chain)
+        self._pos = 0
+        """End of the finished packets in the extractor's buffer."""
+        self._applied = 0
+        """End of those that the session's own books have."""
+        self._has_books = False
+        """Whether book packets stand behind `_applied`: trades and quotes alone need no look at the books."""
+        self._crossed: set[int] = set()
+        self._crossed_events = 0
+        self._waiting: set[int] = set()
+
+    def on_timer(self, now_ns: int, ts_recv_ns: int) -> None:
+        """Let deadlines act; call at `next_deadline`."""
+        for index in tuple(self._waiting):
+            instrument = self.instruments[index]
+            self._ask(instrument, now_ns)
+            if instrument.sync.quiet_expired:
+                instrument.sync.publish_held()
+                self._append(instrument.held)
+                instrument.held = b""
+                self._went_live(instrument, ts_recv_ns)
+
+    def next_deadline(self) -> int | None:
+        """Return the monotonic time at which `on_timer` has something to do, or None."""
+        deadlines = [d for i in self._waiting if (d := self.instruments[i].sync.deadline_ns) is not None]
+        return min(deadlines, default=None)
+
+    def check_stale(self, now_ns: int, stale_after_ns: int, ts_recv_ns: int) -> None:
+        """Say which LIVE books have been silent for too long, and which of those speak again; call about once a second."""
+        for instrument in self.instruments:
+            if not instrument.sync.live:
+                instrument.stale = False
+                continue
+            book = self.books.book(instrument.instrument_id)
+            updates = 0 if book is None else book.updates
+            if updates != instrument.updates:
+                instrument.updates, instrument.changed_ns = updates, now_ns
+                if instrument.stale:
+                    instrument.stale = False
+                    self._book_status(instrument, StatusState.LIVE, StatusReason.NONE, ts_recv_ns)
+            elif not instrument.stale and now_ns - instrument.changed_ns > stale_after_ns:
+                instrument.stale = True
+                self.counts["stale"] += 1
+                self._book_status(instrument, StatusState.STALE, StatusReason.TIMEOUT, ts_recv_ns)
+
+    def book_snapshot(self, instrument: Instrument) -> bytes:
+        """Return the session's own book of an instrument as SNAPSHOT | RECOVERED packets; empty unless it is LIVE."""
+        book = self.books.book(instrument.instrument_id)
+        if book is None or not instrument.sync.live:
+            return b""
+        return self._writer.book(instrument, book)
+
+    def live_books(self) -> int:
+        """Return how many books are LIVE."""
+        return sum(1 for instrument in self.instruments if instrument.sync.live)
+
+    # events
+
+    def _on_book(self, instrument: Instrument, connection: str, result: Result, now_ns: int, ts_recv_ns: int) -> None:
+        sync = instrument.sync
+        if result.snapshot:
+            was_live = sync.live
+            if self._chain is Chain.FULL:
+                if sync.on_full(result.ts_exchange_ns) is Verdict.IGNORE:
+                    self.counts["out_of_date"] += 1
+                    return
+            else:
+                sync.on_stream_snapshot(result.last_id)
+            instrument.connection = connection
+            self._accept(instrument, result, now_ns, ts_recv_ns)
+            if not was_live and sync.live:
+                self._went_live(instrument, ts_recv_ns)
+            return
+        verdict = sync.on_delta(result.first_id, result.last_id, result.prev_id, now_ns)
+        if verdict is Verdict.APPLY:
+            self._accept(instrument, result, now_ns, ts_recv_ns)
+        elif verdict is Verdict.IGNORE:
+            self.counts["old_update"] += 1
+        elif verdict is Verdict.JOIN:
+            self._join_held(instrument, result.nbytes, ts_recv_ns)
+        else:
+            instrument.connection = connection
+            packets = bytes(self.extractor.out[self._pos : self._pos + result.nbytes])
+            if verdict is Verdict.GAP:
+                self._lost(instrument, StatusReason.GAP, sync.expected, sync.got, now_ns, ts_recv_ns)
+            if not sync.keep(result.first_id, result.last_id, result.prev_id, packets, now_ns):
+                self.counts["sync_overflow"] += 1
+            self._ask(instrument, now_ns)
+
+    def _on_rest_book(self, instrument: Instrument, result: Result, now_ns: int, ts_recv_ns: int) -> None:
+        """Judge a fetched book, whose packets stand at the end of the buffer."""
+        verdict = instrument.sync.on_rest_snapshot(result.last_id, now_ns)
+        self.counts[f"snapshot_{verdict.name.lower()}"] += 1
+        if verdict is SnapshotVerdict.APPLY:
+            self._pos += result.nbytes
+            self._has_books = True
+            self._went_live(instrument, ts_recv_ns)
+            self._replay(instrument, ts_recv_ns, now_ns)
+        elif verdict is SnapshotVerdict.HOLD:
+            instrument.held = bytes(self.extractor.out[self._pos : self._pos + result.nbytes])
+        self._ask(instrument, now_ns)
+
+    def _accept(self, instrument: Instrument, result: Result, now_ns: int, ts_recv_ns: int) -> None:
+        """Let the event at the end of the buffer stand, unless the venue's checksum says that the book is wrong."""
+        start = self._pos
+        self._pos += result.nbytes
+        self._has_books = True
+        rule = self.spec.rule
+        if rule.checksum is None or not self.options.verify_checksum or not result.has_checksum:
+            return
+        if result.checksum == rule.checksum_unset:
+            return
+        self._apply()
+        book = self.books.book(instrument.instrument_id)
+        if book is None:
+            return
+        levels = rule.checksum_levels
+        got = rule.checksum(book.bids(levels).tolist(), book.asks(levels).tolist(), book.price_exp, book.qty_exp)
+        if got == result.checksum:
+            self.counts["checksum_ok"] += 1
+            return
+        self._pos = self._applied = start
+        self._lost(instrument, StatusReason.CHECKSUM, result.checksum & _MASK, got & _MASK, now_ns, ts_recv_ns)
+
+    def _join_held(self, instrument: Instrument, nbytes: int, ts_recv_ns: int) -> None:
+        update = bytes(self.extractor.out[self._pos : self._pos + nbytes])
+        self._append(instrument.held)
+        instrument.held = b""
+        self._went_live(instrument, ts_recv_ns)
+        self._append(update)
+
+    def _replay(self, instrument: Instrument, ts_recv_ns: int, now_ns: int) -> None:
+        updates, gap = instrument.sync.replay()
+        for update in updates:
+            self._append(update.packets)
+        if gap:
+            self._lost(instrument, StatusReason.GAP, instrument.sync.expected, instrument.sync.got, now_ns, ts_recv_ns)
+
+    def _lost(self, instrument: Instrument, reason: StatusReason, expected: int, got: int, now_ns: int, ts_recv_ns: int) -> None:
+        self.counts["gaps"] += 1
+        self._append(self._writer.gap(instrument, reason, expected, got, ts_recv_ns))
+        self._resync(instrument, reason, now_ns)
+
+    def _resync(self, instrument: Instrument, reason: StatusReason, now_ns: int) -> None:
+        self.counts["resyncs"] += 1
+        instrument.held = b""
+        instrument.sync.resync(reason, now_ns)
+        self._waiting.add(instrument.index)
+        self._ask(instrument, now_ns)
+
+    def _went_live(self, instrument: Instrument, ts_recv_ns: int) -> None:
+        self._waiting.discard(instrument.index)
+        self._book_status(instrument, StatusState.LIVE, instrument.sync.reason, ts_recv_ns)
+
+    def _ask(self, instrument: Instrument, now_ns: int) -> None:
+        request = instrument.sync.requests(now_ns)
+        if not instrument.sync.live:
+            self._waiting.add(instrument.index)
+        if request is Request.FETCH:
+            self.commands.append(Command(CommandKind.FETCH_SNAPSHOT, symbol=instrument.symbol))
+        elif request is Request.RESUBSCRIBE:
+            self.commands.append(Command(CommandKind.RESUBSCRIBE, symbol=instrument.symbol, connection=instrument.connection))
+
+    def _apply(self) -> None:
+        if self._has_books:
+            self._has_books = False
+            books = self.books
+            result = books.apply(self.extractor.out, self._pos, start=self._applied)
+            if books.crossed_events != self._crossed_events:
+                self._crossed_events = books.crossed_events
+                self._crossed.update(book.instrument_id for book in map(books.at, result.touched.tolist()) if book.crossed)
+        self._applied = self._pos
+
+    def _check_crossed(self, now_ns: int, ts_recv_ns: int) -> None:
+        for number in self._crossed:
+            instrument, book = self._table.by_id[number], self.books.book(number)
+            if book is None or not instrument.sync.live:
+                continue
+            self.counts["crossed"] += 1
+            if instrument.sync.on_crossed(book.crossed_run, book.crossed_events - book.crossed_run, now_ns):
+                self._book_status(instrument, StatusState.SUSPECT, StatusReason.CROSSED, ts_recv_ns)
+                self._resync(instrument, StatusReason.CROSSED, now_ns)
+        self._crossed.clear()
+
+    # the buffer
+
+    def _append(self, packets: bytes) -> None:
+        """Put finished packets behind those already in the buffer."""
+        self._make_room(len(packets))
+        end = self._pos + len(packets)
+        self.extractor.out[self._pos : end] = packets
+        self._pos = end
+        self._has_books = True
+
+    def _make_room(self, nbytes: int) -> None:
+        capacity = len(self.extractor.out)
+        if self._pos + nbytes > capacity:
+            self.extractor.grow(max(self._pos + nbytes, 2 * capacity))
+
+    def _book_status(self, instrument: Instrument, state: StatusState, reason: StatusReason, ts_recv_ns: int) -> None:
+        self._status(instrument, StatusScope.BOOK, state, reason, ts_recv_ns)
+
+    def _status(
+        self,
+        instrument: Instrument | None,
+        scope: StatusScope,
+        state: StatusState,
+        reason: StatusReason,
+        ts_recv_ns: int,
+        text: str = "",
+    ) -> None:
+        self._append(self._writer.status(instrument, scope, state, reason, ts_recv_ns, text))
