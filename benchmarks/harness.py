@@ -48,7 +48,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a case is meant to reach: at least `ratio` times the time of `base`, at most `at_most` times it, or a rate."""
+    """What a case is meant to reach: at least `ratio` times the time of `base`, at most `at_most` times it, or a rate; none of
+    the three: the ratio is printed, that is all."""
 
     case: str
     ratio: float | None = None

@@ -31,6 +31,7 @@ LINES, SMOKE_LINES = 20_000, 400
 REFERENCE_FRAMES = 300
 LEAST_FRAMES = 10
 MIXED = "all kinds that both know"
+WITH_BOOKS, SESSION = "extractor + book (C)", "session + publish to memory"
 NORMALISE, WITH_BOOK = 10.0, 8.0
 """What cryptofeed's time over ours is meant to be at least: extraction alone, and with the book."""
 
@@ -57,8 +58,8 @@ def _suite(corpus: Corpus, label: str, frames: list[Frame], *, peer: bool) -> Su
     reference = new_extractor(spec, corpus.instruments, reference=True)
     cases = [
         Case("extractor (C)", lambda: extractor, _extract(raws)),
-        Case("extractor + book (C)", lambda: _with_books(corpus), _extract_and_apply(raws)),
-        Case("session + publish to memory", lambda: started(corpus), _session(raws)),
+        Case(WITH_BOOKS, lambda: _with_books(corpus), _extract_and_apply(raws)),
+        Case(SESSION, lambda: started(corpus), _session(raws)),
         Case("extractor (plain Python)", lambda: reference, _extract(some), len(some), sum(map(len, some))),
         Case("json + Decimal, no book", lambda: None, _simple(decode, raws)),
     ]
@@ -73,7 +74,7 @@ def _suite(corpus: Corpus, label: str, frames: list[Frame], *, peer: bool) -> Su
         cases.append(case)
         notes.append(note)
         if label == MIXED:
-            goals = [Goal(case.name, NORMALISE), Goal(case.name, WITH_BOOK, "extractor + book (C)")]
+            goals = [Goal(case.name, NORMALISE), Goal(case.name, WITH_BOOK, WITH_BOOKS), Goal(case.name, base=SESSION)]
     return Suite(f"{corpus.venue}, {label}, {corpus.name}", len(raws), "frame", cases, notes, sum(map(len, raws)), goals)
 
 
@@ -96,7 +97,7 @@ def _extract_and_apply(raws: list[bytes]) -> Callable[[object], None]:
 
     def run(state: object) -> None:
         extractor, books = state  # type: ignore[misc]
-        extract, apply, result, out = extractor.extract, books.apply, extractor.r, memoryview(extractor.out)
+        extract, apply, result, out = extractor.extract, books.apply, extractor.r, extractor.out
         book = int(MsgType.BOOK)
         for raw in raws:
             extract(raw, 1)
@@ -114,8 +115,9 @@ def _session(raws: list[bytes]) -> Callable[[object], None]:
         on_frame, flush, publish = session.on_frame, session.flush, publisher.publish
         realtime, monotonic = time.time_ns, time.monotonic_ns
         for raw in raws:
-            on_frame("1", raw, realtime(), monotonic())
-            flush(publish, monotonic(), realtime())
+            ts_recv_ns, now_ns = realtime(), monotonic()
+            on_frame("1", raw, ts_recv_ns, now_ns)
+            flush(publish, now_ns, ts_recv_ns)
         if session.counts["quarantine"]:
             raise AssertionError(f"quarantined: {session.quarantined[:1]}")
 

@@ -22,7 +22,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 @dataclass(frozen=True)
 class Target:
-    """A figure that has a bound: `at_least` or `at_most`."""
+    """A figure beside the table, with a bound (`at_least` or `at_most`) or without."""
 
     text: str
     value: float
@@ -36,6 +36,8 @@ class Target:
         return (self.at_least is None or self.value >= self.at_least) and (self.at_most is None or self.value <= self.at_most)
 
     def __str__(self) -> str:
+        if self.at_least is None and self.at_most is None:
+            return f"{self.text} {_number(self.value)} {self.unit}"
         bound = f"at least {_number(self.at_least)}" if self.at_least is not None else f"at most {_number(self.at_most)}"
         return f"target {'met' if self.met else 'MISSED'}: {self.text} {_number(self.value)} {self.unit}, {bound} {self.unit}"
 
