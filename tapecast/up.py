@@ -100,6 +100,10 @@ async def _replay(args: argparse.Namespace, config: Config, fleet: Fleet, shutdo
     wanted = {name: paths for name, paths in groups.items() if name in VENUES and (not args.venues or name in args.venues)}
     if not wanted:
         raise ConfigError([f"no recording of {', '.join(args.venues or VENUES)} in {', '.join(map(str, args.replay))}"])
+    known = {name: _Told(name, paths, config) for name, paths in wanted.items()}
+    for name, told in known.items():
+        if not told.channels:
+            raise ConfigError([f"{file}: no recorded stream of {', '.join(venue(name).channels)}" for file in wanted[name]])
     capture: Process | None = None
     tape = args.events and scratch / "received.tape"
     measured = args.until_end
@@ -113,7 +117,7 @@ async def _replay(args: argparse.Namespace, config: Config, fleet: Fleet, shutdo
     servers: dict[str, Process] = {}
     feeders: dict[str, Process] = {}
     for name, paths in wanted.items():
-        told = _Told(name, paths, config)
+        told = known[name]
         options = ["--json", "--venue", name, "--speed", args.speed, "--start-after", str(told.connections)]
         server = await fleet.start(f"replay-{name}", ["replay", *options, *map(str, paths)])
         listening = await server.expect("listening", 60.0)
@@ -165,7 +169,7 @@ class _Told:
             # The server takes every speed of the diff stream for the same one: two would bring each update twice.
             channels = [channel for channel in channels if channel not in books[1:]]
         self._name = name
-        self._symbols, self._channels = found.symbols, channels
+        self._symbols, self.channels = found.symbols, channels
         self._endpoints = config.venues[name].endpoints
         self.connections = len(spec.subscribe(found.symbols, channels, 1))
 
@@ -174,7 +178,7 @@ class _Told:
         prefix = f"TAPECAST__VENUES__{self._name.upper()}"
         out = {
             f"{prefix}__SYMBOLS": orjson.dumps(self._symbols).decode(),
-            f"{prefix}__CHANNELS": orjson.dumps(self._channels).decode(),
+            f"{prefix}__CHANNELS": orjson.dumps(self.channels).decode(),
         }
         for key, url in self._endpoints.items():
             parts = urlsplit(url)
