@@ -41,6 +41,7 @@ typedef struct {
     int16_t chain;      /* next key in the same bucket */
     int16_t predicted;  /* key that last followed this one; a hint, kept by the scan */
     int16_t envelope;   /* 1: an object here, at the root, is the message */
+    int16_t beside;     /* 1: a string here, at the root beside the envelope, tells shapes apart */
 } tcx_key;
 
 /* An object: its keys are found by `bucket` (key index or -1). */
@@ -110,6 +111,8 @@ typedef struct {
     uint32_t sides;
     uint32_t first_flag;
     uint32_t flags;
+    uint32_t first_beside;     /* texts that the string beside the envelope must not contain */
+    uint32_t besides;
 } tcx_shape;
 
 typedef struct {

@@ -157,12 +157,15 @@ static const uint8_t *read_object(tc_reading *r, const uint8_t *p, int node_inde
         if ((p = tc_colon(scan, p)) == NULL) return NULL;
         tcx_key *key = index < 0 ? NULL : &r->program->keys[index];
         if (key != NULL) hint = &key->predicted;
-        int envelope = key != NULL && key->envelope && depth == 0;
+        int root = key != NULL && depth == 0, envelope = root && key->envelope;
         if (envelope && r->envelopes++) return tc_fail(scan, TC_DECLINED, p);
         if (envelope && *p == '{') {
             begin_message(r);
             p = read_object(r, p, node_index, 1);
             r->entered = 1;
+        } else if (root && key->beside) {
+            if (r->besides++) return tc_fail(scan, TC_DECLINED, p);
+            p = *p == '{' || *p == '[' ? tc_skip_value(scan, p, 1) : read_scalar(r, p, &r->beside);
         } else if (key == NULL || key->slot < 0 || (r->entered && depth == 0)) {
             p = tc_skip_value(scan, p, depth + 1);
         } else {
@@ -176,7 +179,8 @@ static const uint8_t *read_object(tc_reading *r, const uint8_t *p, int node_inde
 int tc_read_frame(tc_reading *r) {
     tc_scan *scan = &r->scan;
     begin_message(r);
-    r->entered = r->envelopes = 0;
+    r->entered = r->envelopes = r->besides = 0;
+    r->beside.kind = 0;
     const uint8_t *p = tc_token(scan, scan->start);
     if (p == NULL) return scan->status;
     if (*p == '{') {
