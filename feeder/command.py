@@ -22,7 +22,9 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("venue", choices=sorted(VENUES), help="the venue to feed")
-    parser.add_argument("--replay", action="store_true", help="mark every packet as coming from a recording, verify old checksums")
+    parser.add_argument(
+        "--replay", action="store_true", help="mark every packet as coming from a recording, verify old checksums"
+    )
     parser.add_argument("--json", action="store_true", help="print what was done as one JSON line at the end")
 
 

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import orjson
+
 from feeder.offline import Offline
 from feeder.session import Quarantined
 from feeder.venues import VENUES, venue
 from protocol.codec import walk
-from protocol.render import Event, Renderer, to_json
+from protocol.render import Event, Renderer
 
 __all__ = ["add_arguments", "events", "run"]
 
@@ -82,5 +84,5 @@ def _print(offline: Offline, out: BinaryIO, tape: BinaryIO | None) -> None:
             tape.write(step.packets)
         lines = [event for packet in walk(step.packets) for event in renderer.feed(packet)]
         lines.extend(quarantine_event(offline.spec.name, message) for message in step.quarantined)
-        out.write(b"".join([to_json(line) + b"\n" for line in lines]))
+        out.write(b"".join([orjson.dumps(line) + b"\n" for line in lines]))
     out.flush()

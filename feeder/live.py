@@ -1,7 +1,7 @@
 """A venue's live feeder: connects, subscribes, fetches, publishes; one process, one event loop, one venue, one channel.
 
-The thin shell around `feeder.session` (what to do) and `feeder.publisher` (how it goes out). Everything that waits, retries or beats
-is here; everything that decides is not.
+The thin shell around `feeder.session` (what to do) and `feeder.publisher` (how it goes out). Everything that waits, retries or
+beats is here; everything that decides is not.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ class LiveFeeder:
         )
         lines = lines_of(spec.name, network)
         senders = [
-            Sender(group, port, interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area) for group, port in lines
+            Sender(group, port, interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area)
+            for group, port in lines
         ]
         self.line = MulticastLine(*senders)
         self.publisher = Publisher(
@@ -85,7 +86,9 @@ class LiveFeeder:
         text = TextSender(
             network.monitor_group, lines[0][1], interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area
         )
-        self._announcer = Announcer(spec.name, "feed", text.send, config.monitor.conn_interval_s, config.monitor.exchange_interval_s)
+        self._announcer = Announcer(
+            spec.name, "feed", text.send, config.monitor.conn_interval_s, config.monitor.exchange_interval_s
+        )
         self._quarantine = QuarantineFile(Path(feeder.quarantine_dir) / f"{spec.name}.jsonl")
         limits = self._venue.limits
         self._rest = RestClient(
@@ -109,6 +112,7 @@ class LiveFeeder:
         self._reconnects = 0
         self._request_id = 1
         self._stopping = asyncio.Event()
+        self._now_ns, self._ts_ns = time.monotonic_ns(), time.time_ns()
         self.frames = 0
         """WebSocket messages received."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -197,19 +201,20 @@ class LiveFeeder:
             await asyncio.sleep(delay)
 
     async def _one_connection(self, name: str, url: str, subscription: Subscription, backoff: Backoff) -> str:
-        session = self.session
+        session, time_ns, monotonic_ns = self.session, time.time_ns, time.monotonic_ns
 
         def message(data: bytes) -> None:
             self.frames += 1
-            ts_recv_ns = time.time_ns()
+            self._ts_ns = ts_recv_ns = time_ns()
+            self._now_ns = now_ns = monotonic_ns()
             try:
-                session.on_frame(name, data, ts_recv_ns, time.monotonic_ns())
+                session.on_frame(name, data, ts_recv_ns, now_ns)
             except Exception as error:  # a defect of ours costs the message it met, never the feed
                 log.error("message not handled", venue=self._spec.name, connection=name, error=repr(error), exc_info=error)
                 session.quarantine(name, data, f"internal error: {error!r}", 0, ts_recv_ns, None)
 
         try:
-            connection = await connect(url, Handlers(message, self._flush), _CONNECT_TIMEOUT_S)
+            connection = await connect(url, Handlers(message, self._send), _CONNECT_TIMEOUT_S)
         except (OSError, TimeoutError, WSError) as error:
             return f"{type(error).__name__}: {error}"
         now_ns = time.monotonic_ns()
@@ -251,7 +256,7 @@ class LiveFeeder:
             backoff.data(now_ns)
         idle_s = (now_ns - last_ns) / 1e9
         keepalive = self._spec.keepalive
-        if keepalive is not None and (not keepalive.only_when_silent or idle_s >= keepalive.interval_s / 2):
+        if keepalive is not None and idle_s >= keepalive.interval_s / 2:
             sent_ns = self._opened.get(f"{name} ping", 0)
             if now_ns - sent_ns >= keepalive.interval_s * 1e9:
                 self._opened[f"{name} ping"] = now_ns
@@ -265,9 +270,15 @@ class LiveFeeder:
     # what the session asks for
 
     def _flush(self) -> None:
+        """Send what is finished, at the present time."""
+        self._now_ns, self._ts_ns = time.monotonic_ns(), time.time_ns()
+        self._send()
+
+    def _send(self) -> None:
+        """Send what is finished, at the time of the last message: this ends every read of a socket."""
         session, publisher = self.session, self.publisher
         publisher.instruments(len(session.instruments))
-        session.flush(publisher.publish, time.monotonic_ns(), time.time_ns())
+        session.flush(publisher.publish, self._now_ns, self._ts_ns)
         if session.commands:
             self._carry_out()
 
@@ -280,8 +291,14 @@ class LiveFeeder:
                 self._resubscribe(command)
             elif command.kind is CommandKind.RECONNECT and command.connection in self._sockets:
                 self._sockets[command.connection].close(command.reason)
+            elif command.kind is CommandKind.COMPLAIN:
+                log.error(
+                    "the venue answered an error", venue=self._spec.name, connection=command.connection, text=command.reason
+                )
             elif command.kind is CommandKind.ROTATE:
-                log.warning("venue announces a restart", venue=self._spec.name, connection=command.connection, text=command.reason)
+                log.warning(
+                    "venue announces a restart", venue=self._spec.name, connection=command.connection, text=command.reason
+                )
 
     async def _fetch(self, symbol: str) -> None:
         request = self._spec.snapshot_request
@@ -336,43 +353,36 @@ class LiveFeeder:
     # what beats
 
     async def _beat_and_repeat(self) -> None:
-        feeder = self._config.feeder
-        session = self.session
-        now_ns = time.monotonic_ns()
-        definitions = Cycle(feeder.definition_cycle_s, now_ns)
-        snapshots = Cycle(feeder.snapshot_cycle_s, now_ns)
-        last_packets, last_ns, beat_ns, second_ns = 0, now_ns, 0, now_ns
+        pulse = _Pulse(self._config, time.monotonic_ns())
         while True:
             await asyncio.sleep(_TICK_S)
-            now_ns = time.monotonic_ns()
-            deadline = session.next_deadline()
-            if deadline is not None and deadline <= now_ns:
-                session.on_timer(now_ns, time.time_ns())
-            self._flush()
-            instruments = session.instruments
-            for index in definitions.due(len(instruments), now_ns):
-                self.publisher.repeat(session.definition(instruments[index]))
-            for index in snapshots.due(len(instruments), now_ns):
-                self.publisher.repeat(session.book_snapshot(instruments[index]))
-            if self.publisher.packets != last_packets:
-                last_packets, last_ns = self.publisher.packets, now_ns
-            idle_ms, since_ms = (now_ns - last_ns) / 1e6, (now_ns - beat_ns) / 1e6
-            if since_ms >= feeder.heartbeat_max_ms or (idle_ms >= feeder.heartbeat_idle_ms <= since_ms):
-                beat_ns = now_ns
-                self.publisher.heartbeat(self._beat(), time.time_ns())
-            if now_ns - second_ns >= 1_000_000_000:
-                second_ns = now_ns
-                session.check_stale(now_ns, int(feeder.stale_after_s * 1e9), time.time_ns())
-                if session.quarantined:
-                    messages, session.quarantined = session.quarantined, []
-                    self._quarantine.write(messages)
-            self._announcer.tick(
-                now_ns,
-                time.time_ns(),
-                (len(self._sockets), self._wanted - len(self._sockets), self._reconnects, self._wanted),
-                session,
-                self.publisher,
-            )
+            try:
+                self._tick(pulse, time.monotonic_ns())
+            except Exception as error:  # a defect here must not silence the heartbeats
+                log.error("tick failed", venue=self._spec.name, error=repr(error), exc_info=error)
+                await asyncio.sleep(1.0)
+
+    def _tick(self, pulse: _Pulse, now_ns: int) -> None:
+        session, publisher = self.session, self.publisher
+        deadline = session.next_deadline()
+        if deadline is not None and deadline <= now_ns:
+            session.on_timer(now_ns, time.time_ns())
+        self._flush()
+        if pulse.heartbeat_due(publisher.packets, now_ns):
+            publisher.heartbeat(self._beat(), time.time_ns())
+        instruments = session.instruments
+        for index in pulse.definitions.due(len(instruments), now_ns):
+            publisher.repeat(session.definition(instruments[index]))
+        for index in pulse.snapshots.due(len(instruments), now_ns):
+            publisher.repeat(session.book_snapshot(instruments[index]))
+        if pulse.second_due(now_ns):
+            session.check_stale(now_ns, int(self._config.feeder.stale_after_s * 1e9), time.time_ns())
+            if session.quarantined:
+                messages, session.quarantined = session.quarantined, []
+                self._quarantine.write(messages)
+        up = len(self._sockets)
+        connections = (up, self._wanted - up, self._reconnects, self._wanted)
+        self._announcer.tick(now_ns, time.time_ns(), connections, session, publisher)
 
     def _beat(self) -> HeartbeatItem:
         session = self.session
@@ -396,3 +406,32 @@ class LiveFeeder:
             log.error("task failed", venue=self._spec.name, error=repr(task.exception()), exc_info=task.exception())
 
 
+class _Pulse:
+    """What is due when, on the monotonic clock."""
+
+    def __init__(self, config: Config, now_ns: int) -> None:
+        self.definitions = Cycle(config.feeder.definition_cycle_s, now_ns)
+        self.snapshots = Cycle(config.feeder.snapshot_cycle_s, now_ns)
+        self._idle_ns = config.feeder.heartbeat_idle_ms * 1_000_000
+        self._most_ns = config.feeder.heartbeat_max_ms * 1_000_000
+        self._packets = -1
+        self._sent_ns = now_ns
+        self._beat_ns = 0
+        self._second_ns = now_ns
+
+    def heartbeat_due(self, packets: int, now_ns: int) -> bool:
+        """Whether to beat: after a silence of the channel, and at least once a `heartbeat_max_ms`; `packets` were sent so far."""
+        if packets != self._packets:
+            self._packets, self._sent_ns = packets, now_ns
+        since = now_ns - self._beat_ns
+        due = since >= self._most_ns or (now_ns - self._sent_ns >= self._idle_ns and since >= self._idle_ns)
+        if due:
+            self._beat_ns = now_ns
+        return due
+
+    def second_due(self, now_ns: int) -> bool:
+        """Whether a second has passed."""
+        if now_ns - self._second_ns < 1_000_000_000:
+            return False
+        self._second_ns = now_ns
+        return True

@@ -134,7 +134,8 @@ class Publisher:
 
     def __init__(self, line: Line, *, venue_id: int, channel_id: int, session: int, base_flags: int) -> None:
         self._line = line
-        self._stamper = Stamper(session, instruments=64)
+        self._room = 64
+        self._stamper = Stamper(session, instruments=self._room)
         self._header = Header(channel_id=channel_id, venue_id=venue_id, flags=base_flags, session=session)
         self.session = session
         self.packets = 0
@@ -142,7 +143,9 @@ class Publisher:
 
     def instruments(self, count: int) -> None:
         """Make room for the sequences of `count` instruments; call whenever instruments were added."""
-        self._stamper.reserve(count)
+        if count > self._room:
+            self._stamper.reserve(2 * count)
+            self._room = 2 * count
 
     def publish(self, buffer: bytearray | memoryview, nbytes: int) -> None:
         """Stamp the packets of `buffer[:nbytes]` in place and send them."""
@@ -152,7 +155,7 @@ class Publisher:
     def repeat(self, packets: bytes) -> None:
         """Send packets that carry no new event: definitions, and cycle snapshots with the last book sequence."""
         if packets:
-            self.packets += self._line.publish(self._stamper, memoryview(bytearray(packets)), len(packets), keep=True)
+            self.packets += self._line.publish(self._stamper, bytearray(packets), len(packets), keep=True)
             self.bytes += len(packets)
 
     def events(self) -> dict[str, int]:
@@ -163,7 +166,7 @@ class Publisher:
     def start(self, beat: HeartbeatItem) -> None:
         """Open the session."""
         packets = b"".join(encode(self._header._replace(msg_type=MsgType.SESSION_START), (beat,)))
-        self.publish(memoryview(bytearray(packets)), len(packets))
+        self.publish(bytearray(packets), len(packets))
 
     def heartbeat(self, beat: HeartbeatItem, now_ns: int) -> None:
         """Send a heartbeat: the next sequence, which it does not consume."""

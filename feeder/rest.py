@@ -31,7 +31,10 @@ class RestAnswer:
 
 
 class RestClient:
-    """Requests of one venue. `bases` maps endpoint names to base URLs; `weight` per `window_s` is what the venue grants this host."""
+    """Requests of one venue.
+
+    `bases` maps endpoint names to base URLs; `weight` per `window_s` is what the venue grants this host.
+    """
 
     def __init__(self, bases: Mapping[str, str], *, weight: float, window_s: float, timeout_s: float = 10.0) -> None:
         self._bases = bases

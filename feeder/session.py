@@ -176,7 +176,8 @@ class Session(SessionBooks):
             if self._accept_symbol(symbol, ts_recv_ns):
                 self.on_frame(connection, data, ts_recv_ns, now_ns)
             else:
-                self.quarantine(connection, data, f"{symbol!r} was not subscribed", 0, ts_recv_ns, symbol)
+                why = "is not a symbol of this venue" if self.spec.kind_of(symbol) is None else "was not subscribed"
+                self.quarantine(connection, data, f"{symbol!r} {why}", 0, ts_recv_ns, symbol)
                 self._count_bad(connection, now_ns)
             return
         if status in _UNFIT and self._fit(self.instruments[result.instrument], data, now_ns, ts_recv_ns):
@@ -268,7 +269,9 @@ class Session(SessionBooks):
                 if instrument is not None:
                     self._acked[instrument.index] = ts_recv_ns
         elif isinstance(control, ServerError):
-            self.quarantine(connection, b"", f"the venue answered an error: {control.code} {control.text}", 0, ts_recv_ns, None)
+            self.commands.append(
+                Command(CommandKind.COMPLAIN, control.symbol or "", connection, f"{control.code} {control.text}")
+            )
         elif isinstance(control, Notice) and control.reconnect:
             self.commands.append(Command(CommandKind.ROTATE, connection=connection, reason=control.text))
 

@@ -20,6 +20,7 @@ from protocol.schema import StatusReason, StatusScope, StatusState
 __all__ = ["SessionBooks"]
 
 _MASK = 2**64 - 1
+_APPLY, _FULL = Verdict.APPLY, Chain.FULL
 
 
 class SessionBooks:
@@ -39,11 +40,15 @@ class SessionBooks:
         self.commands: list[Command] = []
         self._writer = PacketWriter(spec.venue_id, options.channel_id, options.base_flags, options.max_payload)
         self._chain = Chain(spec.rule.chain)
+        self._verifies = options.verify_checksum and spec.rule.checksum is not None
         self._pos = 0
         """End of the finished packets in the extractor's buffer."""
         self._applied = 0
         """End of those that the session's own books have."""
+        self._has_books = False
+        """Whether book packets stand behind `_applied`: trades and quotes alone need no look at the books."""
         self._crossed: set[int] = set()
+        self._crossed_events = 0
         self._waiting: set[int] = set()
 
     def on_timer(self, now_ns: int, ts_recv_ns: int) -> None:
@@ -97,7 +102,7 @@ class SessionBooks:
         sync = instrument.sync
         if result.snapshot:
             was_live = sync.live
-            if self._chain is Chain.FULL:
+            if self._chain is _FULL:
                 if sync.on_full(result.ts_exchange_ns) is Verdict.IGNORE:
                     self.counts["out_of_date"] += 1
                     return
@@ -109,7 +114,7 @@ class SessionBooks:
                 self._went_live(instrument, ts_recv_ns)
             return
         verdict = sync.on_delta(result.first_id, result.last_id, result.prev_id, now_ns)
-        if verdict is Verdict.APPLY:
+        if verdict is _APPLY:
             self._accept(instrument, result, now_ns, ts_recv_ns)
         elif verdict is Verdict.IGNORE:
             self.counts["old_update"] += 1
@@ -130,6 +135,7 @@ class SessionBooks:
         self.counts[f"snapshot_{verdict.name.lower()}"] += 1
         if verdict is SnapshotVerdict.APPLY:
             self._pos += result.nbytes
+            self._has_books = True
             self._went_live(instrument, ts_recv_ns)
             self._replay(instrument, ts_recv_ns, now_ns)
         elif verdict is SnapshotVerdict.HOLD:
@@ -140,9 +146,11 @@ class SessionBooks:
         """Let the event at the end of the buffer stand, unless the venue's checksum says that the book is wrong."""
         start = self._pos
         self._pos += result.nbytes
-        rule = self.spec.rule
-        if rule.checksum is None or not self.options.verify_checksum or not result.has_checksum:
+        self._has_books = True
+        if not self._verifies or not result.has_checksum:
             return
+        rule = self.spec.rule
+        assert rule.checksum is not None
         if result.checksum == rule.checksum_unset:
             return
         self._apply()
@@ -197,13 +205,14 @@ class SessionBooks:
             self.commands.append(Command(CommandKind.RESUBSCRIBE, symbol=instrument.symbol, connection=instrument.connection))
 
     def _apply(self) -> None:
-        if self._applied < self._pos:
-            before = self.books.crossed_events
-            result = self.books.apply(memoryview(self.extractor.out)[self._applied : self._pos])
-            self._applied = self._pos
-            if self.books.crossed_events != before:
-                books = (self.books.at(int(slot)) for slot in result.touched)
-                self._crossed.update(book.instrument_id for book in books if book.crossed)
+        if self._has_books:
+            self._has_books = False
+            books = self.books
+            result = books.apply(self.extractor.out, self._pos, start=self._applied)
+            if books.crossed_events != self._crossed_events:
+                self._crossed_events = books.crossed_events
+                self._crossed.update(book.instrument_id for book in map(books.at, result.touched.tolist()) if book.crossed)
+        self._applied = self._pos
 
     def _check_crossed(self, now_ns: int, ts_recv_ns: int) -> None:
         for number in self._crossed:
@@ -224,6 +233,7 @@ class SessionBooks:
         end = self._pos + len(packets)
         self.extractor.out[self._pos : end] = packets
         self._pos = end
+        self._has_books = True
 
     def _make_room(self, nbytes: int) -> None:
         capacity = len(self.extractor.out)

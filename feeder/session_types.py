@@ -20,6 +20,8 @@ class CommandKind(Enum):
     RESUBSCRIBE = "resubscribe"
     RECONNECT = "reconnect"
     ROTATE = "rotate"
+    COMPLAIN = "complain"
+    """The venue refused something: tell the operator."""
 
 
 class Command(NamedTuple):

@@ -1,8 +1,8 @@
 """WebSocket shell: bytes from the venue to the session, one flush a read, on picows.
 
 picows reads into its own buffer and calls back per frame; `last_in_buffer` tells when the data of one read are used up, which is
-when finished packets go out. Compression is never offered, an Origin header never sent. Decides nothing: what a frame means is the
-session's matter, when to connect again the supervisor's (`feeder.live`).
+when finished packets go out. Compression is never offered, an Origin header never sent. Decides nothing: what a frame means is
+the session's matter, when to connect again the supervisor's (`feeder.live`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Handlers:
     batch: Callable[[], None]
 
 
-class Socket(WSListener):  # type: ignore[misc]
+class Socket(WSListener):
     """One venue connection."""
 
     def __init__(self, handlers: Handlers) -> None:
@@ -58,7 +58,7 @@ class Socket(WSListener):  # type: ignore[misc]
         if (kind is _TEXT or kind is _BINARY) and frame.fin:
             self._message(frame.get_payload_as_bytes())
         elif kind is _CLOSE:
-            self.reason = f"closed by the venue: {int(frame.get_close_code())} {frame.get_close_message()!r}"
+            self.reason = f"closed by the venue: {frame.get_close_code().value} {frame.get_close_message()!r}"
             transport.send_close(frame.get_close_code())
             transport.disconnect()
         elif kind is _TEXT or kind is _BINARY or kind is _CONTINUATION:

@@ -84,7 +84,8 @@ def scale(value: Natural, exponent: int) -> int:
         return 0
     if value.exponent < exponent:
         raise ExactError(Problem.INEXACT)
-    mantissa = value.mantissa * 10 ** (value.exponent - exponent)
+    power: int = 10 ** (value.exponent - exponent)
+    mantissa = value.mantissa * power
     if abs(mantissa) > MAX_MANTISSA:
         raise ExactError(Problem.TOO_LARGE)
     return mantissa

@@ -7,18 +7,22 @@ one declines. Instruments, tables, scratch and output are owned here. It does no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from protocol._native import ffi, lib
 from protocol.extract_compile import compile_shapes
-from protocol.extract_types import NO_ID, Result, Status
+from protocol.extract_types import NO_ID, Result, Status, items_per_packet
 from protocol.schema import Flag, MsgType
-from protocol.extract_types import items_per_packet
 from protocol.shapes import Shape
 
 __all__ = ["NO_ID", "Extractor", "Status"]
 
 _NO_SPACE = int(Status.NO_SPACE)
 _UNKNOWN_SYMBOL = int(Status.UNKNOWN_SYMBOL)
+
+
+class _Extract(Protocol):
+    def __call__(self, frame: bytes, ts_recv_ns: int, pos: int = 0) -> int: ...
 
 
 class Extractor:
@@ -57,12 +61,34 @@ class Extractor:
         self._index: dict[str, int] = {}
         self._room = 0
         self._symbol_text = b""
+        self._instruments: ffi.CData = ffi.new("tcx_instrument[]", 0)
         self._grow_instruments()
         self._make_rows(2048)
         self._make_elements(64)
         self.out = bytearray()
         """The packets; replaced by `grow`."""
         self.grow(out_capacity)
+        self.extract = self._bind()
+        """Turn one frame into packets at `out[pos:]`; the frame names its instrument."""
+
+    def _bind(self) -> _Extract:
+        """Return `extract` as a function: looking up the method, the context and the library costs as much as a small frame."""
+        call, x, settle = lib.tcx_extract, self._x, self._settle
+
+        def extract(frame: bytes, ts_recv_ns: int, pos: int = 0) -> int:
+            status: int = call(x, frame, len(frame), ts_recv_ns, pos)
+            return settle(status, frame, ts_recv_ns, pos) if status else status
+
+        return extract
+
+    def _settle(self, status: int, frame: bytes, ts_recv_ns: int, pos: int) -> int:
+        """Keep what has to be kept of a frame that was not simply fine, and try again with more scratch."""
+        while status == _NO_SPACE and self._grow_scratch():
+            status = lib.tcx_extract(self._x, frame, len(frame), ts_recv_ns, pos)
+        if status == _UNKNOWN_SYMBOL:
+            start = self._x.r.symbol_offset
+            self.symbol = frame[start : start + self._x.r.symbol_length]
+        return status
 
     def grow(self, capacity: int) -> None:
         """Enlarge `out` to at least `capacity` bytes, keeping its content; views of the old buffer go stale."""
@@ -73,15 +99,6 @@ class Extractor:
         self.out = grown
         self._out_view = ffi.from_buffer("uint8_t[]", grown, require_writable=True)
         self._x.out, self._x.out_capacity = self._out_view, capacity
-
-    def extract(self, frame: bytes, ts_recv_ns: int, pos: int = 0) -> int:
-        """Turn one frame into packets at `out[pos:]`; the frame names its instrument."""
-        status: int = lib.tcx_extract(self._x, frame, len(frame), ts_recv_ns, pos)
-        while status == _NO_SPACE and self._grow_scratch():
-            status = lib.tcx_extract(self._x, frame, len(frame), ts_recv_ns, pos)
-        if status == _UNKNOWN_SYMBOL:
-            self._keep_symbol(frame)
-        return status
 
     def extract_as(self, index: int, frame: bytes, ts_recv_ns: int, pos: int = 0) -> int:
         """Turn one body into packets of the given instrument; only shapes without `symbol` are tried."""
@@ -131,10 +148,6 @@ class Extractor:
         if not 0 <= index < len(self._index):
             raise IndexError(f"no instrument {index}")
         return self._instruments[index]
-
-    def _keep_symbol(self, frame: bytes) -> None:
-        start = self._x.r.symbol_offset
-        self.symbol = frame[start : start + self._x.r.symbol_length]
 
     def _grow_instruments(self) -> None:
         """Double the room for instruments and enter them anew: the hash table stays at most half full."""

@@ -41,6 +41,7 @@ class _Key:
     object: _Node | None = None
     array: _Node | None = None
     envelope: bool = False
+    beside: bool = False
 
 
 @dataclass(slots=True)
@@ -50,6 +51,10 @@ class _Node:
     keys: dict[str, _Key] = field(default_factory=dict)
     first_slot: int = 0
     end_slot: int = 0
+
+
+_Table: TypeAlias = tuple[_Node, list[tuple[_Key, int]]]
+"""A node and its keys, each with its slot (in a pair row: its role)."""
 
 
 class Tables:
@@ -111,21 +116,27 @@ class _Program:
             raise _Conflict("more than 64 paths")
         if envelope is not None:
             self._root.keys.setdefault(envelope, _Key(envelope.encode())).envelope = True
+        for key in {shape.beside_lacks[0] for _, shape in shapes if shape.beside_lacks is not None}:
+            if key in self._root.keys or any(other.beside for other in self._root.keys.values()):
+                raise _Conflict("one key beside the envelope is not one string of its own")
+            self._root.keys[key] = _Key(key.encode(), beside=True)
 
     def _key(self, path: str, mask: int, base: str | None = None) -> _Key:
         """Return the key at the end of a path, made where it is new; `mask` shapes use every key on the way."""
         node = self._root
-        key: _Key | None = None
-        for step in [*(base.split(".") if base else []), *path.split(".")]:
-            if key is not None:
-                node = self._below(key, previous.endswith("[]"))
-            text = step.removesuffix("[]")
-            key = node.keys.setdefault(text, _Key(text.encode()))
-            key.users |= mask
-            previous = step
-        assert key is not None
-        if previous.endswith("[]"):
+        *way, last = [*(base.split(".") if base else []), *path.split(".")]
+        for step in way:
+            node = self._below(self._member(node, step, mask), step.endswith("[]"))
+        key = self._member(node, last, mask)
+        if last.endswith("[]"):
             self._below(key, True)
+        return key
+
+    @staticmethod
+    def _member(node: _Node, step: str, mask: int) -> _Key:
+        text = step.removesuffix("[]")
+        key = node.keys.setdefault(text, _Key(text.encode()))
+        key.users |= mask
         return key
 
     @staticmethod
@@ -203,20 +214,15 @@ class _Program:
     def lay_out(self, out: ffi.CData) -> list[ffi.CData]:
         """Fill a `tcx_program` and return what it points to."""
         slots = ffi.new("tcx_slot_info[]", self._slots or 1)
-        nodes = list(self._nodes)
-        tables: list[tuple[_Node, list[tuple[_Key, int]]]] = []
-        for node in nodes[:]:
-            tables.append((node, [(key, key.slot) for key in node.keys.values()]))
-        for node in nodes[:]:
-            for key in node.keys.values():
-                if key.slot >= 0:
-                    self._lay_slot(slots[key.slot], key, tables)
+        tables: list[_Table] = [(node, [(key, key.slot) for key in node.keys.values()]) for node in self._nodes]
+        for key in [key for node in self._nodes for key in node.keys.values() if key.slot >= 0]:
+            self._lay_slot(slots[key.slot], key, tables)
         c_nodes = ffi.new("tcx_node[]", len(tables))
         c_keys = ffi.new("tcx_key[]", sum(len(keys) for _, keys in tables) or 1)
-        place = {id(node): index for index, node in enumerate(nodes)}
+        place = {id(node): index for index, node in enumerate(self._nodes)}
         next_key = 0
         for index, (node, keys) in enumerate(tables):
-            c_nodes[index].predicted = -1
+            c_nodes[index].predicted = c_nodes[index].predicted_outside = -1
             c_nodes[index].first_slot, c_nodes[index].end_slot = node.first_slot, node.end_slot
             c_nodes[index].bucket = [-1] * _BUCKETS
             for key, slot in keys:
@@ -228,7 +234,7 @@ class _Program:
         shapes = ffi.new("tcx_shape[]", len(self._shapes))
         for c_shape, (number, shape) in zip(shapes, self._shapes, strict=True):
             self._lay_shape(c_shape, number, shape)
-        choices = ffi.new("tcx_choice[]", [dict(value=v, text=t, length=n) for v, t, n in self._choices] or 1)
+        choices = ffi.new("tcx_choice[]", [{"value": v, "text": t, "length": n} for v, t, n in self._choices] or 1)
         text = ffi.new("uint8_t[]", bytes(self._text) or b"\0")
         out.text, out.keys, out.nodes, out.slots = text, c_keys, c_nodes, slots
         out.choices, out.shapes = choices, shapes
@@ -237,7 +243,7 @@ class _Program:
         out.by_caller = self._shapes[0][1].symbol is None
         return [text, c_keys, c_nodes, slots, choices, shapes]
 
-    def _lay_slot(self, out: ffi.CData, key: _Key, tables: list[tuple[_Node, list[tuple[_Key, int]]]]) -> None:
+    def _lay_slot(self, out: ffi.CData, key: _Key, tables: list[_Table]) -> None:
         out.users, out.where_users, out.absent_users = key.users, key.where_users, key.absent_users
         out.each_users = key.each_users
         out.first_choice, out.choices = self._put_choices(key.constants.items())
@@ -261,7 +267,7 @@ class _Program:
         out.object = -1 if key.object is None else place[id(key.object)]
         out.array = -1 if key.array is None else place[id(key.array)]
         out.predicted = -1
-        out.envelope = key.envelope
+        out.envelope, out.beside = key.envelope, key.beside
 
     def _lay_shape(self, out: ffi.CData, number: int, shape: Shape) -> None:
         trades = shape.msg_type in TRADE_TYPES
@@ -303,6 +309,8 @@ class _Program:
         if shape.trade_flags is not None:
             out.trade_flags = self._slot(shape.trade_flags[0], shape.each)
             out.first_flag, out.flags = self._put_choices(shape.trade_flags[1].items())
+        if shape.beside_lacks is not None:
+            out.first_beside, out.besides = self._put_choices((text, 0) for text in shape.beside_lacks[1])
 
 
 def _single_arrays(shape: Shape) -> list[str]:

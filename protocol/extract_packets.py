@@ -51,7 +51,7 @@ class Origin(NamedTuple):
     venue_id: int
     channel_id: int
     instrument_id: int
-    index: int
+    instrument: int
     price_exp: int
     qty_exp: int
     ts_recv_ns: int
@@ -96,7 +96,7 @@ def packets(event: Event, origin: Origin) -> list[bytes]:
             origin.venue_id,
             origin.instrument_id,
             0,
-            origin.index,
+            origin.instrument,
             origin.price_exp,
             origin.qty_exp,
             size,

@@ -178,7 +178,7 @@ class ReferenceExtractor:
         events = reading.events(instrument.price_exp, instrument.qty_exp, self._base_flags)
         built = [packet for event in events for packet in packets(event, origin)]
         data = b"".join(built)
-        if pos + len(data) > len(self.out):
+        if pos < 0 or pos + len(data) > len(self.out):
             r.need_bytes = len(data)
             self.reason = f"{len(data)} bytes do not fit behind {pos}"
             return Status.NO_SPACE

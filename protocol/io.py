@@ -208,9 +208,7 @@ class Sender:
 class TextSender:
     """Sends plain UTF-8 lines, one a datagram, to the monitoring group; parameters as for `Sender`."""
 
-    def __init__(
-        self, group: str, port: int, *, interface: str = "127.0.0.1", ttl: int = 0, allow_routing: bool = False
-    ) -> None:
+    def __init__(self, group: str, port: int, *, interface: str = "127.0.0.1", ttl: int = 0, allow_routing: bool = False) -> None:
         self._sender = Sender(group, port, interface=interface, ttl=ttl, allow_routing=allow_routing, gso=False, sndbuf=1 << 18)
         self.dropped = 0
 

@@ -12,15 +12,13 @@ from enum import IntEnum
 from functools import cache
 from typing import NamedTuple, TypeAlias
 
-import orjson
-
 from protocol import schema
 from protocol.codec import Buffer, decode, decode_text, parse_gap_detail
 from protocol.decimals import format_decimal
 from protocol.records import Header, HeartbeatItem, InstrumentItem, Item, Level, StatItem, StatusItem, TickBand, TradeItem
 from protocol.schema import UNDEFINED, Flag, MsgType
 
-__all__ = ["Event", "JsonValue", "Renderer", "to_json"]
+__all__ = ["Event", "JsonValue", "Renderer"]
 
 JsonValue: TypeAlias = "str | int | bool | list[JsonValue] | list[str] | list[list[str | None]] | None"
 Event: TypeAlias = dict[str, JsonValue]
@@ -28,11 +26,6 @@ Event: TypeAlias = dict[str, JsonValue]
 # Plain integers: an operation with an IntFlag member is slow.
 _LAST, _SNAPSHOT, _CYCLIC = int(Flag.LAST), int(Flag.SNAPSHOT), int(Flag.SNAPSHOT | Flag.RECOVERED)
 _HASHED_ID = int(schema.TradeFlag.HASHED_ID)
-
-
-def to_json(event: Event) -> bytes:
-    """Return an event as one JSON line without the newline, keys in the event's order."""
-    return orjson.dumps(event)
 
 
 class _Names(NamedTuple):

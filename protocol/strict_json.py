@@ -7,7 +7,7 @@ bytes. It is an oracle, not a fast reader; the C extractor checks the same gramm
 from __future__ import annotations
 
 import json
-from typing import NamedTuple, NoReturn, TypeAlias, Union
+from typing import NamedTuple, NoReturn, TypeAlias
 
 from protocol.extract_types import MAX_DEPTH
 
@@ -28,7 +28,7 @@ class JsonObject(dict[str, "JsonValue"]):
     hidden: tuple[JsonValue, ...]
 
 
-JsonValue: TypeAlias = Union[JsonObject, list["JsonValue"], Number, str, bool, None]
+JsonValue: TypeAlias = JsonObject | list["JsonValue"] | Number | str | bool | None
 
 
 class JsonError(ValueError):

@@ -1,4 +1,4 @@
-"""Which multicast group and port a venue's channel has: one rule for whoever sends and whoever receives (wire format, section 5)."""
+"""Which multicast group and port a venue's channel has: one rule for senders and receivers (wire format, section 5)."""
 
 from __future__ import annotations
 

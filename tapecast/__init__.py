@@ -1,0 +1,103 @@
+"""The public face of tapecast: `from tapecast import Feed, Trade, Book`. Everything a script needs is here.
+
+Names are imported when they are first used, so that `import tapecast` and the command line stay quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from consumers.feed.batches import Batch
+    from consumers.feed.events import (
+        Bbo,
+        Book,
+        BookState,
+        Gap,
+        Instrument,
+        Liquidation,
+        Stat,
+        Status,
+        Trade,
+    )
+    from consumers.feed.feed import Feed, FeedError
+    from consumers.feed.source import PacketSource
+    from consumers.feed.stats import FeedStats
+    from protocol.schema import Flag, MsgType, Side, StatKind, StatusReason, StatusState, TradeFlag
+
+__all__ = [
+    "Batch",
+    "Bbo",
+    "Book",
+    "BookState",
+    "Feed",
+    "FeedError",
+    "FeedStats",
+    "Flag",
+    "Gap",
+    "Instrument",
+    "Liquidation",
+    "MsgType",
+    "Side",
+    "Stat",
+    "StatKind",
+    "Status",
+    "StatusReason",
+    "StatusState",
+    "Trade",
+    "TradeFlag",
+    "__version__",
+]
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Batch": "consumers.feed.batches",
+    "Feed": "consumers.feed.feed",
+    "FeedError": "consumers.feed.feed",
+    "FeedStats": "consumers.feed.stats",
+    **dict.fromkeys(("Flag", "MsgType", "Side", "StatKind", "StatusReason", "StatusState", "TradeFlag"), "protocol.schema"),
+    **dict.fromkeys(
+        ("Bbo", "Book", "BookState", "Gap", "Instrument", "Liquidation", "Stat", "Status", "Trade"), "consumers.feed.events"
+    ),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from where it lives."""
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "Feed":
+        from consumers.feed.replay import register
+
+        for suffix in (".jsonl", ".jsonl.gz"):
+            register(suffix, _open_recording)
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)
+
+
+def _open_recording(paths: Sequence[Path], speed: float | None) -> PacketSource:
+    """Return the packets a feeder would publish from recordings of venue frames; the venue is told by folder or file name."""
+    from consumers.feed.source import Chunks
+    from feeder.offline import Offline
+    from feeder.replay.venues import by_venue
+    from feeder.venues import venue
+
+    groups = by_venue(paths)
+
+    def packets() -> Iterator[bytes]:
+        for name, files in groups.items():
+            for step in Offline(venue(name), files).run():
+                yield step.packets
+
+    return Chunks(packets(), speed=speed)

@@ -1,8 +1,9 @@
-"""The consumer that `tapecast up` runs in a process of its own: receives every channel, keeps what was delivered, counts what was lost.
+"""The consumer that `tapecast up` runs in a process of its own: receives every channel, keeps what was delivered, counts what
+was lost.
 
 Delivered packets (validated, in order) go to a tape as they come, one C call a batch; nothing is rendered while packets arrive.
-stdout carries two JSON lines: `ready` once the groups are joined, the summary at the end. It ends on SIGTERM, or when every channel
-it listens to has said SESSION_END.
+stdout carries two JSON lines: `ready` once the groups are joined, the summary at the end. It ends on SIGTERM, or when every
+channel it listens to has said SESSION_END.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Capture:
             self._time(sequencer.deliveries[:count])
             if self.tape is not None:
                 for offset, nbytes, _, _, held in sequencer.runs.tolist():
-                    self.tape.write((sequencer.held if held else self.receiver.buffer)[offset : offset + nbytes])
+                    self.tape.write((sequencer.held if held else self.receiver.buffer)[offset : offset + nbytes].data)
         for event in sequencer.events:
             if event.kind in (EventKind.GAP, EventKind.JUMP):
                 self._missing(event.channel_id, event.first, event.count)

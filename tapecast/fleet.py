@@ -1,4 +1,5 @@
-"""Child processes of `tapecast up`: started, heard (JSON lines on their stdout), restarted where asked for, and ended in good order.
+"""Child processes of `tapecast up`: started, heard (JSON lines on their stdout), restarted where asked for, and ended in good
+order.
 
 Their stderr goes to one log file each, so that the screen belongs to the monitor. Children are of this process's own: they are
 signalled by pid, and nothing else is.
@@ -133,7 +134,10 @@ class Fleet:
         restart: bool = False,
         foreground: bool = False,
     ) -> Process:
-        """Start `python -m module arguments`. `restart`: again when it ends, with growing pauses. `foreground`: on this terminal."""
+        """Start `python -m module arguments`.
+
+        `restart`: again when it ends, with growing pauses. `foreground`: on this terminal.
+        """
         process = await self._spawn(name, arguments, module, environ, foreground)
         self._keepers.append(asyncio.create_task(self._keep(process, name, arguments, module, environ, restart, foreground)))
         return process
@@ -143,12 +147,11 @@ class Fleet:
         return await self._ended.get()
 
     async def stop(self) -> None:
-        """End every child, those started last first."""
+        """End every child, all at once."""
         self._stopping = True
         for keeper in self._keepers:
             keeper.cancel()
-        for process in reversed(self._processes):
-            await process.end()
+        await asyncio.gather(*(process.end() for process in self._processes))
 
     async def _spawn(
         self, name: str, arguments: Sequence[str], module: str, environ: Mapping[str, str] | None, foreground: bool
@@ -174,7 +177,7 @@ class Fleet:
         self._processes.append(process)
         return process
 
-    async def _keep(  # noqa: PLR0913
+    async def _keep(
         self,
         process: Process,
         name: str,
@@ -195,7 +198,9 @@ class Fleet:
                 return
             if time.monotonic() - started > 60.0:
                 pause = 1.0
-            log.error("process ended", process=name, exit_code=code, log=str(self.logs / f"{name}.log"), restart_s=round(pause, 1))
+            log.error(
+                "process ended", process=name, exit_code=code, log=str(self.logs / f"{name}.log"), restart_s=round(pause, 1)
+            )
             await asyncio.sleep(pause * (0.75 + random.random() / 2))  # noqa: S311 - jitter, not a secret
             pause = min(pause * 2, 60.0)
             process = await self._spawn(name, arguments, module, environ, foreground)

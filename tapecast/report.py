@@ -11,7 +11,7 @@ import orjson
 
 from consumers.feed.tape import read_tape
 from protocol.codec import walk
-from protocol.render import Renderer, to_json
+from protocol.render import Renderer
 
 __all__ = ["print_report", "report", "write_events"]
 
@@ -24,7 +24,7 @@ def write_events(tape: Path, out: Path) -> int:
     count = 0
     with out.open("wb") as file:
         for chunk in read_tape(tape):
-            lines = [to_json(event) + b"\n" for packet in walk(chunk) for event in renderer.feed(packet)]
+            lines = [orjson.dumps(event) + b"\n" for packet in walk(chunk) for event in renderer.feed(packet)]
             file.write(b"".join(lines))
             count += len(lines)
     return count
@@ -60,9 +60,7 @@ def report(feeders: Sequence[Summary], received: Summary, ends: Mapping[str, Sum
     }
 
 
-def print_report(
-    feeders: Sequence[Summary], received: Summary, ends: Mapping[str, Summary | None], *, as_json: bool
-) -> int:
+def print_report(feeders: Sequence[Summary], received: Summary, ends: Mapping[str, Summary | None], *, as_json: bool) -> int:
     """Print the report on stdout; return 0 only if every process ended well and nothing was lost on the way."""
     result = report(feeders, received, ends)
     failed = [str(feeder.get("venue")) for feeder in feeders if feeder.get("exit_code") != 0] + (

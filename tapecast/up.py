@@ -1,8 +1,8 @@
 """`tapecast up`: the whole fleet on this host. Feeders and consumers as processes of their own, supervised; the monitor in front.
 
-Live by default. With `--replay` the feeders connect to servers that play recordings in the venues' own dialect, so nothing leaves the
-host; with `--until-end` the run ends with the recordings and tells what was sent, received and lost. What a process is given, it is
-given by configuration: the same feeder runs live and in replay.
+Live by default. With `--replay` the feeders connect to servers that play recordings in the venues' own dialect, so nothing
+leaves the host; with `--until-end` the run ends with the recordings and tells what was sent, received and lost. What a process
+is given, it is given by configuration: the same feeder runs live and in replay.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
@@ -42,7 +42,7 @@ _QUIET_REPLAY = {
     "feeder__data_idle_reconnect_s": "86400",
     "feeder__stale_after_s": "86400",
 }
-"""A measured replay sends only what the recording holds: no cycle snapshots, no watchdogs on a stream that pauses with its server."""
+"""A measured replay sends only what the recording holds: no cycle snapshots, no watchdogs on a stream that pauses."""
 
 log = logs.get("tapecast.up")
 
@@ -50,11 +50,11 @@ log = logs.get("tapecast.up")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("venues", nargs="*", metavar="VENUE", help="venues to run (default: those enabled in the configuration)")
-    parser.add_argument("--replay", nargs="+", type=Path, metavar="FILE", help="recordings, or folders of them, instead of the venues")
-    parser.add_argument("--venue", choices=sorted(VENUES), help="with --replay: the venue of every file (default: told by its folder)")
+    parser.add_argument("--replay", nargs="+", type=Path, metavar="FILE", help="recordings, or folders of them, not the venues")
+    parser.add_argument("--venue", choices=sorted(VENUES), help="with --replay: venue of every file (default: told by the file)")
     parser.add_argument("--speed", default="1", metavar="N|max", help="with --replay: times the recorded pace (default 1)")
     parser.add_argument("--until-end", action="store_true", help="with --replay: stop when the recordings are over and report")
-    parser.add_argument("--events", type=Path, metavar="FILE", help="write what the consumer received, as `tapecast decode` prints it")
+    parser.add_argument("--events", type=Path, metavar="FILE", help="write what was received, as `tapecast decode` prints it")
     parser.add_argument("--json", action="store_true", help="print the report, or the monitor's state, as JSON")
     parser.add_argument("--no-monitor", action="store_true", help="show nothing while running")
 
@@ -73,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
 
 async def _up(args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:
     with tempfile.TemporaryDirectory(prefix="tapecast-") as scratch:
-        environ = {**os.environ, **{f"TAPECAST__{key.replace('.', '__').upper()}": value for key, value in args.overlay.items()}}
+        overlay = {f"TAPECAST__{key.replace('.', '__').upper()}": value for key, value in args.overlay.items()}
+        environ = {"TAPECAST__FEEDER__SESSION_END_S": "1.0", **os.environ, **overlay}
         fleet = Fleet(environ, Path(config.feeder.state_dir) / "logs")
         try:
             if args.replay:
@@ -99,6 +100,10 @@ async def _replay(args: argparse.Namespace, config: Config, fleet: Fleet, shutdo
     wanted = {name: paths for name, paths in groups.items() if name in VENUES and (not args.venues or name in args.venues)}
     if not wanted:
         raise ConfigError([f"no recording of {', '.join(args.venues or VENUES)} in {', '.join(map(str, args.replay))}"])
+    known = {name: _Told(name, paths, config) for name, paths in wanted.items()}
+    for name, told in known.items():
+        if not told.channels:
+            raise ConfigError([f"{file}: no recorded stream of {', '.join(venue(name).channels)}" for file in wanted[name]])
     capture: Process | None = None
     tape = args.events and scratch / "received.tape"
     measured = args.until_end
@@ -112,11 +117,14 @@ async def _replay(args: argparse.Namespace, config: Config, fleet: Fleet, shutdo
     servers: dict[str, Process] = {}
     feeders: dict[str, Process] = {}
     for name, paths in wanted.items():
-        server = await fleet.start(f"replay-{name}", ["replay", "--json", "--venue", name, "--speed", args.speed, *map(str, paths)])
+        told = known[name]
+        options = ["--json", "--venue", name, "--speed", args.speed, "--start-after", str(told.connections)]
+        server = await fleet.start(f"replay-{name}", ["replay", *options, *map(str, paths)])
         listening = await server.expect("listening", 60.0)
         servers[name] = server
-        told = _told(name, paths, config, cast(str, listening["ws"]), cast(str, listening["rest"]))
-        feeders[name] = await fleet.start(f"feed-{name}", ["feed", name, "--replay", "--json"], environ={**overlay, **told})
+        feeders[name] = await fleet.start(
+            f"feed-{name}", ["feed", name, "--replay", "--json"], environ={**overlay, **told.variables(listening)}
+        )
     if not measured:
         return await _watch(args, fleet, shutdown)
     assert capture is not None
@@ -131,41 +139,52 @@ async def _replay(args: argparse.Namespace, config: Config, fleet: Fleet, shutdo
     return print_report(reports, summary, ends, as_json=args.json)
 
 
-async def _until(shutdown: Shutdown, waits: Sequence[asyncio.Future[object] | object], fleet: Fleet) -> bool:
-    """Wait for all of `waits`; False when the user stopped the run or a process died first."""
-    over = asyncio.ensure_future(asyncio.gather(*waits))  # type: ignore[call-overload]
+async def _until(shutdown: Shutdown, waits: Sequence[Coroutine[Any, Any, object]], fleet: Fleet) -> bool:
+    """Wait for all of `waits`; False when the user stopped the run. Raises TapecastError when a process died first."""
+    over = asyncio.gather(*waits)
     stopped = asyncio.ensure_future(shutdown.wait())
     died = asyncio.ensure_future(fleet.died())
-    await asyncio.wait({over, stopped, died}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (over, stopped, died):
-        if not task.done():
-            task.cancel()
-    if over.done() and not over.cancelled():
+    pending: set[asyncio.Future[Any]] = {over, stopped, died}
+    await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+    finished = {future for future in pending if future.done()}
+    for future in pending - finished:
+        future.cancel()
+    if over in finished:
         over.result()
         return True
-    if died.done() and not died.cancelled():
+    if died in finished:
         raise TapecastError(f"{died.result()} ended before the recording did; see its log in {fleet.logs}")
     return False
 
 
-def _told(name: str, paths: Sequence[Path], config: Config, ws: str, rest: str) -> dict[str, str]:
-    """Return the variables that point a feeder at its replay server and at what the recordings hold."""
-    spec = venue(name)
-    found = universe(paths, spec)
-    channels = list(dict.fromkeys(topic.channel for topic in found.topics if topic.channel in spec.channels))
-    books = [channel for channel in channels if spec.channels[channel].carries is MsgType.BOOK]
-    if name.startswith("binance") and len(books) > 1:
-        # The server takes every speed of the diff stream for the same one: two would bring each update twice.
-        channels = [channel for channel in channels if channel not in books[1:]]
-    out = {
-        f"TAPECAST__VENUES__{name.upper()}__SYMBOLS": orjson.dumps(found.symbols).decode(),
-        f"TAPECAST__VENUES__{name.upper()}__CHANNELS": orjson.dumps(channels).decode(),
-    }
-    for key, url in config.venues[name].endpoints.items():
-        parts = urlsplit(url)
-        base = ws if parts.scheme.startswith("ws") else rest
-        out[f"TAPECAST__VENUES__{name.upper()}__ENDPOINTS__{key.upper()}"] = base + parts.path
-    return out
+class _Told:
+    """What a feeder is told so that it takes from a replay server what the recordings hold."""
+
+    def __init__(self, name: str, paths: Sequence[Path], config: Config) -> None:
+        spec = venue(name)
+        found = universe(paths, spec)
+        channels = list(dict.fromkeys(topic.channel for topic in found.topics if topic.channel in spec.channels))
+        books = [channel for channel in channels if spec.channels[channel].carries is MsgType.BOOK]
+        if name.startswith("binance"):
+            # The server takes every speed of the diff stream for the same one: two would bring each update twice.
+            channels = [channel for channel in channels if channel not in books[1:]]
+        self._name = name
+        self._symbols, self.channels = found.symbols, channels
+        self._endpoints = config.venues[name].endpoints
+        self.connections = len(spec.subscribe(found.symbols, channels, 1))
+
+    def variables(self, listening: Mapping[str, object]) -> dict[str, str]:
+        """Return the environment of the feeder; `listening` holds the server's base URLs `ws` and `rest`."""
+        prefix = f"TAPECAST__VENUES__{self._name.upper()}"
+        out = {
+            f"{prefix}__SYMBOLS": orjson.dumps(self._symbols).decode(),
+            f"{prefix}__CHANNELS": orjson.dumps(self.channels).decode(),
+        }
+        for key, url in self._endpoints.items():
+            parts = urlsplit(url)
+            base = listening["ws" if parts.scheme.startswith("ws") else "rest"]
+            out[f"{prefix}__ENDPOINTS__{key.upper()}"] = f"{base}{parts.path}"
+        return out
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:

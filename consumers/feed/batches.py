@@ -1,9 +1,9 @@
 """Packets as numpy arrays: what `Feed.batches()` yields, for programs that take them by the thousand.
 
-Two views of the same batch. `Batch.runs()` copies nothing: neighbouring packets of one shape become one `Run`, whose `headers`
-have shape (n,) and dtype `protocol.dtypes.HEADER`, and whose `items` have shape (n, items per packet) and the dtype of the
-message type (`protocol.dtypes.ITEM_DTYPE`). `Batch.table(msg_type)` copies into one flat array, a row an item, with the columns
-of `TABLE_HEAD` before those of the item.
+`Batch.table(msg_type)` copies the items of a message type into one flat array, a row an item, with the columns of `TABLE_HEAD`
+before those of the item; its cost hardly depends on how many packets there are. `Batch.runs()` copies nothing: neighbouring
+packets of one shape become one `Run`, whose `headers` have shape (n,) and dtype `protocol.dtypes.HEADER`, and whose `items` have
+shape (n, items per packet) and the dtype of the message type (`protocol.dtypes.ITEM_DTYPE`); a mixed stream has many short runs.
 
 Mantissas stay integers: price = `price` x 10^`price_exp`. Order is that of the channel; duplicates are gone. Runs are valid until
 the next batch is taken; tables belong to the caller.
@@ -20,12 +20,13 @@ import numpy.typing as npt
 from consumers.feed.events import AnyEvent
 from protocol.dtypes import HEADER, ITEM_DTYPE
 from protocol.schema import HEADER_SIZE, MsgType
-from protocol.sequencing import BatchSequencer
+from protocol.sequencing import SPAN_HELD, BatchSequencer
 
 __all__ = ["TABLE_HEAD", "Batch", "Run"]
 
 Structured = npt.NDArray[np.void]
 Bytes = npt.NDArray[np.uint8]
+Offsets = npt.NDArray[np.int64]
 
 TABLE_HEAD: Final = (
     "venue_id",
@@ -56,39 +57,59 @@ class Run(NamedTuple):
 
 
 class Batch:
-    """The packets of one read, and the events that came between them (`events`: definitions, statuses, gaps)."""
+    """The packets of one read that were asked for, and the events that came between them (definitions, statuses, gaps)."""
 
-    def __init__(self, runs: list[Run], events: list[AnyEvent]) -> None:
-        """Keep the runs in the order of their packets."""
-        self._runs = runs
-        self.events = events
+    def __init__(self, data: Bytes, offsets: Offsets, lengths: Offsets) -> None:
+        """Describe packets at `offsets` of `data`, in order."""
+        self.events: list[AnyEvent] = []
+        self._data = data
+        self._offsets = offsets
+        self._lengths = lengths
+        self._types = data[offsets + _MSG_TYPE]
 
     def __len__(self) -> int:
         """Return the number of packets."""
-        return sum(len(run.headers) for run in self._runs)
+        return len(self._offsets)
 
     def runs(self, *msg_types: int) -> Iterator[Run]:
         """Yield the runs of some message types (all without arguments), in the order of their packets."""
-        return (run for run in self._runs if not msg_types or run.msg_type in msg_types)
+        data, offsets = self._data, self._offsets
+        if not len(offsets):
+            return
+        shape = np.stack([self._lengths, self._types, data[offsets + _ITEM_COUNT], data[offsets + _ITEM_SIZE]], axis=1)
+        apart = (shape[1:] != shape[:-1]).any(axis=1) | (np.diff(offsets) != self._lengths[:-1])
+        edges = (np.flatnonzero(apart) + 1).tolist()
+        for start, stop in zip([0, *edges], [*edges, len(offsets)], strict=True):
+            length, msg_type, items, item_size = shape[start].tolist()
+            if not msg_types or msg_type in msg_types:
+                yield _run(data, int(offsets[start]), stop - start, length, msg_type, items, item_size)
+
+    def headers(self, msg_type: int) -> Structured:
+        """Return the headers of a message type's packets as a copy: shape (n,), dtype `protocol.dtypes.HEADER`."""
+        offsets = self._offsets[self._types == msg_type]
+        return _gather(self._data, offsets, HEADER)
 
     def table(self, msg_type: int) -> Structured:
         """Return all items of a message type as one flat array: the columns `TABLE_HEAD`, then the item's fields."""
         dtype = _table_dtype(msg_type)
-        runs = list(self.runs(msg_type))
-        out = np.empty(sum(run.items.size for run in runs), dtype)
-        item_fields = ITEM_DTYPE[msg_type].names or ()
-        at = 0
-        for run in runs:
-            packets, items = run.items.shape
-            rows = out[at : at + run.items.size].reshape(packets, items)
-            for name in TABLE_HEAD:
-                rows[name] = run.headers[name][:, None]
-            if msg_type in _LEVELS:
-                rows["bid"] = np.arange(items) < run.headers["bid_count"][:, None]
-            for name in item_fields:
-                rows[_column(name)] = run.items[name]
-            at += run.items.size
+        offsets = self._offsets[self._types == msg_type]
+        headers = _gather(self._data, offsets, HEADER)
+        counts = headers["item_count"].astype(np.int64)
+        packet = np.repeat(np.arange(len(offsets)), counts)
+        place = np.arange(len(packet)) - np.repeat(np.cumsum(counts) - counts, counts)
+        items = _gather(self._data, offsets[packet] + HEADER_SIZE + place * headers["item_size"][packet], ITEM_DTYPE[msg_type])
+        out = np.empty(len(packet), dtype)
+        for name in TABLE_HEAD:
+            out[name] = headers[name][packet]
+        if msg_type in _LEVELS:
+            out["bid"] = place < headers["bid_count"][packet]
+        for name in items.dtype.names or ():
+            out[_column(name)] = items[name]
         return out
+
+
+def _gather(data: Bytes, offsets: Offsets, dtype: np.dtype[np.void]) -> Structured:
+    return data[offsets[:, None] + np.arange(dtype.itemsize)].view(dtype)[:, 0] if len(offsets) else np.empty(0, dtype)
 
 
 def _column(name: str) -> str:
@@ -103,32 +124,20 @@ def _table_dtype(msg_type: int) -> np.dtype[np.void]:
     return np.dtype([*head, *bid, *((_column(name), item[name]) for name in item.names or ())])
 
 
-def make_runs(
-    sequencer: BatchSequencer, buffer: Bytes, msg_types: frozenset[int], wanted: npt.NDArray[np.uint64] | None
-) -> list[Run]:
-    """Return the deliveries of a sequencer's last call as runs; `wanted` limits them to some instrument ids."""
-    out: list[Run] = []
-    deliveries = sequencer.deliveries
-    for piece in sequencer.runs.tolist():
-        _, _, first, packets, held = piece
-        data = sequencer.held if held else buffer
-        spans = deliveries[first : first + packets]
-        offsets = spans["offset"].astype(np.int64)
-        keep = np.isin(data[offsets + _MSG_TYPE], list(msg_types))
-        if wanted is not None:
-            ids = data[offsets[:, None] + np.arange(_ID, _ID + 8)].view("<u8")[:, 0]
-            keep &= np.isin(ids, wanted)
-        if not keep.any():
-            continue
-        shape = np.stack(
-            [keep, spans["length"], data[offsets + _MSG_TYPE], data[offsets + _ITEM_COUNT], data[offsets + _ITEM_SIZE]], axis=1
-        )
-        edges = np.flatnonzero((shape[1:] != shape[:-1]).any(axis=1)) + 1
-        for start, stop in zip([0, *edges.tolist()], [*edges.tolist(), packets], strict=True):
-            if keep[start]:
-                _, length, msg_type, items, item_size = (int(value) for value in shape[start])
-                out.append(_run(data, int(offsets[start]), stop - start, length, msg_type, items, item_size))
-    return out
+def make_batch(
+    sequencer: BatchSequencer, count: int, buffer: Bytes, msg_types: frozenset[int], wanted: npt.NDArray[np.uint64] | None
+) -> Batch:
+    """Return the deliveries of a sequencer's last call that have these types and, with `wanted`, these instrument ids."""
+    spans = sequencer.deliveries[:count]
+    data, offsets, lengths = buffer, spans["offset"].astype(np.int64), spans["length"].astype(np.int64)
+    if (spans["flags"] & SPAN_HELD).any():
+        data = np.concatenate([np.frombuffer(sequencer.packet(index), np.uint8) for index in range(count)])
+        offsets = np.cumsum(lengths) - lengths
+    keep = np.isin(data[offsets + _MSG_TYPE], list(msg_types))
+    if wanted is not None:
+        ids = data[offsets[:, None] + np.arange(_ID, _ID + 8)].view("<u8")[:, 0]
+        keep &= np.isin(ids, wanted)
+    return Batch(data, offsets[keep], lengths[keep])
 
 
 def _run(data: Bytes, at: int, packets: int, length: int, msg_type: int, items: int, item_size: int) -> Run:

@@ -262,10 +262,10 @@ class Engine:
         if channel is None:
             channel = self._open(header[7], header[8], self._now_ns)
         change = books.apply(channel, memoryview(data)[at : at + size], header)
-        if change is False:
-            return
         if names is _UNKNOWN:
             self.undefined += 1
+        elif change is False:
+            return
         elif change is True:
             self._status(
                 channel.venue, StatusScope.BOOK, StatusState.SUSPECT, StatusReason.GAP, "waits for a snapshot", names, header[18]

@@ -30,6 +30,7 @@ from consumers.feed.selection import Selection
 from consumers.feed.source import Multicast, PacketSource
 from consumers.feed.stats import FeedStats
 from protocol.schema import VENUES, MsgType
+from runtime.channels import lines_of
 from runtime.errors import TapecastError
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ _MSG_TYPES: Final[dict[type, int]] = {
     Liquidation: MsgType.LIQUIDATION,
 }
 _CONTROL: Final = frozenset({MsgType.INSTRUMENT, MsgType.STATUS, MsgType.HEARTBEAT, MsgType.SESSION_START, MsgType.SESSION_END})
-_STOCK_VENUES: Final = frozenset({"ls"})
 
 
 class FeedError(TapecastError):
@@ -193,11 +193,13 @@ class Feed:
         control = _CONTROL | {MsgType.BOOK} if self._keep_books else _CONTROL
         engine = self._started([kind for kind in wanted if kind not in _MSG_TYPES])
         while self._fill(engine, self._patience()):
-            self._ordering.control(engine, control)
-            batch = Batch(self._ordering.runs(msg_types, self._wanted_ids(engine)), list(engine.out))
+            if not self._ready and not engine.out:
+                continue
+            batch = self._ordering.batch(engine, msg_types, control, self._wanted_ids)
+            batch.events.extend(engine.out)
             engine.out.clear()
             self._events += len(batch.events)
-            if batch or batch.events:
+            if len(batch) or batch.events:
                 yield batch
 
     def stop(self) -> None:
@@ -238,11 +240,11 @@ class Feed:
     def _wanted(self) -> tuple[type[AnyEvent], ...]:
         return self._types if self._types is not None else tuple(self._callbacks) or ALL_EVENTS
 
-    def _wanted_ids(self, engine: Engine) -> npt.NDArray[np.uint64] | None:
-        if self._selection.symbols is None and self._selection.venues is None:
+    def _wanted_ids(self) -> npt.NDArray[np.uint64] | None:
+        if self._engine is None or (self._selection.symbols is None and self._selection.venues is None):
             return None
-        ids = [definition.instrument_id for definition in engine.definitions.wanted.values()]
-        return np.array(ids, dtype=np.uint64)
+        wanted = self._engine.definitions.wanted
+        return np.array([definition.instrument_id for definition in wanted.values()], dtype=np.uint64)
 
     def _started(self, wanted: Collection[type[AnyEvent]] | None = None) -> Engine:
         if self._engine is None:
@@ -314,12 +316,7 @@ def _multicast(selection: Selection, interface: str | None, config: Config | Non
 
         config = load()
     network = config.network
-    groups = []
-    for venue in selection.venues or VENUES:
-        port = network.port_stock if venue in _STOCK_VENUES else network.port_crypto
-        groups.append((f"{network.group_prefix}.{VENUES[venue]}", port))
-        if network.line_b_prefix:
-            groups.append((f"{network.line_b_prefix}.{VENUES[venue]}", port))
+    groups = [line for venue in selection.venues or VENUES for line in lines_of(venue, network)]
     return Multicast(
         groups,
         interface=network.interface if interface is None else interface,

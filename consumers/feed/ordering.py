@@ -7,12 +7,13 @@ them the engine is, and measures the lag. It reads the wall clock once a read, f
 from __future__ import annotations
 
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from consumers.feed.batches import Run, make_runs
+from consumers.feed.batches import Batch, make_batch
 from consumers.feed.engine import Engine
 from consumers.feed.source import Multicast, PacketSource
 from consumers.feed.stats import FeedStats, LagHistogram
@@ -28,6 +29,7 @@ _SEND: Final = _OFFSET["ts_send_ns"]
 _FEW: Final = 8
 _MAX_SPANS: Final = 8192
 _WINDOW_NS: Final = 5_000_000
+Ids: TypeAlias = Callable[[], npt.NDArray[np.uint64] | None]
 _INVALID: Final = (
     Counter.TRUNCATED,
     Counter.TOO_SHORT,
@@ -55,7 +57,8 @@ class Ordering:
         self._source = source
         self._sequencer = BatchSequencer(max_spans=_MAX_SPANS)
         self._lag = LagHistogram() if source.live else None
-        self._spans: list[tuple[int, ...]] = []
+        self._count = 0
+        self._spans: list[tuple[int, ...]] | None = None
         self._next = 0
         self._events: list[Event] = []
         self._data = memoryview(b"")
@@ -90,10 +93,13 @@ class Ordering:
         if self._events and self._events[0].position <= at:
             _tell(engine, self._events.pop(0), self._now_ns)
             return True
-        if at >= len(self._spans):
+        if at >= self._count:
             return False
         self._next = at + 1
-        offset, size, _, flags, *_ = self._spans[at]
+        spans = self._spans
+        if spans is None:
+            spans = self._spans = self._sequencer.deliveries[: self._count].tolist()
+        offset, size, _, flags, *_ = spans[at]
         data = self._held if flags & SPAN_HELD else self._data
         channel = data[offset + _CHANNEL]
         if channel != self._channel:
@@ -102,27 +108,25 @@ class Ordering:
         engine.packet(data, offset, size)
         return True
 
-    def control(self, engine: Engine, msg_types: frozenset[int]) -> None:
-        """Give the engine the events of the last read and its packets of some message types, all at once."""
-        spans, held, live = self._spans, self._held, self._data
-        while self._events or self._next < len(spans):
-            at = self._next
-            if self._events and self._events[0].position <= at:
-                _tell(engine, self._events.pop(0), self._now_ns)
-                continue
-            self._next = at + 1
-            offset, size, _, flags, *_ = spans[at]
-            data = held if flags & SPAN_HELD else live
-            channel = data[offset + _CHANNEL]
-            if channel != self._channel:
-                self._channel = channel
-                self._hear(engine, data, offset)
-            if data[offset + 3] in msg_types:
-                engine.packet(data, offset, size)
+    def batch(self, engine: Engine, msg_types: frozenset[int], control: frozenset[int], ids: Ids) -> Batch:
+        """Give the engine the events of the last read and its packets of the types `control`; return those of `msg_types`.
 
-    def runs(self, msg_types: frozenset[int], wanted: npt.NDArray[np.uint64] | None) -> list[Run]:
-        """Return the packets of the last read as arrays."""
-        return make_runs(self._sequencer, self._source.buffer, msg_types, wanted)
+        `ids` is asked, once the definitions have been taken in, for the wanted instruments; None = all.
+        """
+        spans = self._sequencer.deliveries[: self._count]
+        offsets = spans["offset"].astype(np.int64)
+        held = (spans["flags"] & SPAN_HELD) != 0
+        data = self._source.buffer if not held.any() else None
+        kinds = np.array([self._sequencer.packet(i)[3] for i in range(self._count)]) if data is None else data[offsets + 3]
+        for at in [*np.flatnonzero(np.isin(kinds, list(control))).tolist(), self._count]:
+            while self._events and self._events[0].position <= at:
+                _tell(engine, self._events.pop(0), self._now_ns)
+            if at < self._count:
+                packet = self._sequencer.packet(at)
+                self._hear(engine, packet, 0)
+                engine.packet(packet, 0, len(packet))
+        self._next = self._count
+        return make_batch(self._sequencer, self._count, self._source.buffer, msg_types, ids())
 
     def stats(self, *, undefined: int, gaps: int, lost: int, events: int) -> FeedStats:
         """Return the counters; what only the engine knows is given."""
@@ -149,13 +153,12 @@ class Ordering:
         self._next = 0
         self._channel = -1
         self._events = self._sequencer.events
-        if not count:
-            self._spans = []
-            return len(self._events)
-        self._spans = self._sequencer.deliveries[:count].tolist()
-        self._data = self._source.buffer.data
-        if self._lag is not None:
-            self._measure(self._lag, count)
+        self._count = count
+        self._spans = None
+        if count:
+            self._data = self._source.buffer.data
+            if self._lag is not None:
+                self._measure(self._lag, count)
         return count + len(self._events)
 
     def _hear(self, engine: Engine, data: memoryview, offset: int) -> None:
@@ -166,6 +169,7 @@ class Ordering:
     def _measure(self, lag: LagHistogram, count: int) -> None:
         now_ns = time.time_ns()
         if count <= _FEW:
+            self._spans = self._sequencer.deliveries[:count].tolist()
             for offset, _, _, flags, *_ in self._spans:
                 if not flags & SPAN_HELD:
                     sent = int.from_bytes(self._data[offset + _SEND : offset + _SEND + 8], "little", signed=True)

@@ -22,7 +22,10 @@ __all__ = ["TapeError", "TapeWriter", "is_tape", "read_tape"]
 
 _CHUNK: Final = 1 << 18
 _OFFSET: Final = {field.name: field.offset for field in HEADER.fields}
-_FLAGS: Final = struct.Struct("<H")
+_FLAGS: Final = _OFFSET["flags"]
+_PAYLOAD_LEN: Final = _OFFSET["payload_len"]
+_U16: Final = struct.Struct("<H")
+_AUTH: Final = int(Flag.AUTH)
 _MAGIC: Final = MAGIC.to_bytes(2, "little")
 _GZIP: Final = b"\x1f\x8b"
 
@@ -101,9 +104,10 @@ def read_tape(path: Path | str) -> Iterator[bytes]:
 
 def packet_length(data: Buffer, at: int) -> int:
     """Return the length of the packet whose header stands at `at`."""
-    payload = int.from_bytes(data[at + _OFFSET["payload_len"] : at + HEADER_SIZE], "little")
-    tag = TAG_SIZE if _FLAGS.unpack_from(data, at + _OFFSET["flags"])[0] & Flag.AUTH else 0
-    return HEADER_SIZE + payload + tag
+    (flags,) = _U16.unpack_from(data, at + _FLAGS)
+    (payload,) = _U16.unpack_from(data, at + _PAYLOAD_LEN)
+    size: int = HEADER_SIZE + payload
+    return size + TAG_SIZE if flags & _AUTH else size
 
 
 def _whole(data: bytes, path: Path, done: int) -> int:

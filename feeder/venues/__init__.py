@@ -1,4 +1,7 @@
-"""Venues, one file each: a frozen `VENUE: feeder.venue.VenueSpec`. This is their registry; a venue is imported when it is used."""
+"""Venues, one file each: a frozen `VENUE: feeder.venue.VenueSpec`.
+
+This is their registry; a venue is imported when it is used.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ The declarations that Python sees stand in the `.h` file beside each source, in 
 from __future__ import annotations
 
 import os
+import platform
 import re
 import sys
 from pathlib import Path
@@ -17,7 +18,9 @@ __all__ = ["build", "builder"]
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parent.parent
-_FLAGS = ["-std=gnu11", "-O3", "-Wall", "-Wextra", "-Werror", "-fno-strict-aliasing"]
+_CPU = ["-march=x86-64-v2"] if platform.machine() in ("x86_64", "AMD64") else []
+"""SSE4.1 and its like, in every x86-64 server since 2009; other machines take the portable paths."""
+_FLAGS = ["-std=gnu11", "-O3", *_CPU, "-Wall", "-Wextra", "-Werror", "-fno-strict-aliasing"]
 _SANITIZE = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 
 
@@ -39,6 +42,7 @@ def builder(sanitize: bool = False) -> cffi.FFI:
         "\n".join(f'#include "{name}"' for name in headers),
         sources=[str(path.relative_to(_ROOT)) for path in sorted(_HERE.glob("*.c"))],
         include_dirs=[str(_HERE)],
+        depends=[str(path.relative_to(_ROOT)) for path in sorted(_HERE.glob("*.h"))],
         extra_compile_args=flags,
         extra_link_args=_SANITIZE[2:3] if sanitize else [],
         py_limited_api=True,

@@ -75,18 +75,22 @@ static int time_of(const view *v, int slot, int unit, int64_t *ns) {
 static int decimal_of(const view *v, int slot, int is_signed, tc_decimal *value) {
     const tcx_slot *s = &v->slots[slot];
     if (s->kind != (v->shape->bare ? TC_KIND_NUMBER : TC_KIND_STRING)) return -1;
-    if (tc_parse_decimal(text_of(v, s), s->length, v->shape->bare, value)) return -1;
+    /* The frame goes on behind the number, so the parser may read ahead to its end. */
+    const tc_scan *scan = &v->reading->scan;
+    const uint8_t *text = scan->start + s->offset;
+    if (tc_decimal_at(text, scan->end, v->shape->bare, value) != text + s->length) return -1;
     return value->mantissa < 0 && !is_signed ? -1 : 0;
 }
 
 static const tcx_choice *choice_of(const view *v, int slot, uint32_t first, uint32_t count) {
     const tcx_slot *s = &v->slots[slot];
     const tcx_program *program = v->reading->program;
+    const tc_scan *scan = &v->reading->scan;
     for (const tcx_choice *c = program->choices + first; c < program->choices + first + count; c++) {
         if (s->kind == TC_KIND_TRUE || s->kind == TC_KIND_FALSE) {
             if (c->length == (s->kind == TC_KIND_TRUE ? TC_LENGTH_TRUE : TC_LENGTH_FALSE)) return c;
         } else if (s->kind == TC_KIND_STRING && c->length == s->length &&
-                   memcmp(text_of(v, s), program->text + c->text, s->length) == 0) {
+                   tc_same(scan->start + s->offset, program->text + c->text, s->length)) {
             return c;
         }
     }
@@ -244,6 +248,21 @@ static int publish(view *v, int32_t index, int64_t ts_recv_ns, int64_t pos, cons
     return tc_emit_levels(&target, &sides[0], &sides[1], r->ts_exchange_ns);
 }
 
+/* Whether the string beside the envelope contains a text that says another shape. */
+static int beside_differs(const view *v) {
+    const tc_reading *reading = v->reading;
+    const tcx_slot *s = &reading->beside;
+    if (v->shape->besides == 0 || !reading->entered || s->kind != TC_KIND_STRING) return 0;
+    const uint8_t *text = reading->scan.start + s->offset;
+    const tcx_choice *first = reading->program->choices + v->shape->first_beside;
+    for (uint32_t at = 0; at < s->length; at++)
+        for (const tcx_choice *c = first; c < first + v->shape->besides; c++)
+            if (text[at] == reading->program->text[c->text] && c->length <= s->length - at &&
+                tc_same(text + at, reading->program->text + c->text, c->length))
+                return 1;
+    return 0;
+}
+
 enum { NO, YES, ODD };
 
 /* Whether an alive shape is the frame's; ODD: only the reference can tell. */
@@ -251,7 +270,7 @@ static int identify(view *v, const tcx_element **elements, int64_t *count) {
     const tcx_shape *shape = v->shape;
     *elements = NULL;
     *count = 1;
-    if ((v->seen & shape->where_slots) != shape->where_slots) return NO;
+    if ((v->seen & shape->where_slots) != shape->where_slots || beside_differs(v)) return NO;
     for (uint64_t single = shape->single & v->seen; single; single &= single - 1) {
         const tcx_slot *s = &v->slots[__builtin_ctzll(single)];
         if (s->kind == TC_KIND_ARRAY && s->length != 1) return ODD;

@@ -8,13 +8,15 @@
 
 enum { INEXACT = 1, TOO_LARGE = 2 };
 
-static inline int scale_pair(int64_t *price, int16_t *price_exp, int64_t *quantity, int16_t *quantity_exp,
-                             const tcx_instrument *instrument) {
-    int problem = tc_scale(*price, *price_exp, instrument->price_exp, price);
-    if (problem == 0) *price_exp = (int16_t)instrument->price_exp;
-    int other = tc_scale(*quantity, *quantity_exp, instrument->qty_exp, quantity);
-    if (other == 0) *quantity_exp = (int16_t)instrument->qty_exp;
-    return problem | other;
+/* Price and quantity in place, both or none. */
+static inline int scale_pair(int64_t *price, int price_exp, int64_t *quantity, int quantity_exp, const tcx_instrument *instrument) {
+    int64_t scaled_price, scaled_quantity;
+    int problem = tc_scale(*price, price_exp, instrument->price_exp, &scaled_price) |
+                  tc_scale(*quantity, quantity_exp, instrument->qty_exp, &scaled_quantity);
+    if (__builtin_expect(problem, 0)) return problem;
+    *price = scaled_price;
+    *quantity = scaled_quantity;
+    return 0;
 }
 
 static void need(tcx_result *r, int64_t price, int price_exp, int64_t quantity, int quantity_exp) {
@@ -24,20 +26,36 @@ static void need(tcx_result *r, int64_t price, int price_exp, int64_t quantity, 
     if (quantity != 0 && exponent < r->need_qty_exp) r->need_qty_exp = exponent;
 }
 
-static int refuse(tcx_result *r, int problems) { return r->status = problems & TOO_LARGE ? TC_TOO_LARGE : TC_INEXACT; }
-
-static int scale_side(const tc_target *target, const tc_side *side) {
-    int problems = 0;
-    tcx_row *row = side->rows;
-    for (int64_t i = 0; i < side->count; i++, row += side->step)
-        problems |= scale_pair(&row->price, &row->price_exp, &row->quantity, &row->quantity_exp, target->instrument);
-    return problems;
+static void begin_need(const tc_target *target) {
+    target->x->r.need_price_exp = target->instrument->price_exp;
+    target->x->r.need_qty_exp = target->instrument->qty_exp;
 }
 
-static void needs_of_side(tcx_result *r, const tc_side *side) {
+static int refuse(tcx_result *r, int problems) { return r->status = problems & TOO_LARGE ? TC_TOO_LARGE : TC_INEXACT; }
+
+/* Scale rows up to the first that does not fit; returns how many were. */
+static int64_t scale_side(const tc_target *target, const tc_side *side) {
+    const tcx_instrument instrument = *target->instrument;
+    tcx_row *row = side->rows;
+    int64_t i = 0;
+    for (; i < side->count; i++, row += side->step)
+        if (scale_pair(&row->price, row->price_exp, &row->quantity, row->quantity_exp, &instrument)) break;
+    return i;
+}
+
+/* What a side needs whose first `scaled` rows are scaled already; returns the problems. */
+static int side_needs(const tc_target *target, const tc_side *side, int64_t scaled) {
+    const tcx_instrument *instrument = target->instrument;
     const tcx_row *row = side->rows;
-    for (int64_t i = 0; i < side->count; i++, row += side->step)
-        need(r, row->price, row->price_exp, row->quantity, row->quantity_exp);
+    int problems = 0;
+    for (int64_t i = 0; i < side->count; i++, row += side->step) {
+        int price_exp = i < scaled ? instrument->price_exp : row->price_exp;
+        int quantity_exp = i < scaled ? instrument->qty_exp : row->quantity_exp;
+        int64_t price = row->price, quantity = row->quantity;
+        problems |= scale_pair(&price, price_exp, &quantity, quantity_exp, instrument);
+        need(&target->x->r, row->price, price_exp, row->quantity, quantity_exp);
+    }
+    return problems;
 }
 
 static void start_header(const tc_target *target, tc_header *header, unsigned item_size, int64_t ts_exchange_ns) {
@@ -94,13 +112,10 @@ static inline uint8_t *write_levels(uint8_t *out, const tcx_row **row, int64_t s
 
 int tc_emit_levels(const tc_target *target, tc_side *bids, tc_side *asks, int64_t ts_exchange_ns) {
     tcx_extractor *x = target->x;
-    int problems = scale_side(target, bids) | scale_side(target, asks);
-    if (__builtin_expect(problems, 0)) {
-        x->r.need_price_exp = target->instrument->price_exp;
-        x->r.need_qty_exp = target->instrument->qty_exp;
-        needs_of_side(&x->r, bids);
-        needs_of_side(&x->r, asks);
-        return refuse(&x->r, problems);
+    int64_t scaled_bids = scale_side(target, bids), scaled_asks = scale_side(target, asks);
+    if (__builtin_expect(scaled_bids < bids->count || scaled_asks < asks->count, 0)) {
+        begin_need(target);
+        return refuse(&x->r, side_needs(target, bids, scaled_bids) | side_needs(target, asks, scaled_asks));
     }
     int64_t total = bids->count + asks->count, per_packet = items_per_packet(x, sizeof(tc_level));
     int64_t packets = total <= per_packet ? 1 : packets_for(total, per_packet);
@@ -146,19 +161,26 @@ static uint8_t *write_trades(uint8_t *out, const tcx_raw_trade *trades, int64_t 
     return out;
 }
 
+/* What trades need of which the first `scaled` are scaled already; returns the problems. */
+static int trade_needs(const tc_target *target, const tcx_raw_trade *trades, int64_t scaled, int64_t count) {
+    const tcx_instrument *instrument = target->instrument;
+    int problems = 0;
+    begin_need(target);
+    for (int64_t i = 0; i < count; i++) {
+        int price_exp = i < scaled ? instrument->price_exp : trades[i].price_exp;
+        int quantity_exp = i < scaled ? instrument->qty_exp : trades[i].quantity_exp;
+        int64_t price = trades[i].price, quantity = trades[i].quantity;
+        problems |= scale_pair(&price, price_exp, &quantity, quantity_exp, instrument);
+        need(&target->x->r, trades[i].price, price_exp, trades[i].quantity, quantity_exp);
+    }
+    return problems;
+}
+
 int tc_emit_trades(const tc_target *target, tcx_raw_trade *trades, int64_t count) {
     tcx_extractor *x = target->x;
-    int problems = 0;
     for (int64_t i = 0; i < count; i++)
-        problems |= scale_pair(&trades[i].price, &trades[i].price_exp, &trades[i].quantity, &trades[i].quantity_exp,
-                               target->instrument);
-    if (problems) {
-        x->r.need_price_exp = target->instrument->price_exp;
-        x->r.need_qty_exp = target->instrument->qty_exp;
-        for (int64_t i = 0; i < count; i++)
-            need(&x->r, trades[i].price, trades[i].price_exp, trades[i].quantity, trades[i].quantity_exp);
-        return refuse(&x->r, problems);
-    }
+        if (scale_pair(&trades[i].price, trades[i].price_exp, &trades[i].quantity, trades[i].quantity_exp, target->instrument))
+            return refuse(&x->r, trade_needs(target, trades, i, count));
     int64_t per_packet = items_per_packet(x, sizeof(tc_trade)), packets = 0, end;
     for (int64_t first = 0; first < count; first = end) {
         end = event_end(trades, first, count);

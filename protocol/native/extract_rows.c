@@ -35,93 +35,125 @@ static const uint8_t *read_columns(
         if (column == info->price_column || column == info->quantity_column) {
             wanted++;
             p = read_decimal(r, p, depth, form, column == info->price_column ? price : quantity);
+        } else if (*p == '"') {
+            int escapes;
+            if ((p = tc_string(scan, p + 1, &escapes)) != NULL) p++;
         } else {
             p = tc_skip_value(scan, p, depth);
         }
-        if (p == NULL) return NULL;
-        if ((p = tc_token(scan, p)) == NULL) return NULL;
+        if (p == NULL || (p = tc_next(scan, p, ']')) == NULL) return NULL;
         if (*p == ']') break;
-        if (*p != ',') return tc_malformed(scan, p);
-        if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
     }
     if (wanted < 2) *form |= TC_FORM_WRONG;
     return p + 1;
 }
 
-/* A row whose first two columns are quoted price and quantity without white space; NULL where it is not so plain. */
-static inline const uint8_t *plain_row(const uint8_t *p, const uint8_t *end, tc_decimal *price, tc_decimal *quantity) {
-    if (!at(p + 1, end, '"')) return NULL;
-    p = tc_decimal_at(p + 2, end, 0, price);
-    if (p == NULL || end - p < 4 || p[0] != '"' || p[1] != ',' || p[2] != '"') return NULL;
-    p = tc_decimal_at(p + 3, end, 0, quantity);
-    return p != NULL && at(p, end, '"') ? p + 1 : NULL;
+/* Bytes a plain row may take, with what its numbers read ahead. */
+#define PLAIN_ROW 80
+
+/* As many rows from p on as consist of quoted price, quantity and at most two short further columns without white space;
+ * returns the position behind the last one, p itself where there is none. Kept free of calls: this is where books are read. */
+static __attribute__((noinline)) const uint8_t *plain_rows(
+    const uint8_t *p, const uint8_t *end, tcx_row **next, const tcx_row *limit) {
+    const uint8_t *behind = p;
+    tcx_row *row = *next;
+    while (end - p >= PLAIN_ROW && row < limit) {
+        tc_decimal price, quantity;
+        if (p[0] != '[' || p[1] != '"') break;
+        const uint8_t *q = tc_decimal_plain(p + 2, &price);
+        if (q == NULL || q[0] != '"' || q[1] != ',' || q[2] != '"') break;
+        q = tc_decimal_plain(q + 3, &quantity);
+        if (q == NULL || *q != '"') break;
+        for (int column = 2; *++q == ',' && column < 4; column++) {
+            uint64_t stops = tc_string_stops(tc_load8(q + 2));
+            if (q[1] != '"' || stops == 0) break;
+            q += 2 + ((unsigned)__builtin_ctzll(stops) >> 3);
+            if (*q != '"') break;
+        }
+        if (*q != ']') break;
+        row->price = price.mantissa;
+        row->quantity = quantity.mantissa;
+        row->price_exp = (int16_t)price.exponent;
+        row->quantity_exp = (int16_t)quantity.exponent;
+        row++;
+        behind = q + 1;
+        if (*behind != ',') break;
+        p = behind + 1;
+    }
+    *next = row;
+    return behind;
 }
 
-/* Two rows stay free for the quotes of a BBO. */
-static inline int store_row(tc_reading *r, const tc_decimal *price, const tc_decimal *quantity) {
-    if (__builtin_expect(r->row_count + 2 >= r->x->row_capacity, 0)) {
-        r->x->r.scratch_full = TC_FULL_ROWS;
-        return 0;
-    }
-    tcx_row *row = &r->x->rows[r->row_count++];
+static inline void store_row(tcx_row *row, const tc_decimal *price, const tc_decimal *quantity) {
     row->price = price->mantissa;
     row->quantity = quantity->mantissa;
     row->price_exp = (int16_t)price->exponent;
     row->quantity_exp = (int16_t)quantity->exponent;
-    return 1;
+}
+
+/* Two rows stay free for the quotes of a BBO. */
+static inline tcx_row *rows_limit(const tc_reading *r) { return r->x->rows + r->x->row_capacity - 2; }
+
+static const uint8_t *rows_full(tc_reading *r, const uint8_t *p) {
+    r->x->r.scratch_full = TC_FULL_ROWS;
+    return tc_fail(&r->scan, TC_NO_SPACE, p);
+}
+
+static const uint8_t *begin_rows(tc_reading *r, const uint8_t *p, int depth, tcx_slot *slot) {
+    slot->kind = TC_KIND_ROWS;
+    slot->offset = (uint32_t)r->row_count;
+    if (depth + 2 > TC_MAX_DEPTH) return tc_fail(&r->scan, TC_DECLINED, p);
+    return tc_token(&r->scan, p + 1);
+}
+
+static const uint8_t *end_rows(tc_reading *r, const uint8_t *p, const tcx_row *row, int form, tcx_slot *slot) {
+    r->row_count = row - r->x->rows;
+    slot->form = form;
+    slot->length = (uint32_t)r->row_count - slot->offset;
+    return p + 1;
+}
+
+/* A row that is not plain, or no row at all. */
+static const uint8_t *read_row(
+    tc_reading *r, const uint8_t *p, const tcx_slot_info *info, int depth, int *form, tc_decimal *price, tc_decimal *quantity) {
+    *price = *quantity = (tc_decimal){0, 0};
+    if (*p != '[') {
+        *form |= TC_FORM_WRONG;
+        return tc_skip_value(&r->scan, p, depth);
+    }
+    if ((p = tc_token(&r->scan, p + 1)) == NULL) return NULL;
+    if (*p != ']') return read_columns(r, p, info, depth + 1, 0, form, price, quantity);
+    *form |= TC_FORM_WRONG;
+    return p + 1;
 }
 
 const uint8_t *tc_read_rows(tc_reading *r, const uint8_t *p, const tcx_slot_info *info, int depth, tcx_slot *slot) {
     tc_scan *scan = &r->scan;
     const uint8_t *end = scan->end, *q;
     const int plain = info->price_column == 0 && info->quantity_column == 1;
+    tcx_row *row = r->x->rows + r->row_count, *limit = rows_limit(r);
     int form = 0;
-    slot->kind = TC_KIND_ROWS;
-    slot->offset = (uint32_t)r->row_count;
-    if (depth + 2 > TC_MAX_DEPTH) return tc_fail(scan, TC_DECLINED, p);
-    if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
-    if (*p != ']') for (;;) {
-        tc_decimal price = {0, 0}, quantity = {0, 0};
-        if (plain && *p == '[' && (q = plain_row(p, end, &price, &quantity)) != NULL && (at(q, end, ']') || at(q, end, ','))) {
+    if ((p = begin_rows(r, p, depth, slot)) == NULL) return NULL;
+    if (*p == ']') return end_rows(r, p, row, form, slot);
+    for (;;) {
+        tc_decimal price, quantity;
+        if (plain && (q = plain_rows(p, end, &row, limit)) != p) {
             form |= TC_FORM_QUOTED;
-            if (*q == ']') {
-                p = q + 1;
-            } else {
-                if ((p = tc_token(scan, q + 1)) == NULL) return NULL;
-                if ((p = read_columns(r, p, info, depth + 2, 2, &form, &price, &quantity)) == NULL) return NULL;
-            }
-        } else if (*p == '[') {
-            if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
-            if (*p == ']') {
-                form |= TC_FORM_WRONG;
-                p++;
-            } else if ((p = read_columns(r, p, info, depth + 2, 0, &form, &price, &quantity)) == NULL) {
-                return NULL;
-            }
+            p = q;
         } else {
-            form |= TC_FORM_WRONG;
-            if ((p = tc_skip_value(scan, p, depth + 1)) == NULL) return NULL;
+            if ((p = read_row(r, p, info, depth + 1, &form, &price, &quantity)) == NULL) return NULL;
+            if (quantity.mantissa < 0) form |= TC_FORM_WRONG;
+            if (row >= limit) return rows_full(r, p);
+            store_row(row++, &price, &quantity);
         }
-        if (__builtin_expect(quantity.mantissa < 0, 0)) form |= TC_FORM_WRONG;
-        if (!store_row(r, &price, &quantity)) return tc_fail(scan, TC_NO_SPACE, p);
-        if (at(p, end, ',') && at(p + 1, end, '[')) {
-            p++;
-            continue;
-        }
-        if ((p = tc_token(scan, p)) == NULL) return NULL;
-        if (*p == ']') break;
-        if (*p != ',') return tc_malformed(scan, p);
-        if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
+        if ((p = tc_next(scan, p, ']')) == NULL) return NULL;
+        if (*p == ']') return end_rows(r, p, row, form, slot);
     }
-    slot->form = form;
-    slot->length = (uint32_t)r->row_count - slot->offset;
-    return p + 1;
 }
 
 /* One object of a pair array, from the opening brace; values[0..3] as tcx_key.slot numbers them. */
 static const uint8_t *read_pair(tc_reading *r, const uint8_t *p, tcx_node *node, int depth, int *form, tc_decimal *values) {
     tc_scan *scan = &r->scan;
-    const uint8_t *end = scan->end;
     int16_t *hint = &node->predicted;
     unsigned seen = 0;
     if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
@@ -134,9 +166,7 @@ static const uint8_t *read_pair(tc_reading *r, const uint8_t *p, tcx_node *node,
         p++;
         int index = tc_next_key(r, node, hint, &p);
         if (index == -2) return NULL;
-        if ((p = tc_token(scan, p)) == NULL) return NULL;
-        if (*p != ':') return tc_malformed(scan, p);
-        if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
+        if ((p = tc_colon(scan, p)) == NULL) return NULL;
         if (index < 0) {
             p = tc_skip_value(scan, p, depth + 1);
         } else {
@@ -146,15 +176,8 @@ static const uint8_t *read_pair(tc_reading *r, const uint8_t *p, tcx_node *node,
             seen |= 1u << key->slot;
             p = read_decimal(r, p, depth + 1, form, &values[key->slot]);
         }
-        if (p == NULL) return NULL;
-        if (at(p, end, ',') && at(p + 1, end, '"')) {
-            p++;
-            continue;
-        }
-        if ((p = tc_token(scan, p)) == NULL) return NULL;
+        if (p == NULL || (p = tc_next(scan, p, '}')) == NULL) return NULL;
         if (*p == '}') break;
-        if (*p != ',') return tc_malformed(scan, p);
-        if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
     }
     if (seen != 15 || values[1].mantissa < 0 || values[3].mantissa < 0) *form |= TC_FORM_WRONG;
     return p + 1;
@@ -163,12 +186,11 @@ static const uint8_t *read_pair(tc_reading *r, const uint8_t *p, tcx_node *node,
 const uint8_t *tc_read_pairs(tc_reading *r, const uint8_t *p, const tcx_slot_info *info, int depth, tcx_slot *slot) {
     tc_scan *scan = &r->scan;
     tcx_node *node = &r->program->nodes[info->pair_node];
+    tcx_row *row = r->x->rows + r->row_count, *limit = rows_limit(r);
     int form = 0;
-    slot->kind = TC_KIND_ROWS;
-    slot->offset = (uint32_t)r->row_count;
-    if (depth + 2 > TC_MAX_DEPTH) return tc_fail(scan, TC_DECLINED, p);
-    if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
-    if (*p != ']') for (;;) {
+    if ((p = begin_rows(r, p, depth, slot)) == NULL) return NULL;
+    if (*p == ']') return end_rows(r, p, row, form, slot);
+    for (;;) {
         tc_decimal values[4] = {{0, 0}, {0, 0}, {0, 0}, {0, 0}};
         if (*p == '{') {
             p = read_pair(r, p, node, depth + 1, &form, values);
@@ -177,14 +199,10 @@ const uint8_t *tc_read_pairs(tc_reading *r, const uint8_t *p, const tcx_slot_inf
             p = tc_skip_value(scan, p, depth + 1);
         }
         if (p == NULL) return NULL;
-        if (!store_row(r, &values[0], &values[1]) || !store_row(r, &values[2], &values[3]))
-            return tc_fail(scan, TC_NO_SPACE, p);
-        if ((p = tc_token(scan, p)) == NULL) return NULL;
-        if (*p == ']') break;
-        if (*p != ',') return tc_malformed(scan, p);
-        if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
+        if (__builtin_expect(limit - row < 2, 0)) return rows_full(r, p);
+        store_row(row++, &values[0], &values[1]);
+        store_row(row++, &values[2], &values[3]);
+        if ((p = tc_next(scan, p, ']')) == NULL) return NULL;
+        if (*p == ']') return end_rows(r, p, row, form, slot);
     }
-    slot->form = form;
-    slot->length = (uint32_t)r->row_count - slot->offset;
-    return p + 1;
 }

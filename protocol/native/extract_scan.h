@@ -26,6 +26,8 @@ typedef struct {
     int64_t row_count;
     int64_t element_count;
     int envelopes;           /* envelope keys at the root */
+    int besides;             /* keys at the root that stand beside the envelope */
+    tcx_slot beside;         /* the string there; another kind: none */
     int entered;             /* the message inside the envelope was read */
     tcx_slot slots[TC_MAX_SLOTS];
 } tc_reading;
@@ -45,7 +47,7 @@ static inline unsigned tc_bucket(const uint8_t *text, size_t length) {
 static inline int tc_key_matches(const tcx_program *program, const tcx_key *key, const uint8_t *p, const uint8_t *end) {
     if (__builtin_expect(end - p < 8 || end - p <= key->length, 0)) return 0;
     if ((tc_load8(p) & key->mask) != key->word) return 0;
-    return key->length < 8 || (memcmp(p + 8, program->text + key->text + 8, key->length - 8u) == 0 && p[key->length] == '"');
+    return key->length < 8 || (tc_same(p + 8, program->text + key->text + 8, key->length - 8u) && p[key->length] == '"');
 }
 
 /* Key index of node for the text at p (behind the opening quote), -1 unknown, -2 failure; *p moves behind the closing quote. */

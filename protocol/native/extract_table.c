@@ -29,7 +29,7 @@ int32_t tcx_find_instrument(const tcx_extractor *x, const char *symbol, size_t l
     for (uint64_t place = hash & x->table_mask; x->table[place] >= 0; place = (place + 1) & x->table_mask) {
         const tcx_instrument *instrument = &x->instruments[x->table[place]];
         if (instrument->hash == hash && instrument->length == length &&
-            memcmp(x->symbols + instrument->symbol, symbol, length) == 0)
+            tc_same(x->symbols + instrument->symbol, (const uint8_t *)symbol, length))
             return x->table[place];
     }
     return -1;

@@ -52,7 +52,7 @@ static void gather(gathered *g, uint8_t c) {
     g->digits++;
 }
 
-const uint8_t *tc_decimal_slow(const uint8_t *p, const uint8_t *end, int bare, tc_decimal *value) {
+static const uint8_t *decimal_slow(const uint8_t *p, const uint8_t *end, int bare, tc_decimal *value) {
     gathered g = {0, 0, 0};
     int64_t decimals = 0, power = 0;
     int negative = 0, power_negative = 0;
@@ -87,6 +87,76 @@ const uint8_t *tc_decimal_slow(const uint8_t *p, const uint8_t *end, int bare, t
     value->mantissa = negative ? -(int64_t)g.mantissa : (int64_t)g.mantissa;
     value->exponent = (int32_t)exponent;
     return p;
+}
+
+/* Up to 8 + 8 digits with at most 8 decimals and no sign or exponent, 24 readable bytes; everything else is the slow path. */
+static const uint8_t *decimal_words(const uint8_t *p, const uint8_t *end, int bare, tc_decimal *value) {
+    uint64_t word = tc_load8(p) ^ UINT64_C(0x3030303030303030);
+    uint64_t stop = tc_non_digits(word);
+    const uint8_t *q;
+    uint64_t whole;
+    if (__builtin_expect(stop != 0, 1)) {
+        unsigned digits = (unsigned)__builtin_ctzll(stop) >> 3;
+        if (__builtin_expect(digits == 0, 0)) return decimal_slow(p, end, bare, value);
+        whole = tc_eight_digits(word << (64 - 8 * digits));
+        q = p + digits;
+        if (bare && digits > 1 && *p == '0') return NULL;
+    } else {
+        whole = tc_eight_digits(word);
+        word = tc_load8(p + 8) ^ UINT64_C(0x3030303030303030);
+        stop = tc_non_digits(word);
+        if (stop == 0 || (bare && *p == '0')) return decimal_slow(p, end, bare, value);
+        unsigned digits = (unsigned)__builtin_ctzll(stop) >> 3;
+        if (digits) whole = whole * (uint64_t)tc_pow10[digits] + tc_eight_digits(word << (64 - 8 * digits));
+        q = p + 8 + digits;
+        if (*q == '.') {
+            if (digits > 2 || end - q < 9) return decimal_slow(p, end, bare, value);
+        }
+    }
+    if (*q != '.') {
+        if (__builtin_expect((*q | 0x20) == 'e', 0)) return decimal_slow(p, end, bare, value);
+        value->mantissa = (int64_t)whole;
+        value->exponent = 0;
+        return q;
+    }
+    q++;
+    word = tc_load8(q) ^ UINT64_C(0x3030303030303030);
+    stop = tc_non_digits(word);
+    unsigned digits = 8;
+    if (stop != 0) {
+        digits = (unsigned)__builtin_ctzll(stop) >> 3;
+        if (__builtin_expect(digits == 0, 0)) return NULL;
+        word &= (UINT64_C(1) << (8 * digits)) - 1;
+    }
+    q += digits;
+    /* The byte behind is readable or the end: a ninth decimal, an exponent and the end itself are the slow path's. */
+    if (__builtin_expect(q >= end || (uint8_t)(*q - '0') < 10 || (*q | 0x20) == 'e', 0))
+        return decimal_slow(p, end, bare, value);
+    if (word == 0) {
+        value->mantissa = (int64_t)whole;
+        value->exponent = 0;
+        return q;
+    }
+    unsigned kept = (71u - (unsigned)__builtin_clzll(word)) >> 3;
+    value->mantissa = (int64_t)(whole * (uint64_t)tc_pow10[kept] + tc_eight_digits(word << (64 - 8 * kept)));
+    value->exponent = -(int32_t)kept;
+    return q;
+}
+
+const uint8_t *tc_decimal_words(const uint8_t *p, const uint8_t *end, int bare, tc_decimal *value) {
+    if (end - p >= 24) return decimal_words(p, end, bare, value);
+    /* At the end of the frame: a copy with room to read ahead. Nothing behind it can be taken for a part of the number. */
+    uint8_t copy[48] = {0};
+    memcpy(copy, p, (size_t)(end - p));
+    const uint8_t *q = tc_decimal_plain(copy, value);
+    if (q == NULL || tc_goes_on(*q)) q = decimal_words(copy, copy + 48, bare, value);
+    else if (bare && *copy == '0' && (uint8_t)(copy[1] - '0') < 10) return NULL;
+    return q == NULL ? NULL : p + (q - copy);
+}
+
+int64_t tc_leading_decimal(const char *text, size_t readable, int bare, tc_decimal *value) {
+    const uint8_t *p = (const uint8_t *)text, *q = tc_decimal_at(p, p + readable, bare, value);
+    return q == NULL ? -1 : q - p;
 }
 
 int tc_parse_decimal(const char *text, size_t length, int bare, tc_decimal *value) {

@@ -7,10 +7,11 @@ from decimal import Decimal
 import pytest
 
 from consumers.feed.engine import Engine
-from consumers.feed.events import ALL_EVENTS, AnyEvent, Bbo, Book, BookState, Gap, Instrument, Status, Trade
+from consumers.feed.events import ALL_EVENTS, AnyEvent, Bbo, Book, BookState, Gap, Instrument, Liquidation, Stat, Status, Trade
 from consumers.feed.selection import Selection, UnknownVenueError
 from protocol.codec import decode
-from protocol.schema import VENUES, Flag, MsgType, Side, StatusReason, StatusScope, StatusState
+from protocol.records import HEADER_STRUCT, StatItem, TradeItem
+from protocol.schema import UNDEFINED, VENUES, Flag, MsgType, Side, StatKind, StatusReason, StatusScope, StatusState, TradeFlag
 from tests.consumers.publisher import BTC, TS, Publisher, btcusdt, levels
 
 S = 1_000_000_000
@@ -427,6 +428,50 @@ def test_one_sided_best_bid_and_offer() -> None:
     (ask,) = rig(p.bbo(None, ("61837.64", "1.54698")))
     assert isinstance(ask, Bbo)
     assert (ask.bid, ask.ask) == (None, (Decimal("61837.64"), Decimal("1.54698")))
+
+
+def test_statistics_and_liquidations_are_events() -> None:
+    """A funding rate and an index price keep their own exponent; a liquidation has the fields of a trade, flags included."""
+    rig = Rig()
+    p = Publisher("okx")
+    rig(p.define(PERP))
+    # OKX funding of BTC-USD-SWAP due 1646323200000 (the venue's message in `okx/examples.jsonl`), 10 880 s ahead.
+    rate = StatItem(734174532791, TS, StatKind.FUNDING_RATE, -16, 0, 10880)
+    later = StatItem(UNDEFINED, 0, 99, 0)
+    first, second = rig(p.send(MsgType.STAT, [rate, later], PERP))
+    assert isinstance(first, Stat)
+    assert (first.kind_of, str(first.value), first.ts_ns, first.aux) == (StatKind.FUNDING_RATE, "0.0000734174532791", TS, 10880)
+    assert isinstance(second, Stat)
+    assert (second.kind_of, second.value.is_nan()) == (99, True)
+    item = TradeItem(219066264, 4356880, 700000, -1500, Side.BUY, TradeFlag.HASHED_ID | TradeFlag.BLOCK, 7)
+    (event,) = rig(p.send(MsgType.LIQUIDATION, [item], PERP))
+    assert isinstance(event, Liquidation)
+    assert (event.price, event.quantity, event.side, event.condition) == (Decimal("43568.8"), Decimal(7), Side.BUY, 7)
+    assert event.trade_flags == TradeFlag.HASHED_ID | TradeFlag.BLOCK
+    assert event.ts_exchange_ns == TS - 1_500_000
+    (event,) = rig(p.send(MsgType.LIQUIDATION, [item], PERP, ts_exchange_ns=0))
+    assert isinstance(event, Liquidation)
+    assert event.ts_exchange_ns == 0
+
+
+def test_items_may_grow_at_their_end() -> None:
+    """A newer publisher's longer items are read by their stride."""
+    rig = Rig(types=(Trade, Book))
+    p = Publisher()
+    rig(p.define())
+    for packet in (*p.trades((1, "61837.63", "0.02", Side.SELL), (2, "61837.64", "0.048", Side.BUY)), *p.snapshot()):
+        header = decode(packet).header
+        size = header.item_size
+        items = [packet[66 + n * size :][:size] + bytes(8) for n in range(header.item_count)]
+        grown = header._replace(item_size=size + 8, payload_len=header.payload_len + 8 * header.item_count)
+        events = rig([HEADER_STRUCT.pack(*grown) + b"".join(items)])
+        if header.msg_type == MsgType.TRADE:
+            assert [event.trade_id for event in events if isinstance(event, Trade)] == [1, 2]
+        else:
+            (event,) = events
+            assert isinstance(event, Book)
+            assert event.changes.asks == event.asks()
+            assert event.copy().changes == event.changes
 
 
 def test_unknown_message_types_are_passed_over() -> None:

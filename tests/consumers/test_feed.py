@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from consumers.feed.events import AnyEvent, Bbo, Book, BookState, Gap, Instrument, Status, Trade
@@ -231,6 +232,21 @@ def test_disorder_and_duplicates_are_mended(config: Config, sender: Sender) -> N
         send(sender, [packets[0], packets[1], packets[1], packets[3], packets[2], packets[2], packets[4], packets[5]])
         assert [type(event) for event in take(feed, 6)] == SESSION
         assert (feed.stats.duplicates, feed.stats.reordered, feed.stats.lost) == (2, 1, 0)
+
+
+def test_two_lines_hide_the_loss_of_one(config: Config, sender: Sender) -> None:
+    """With line B configured both groups are joined, and what one line loses the other brings: no gap."""
+    prefix = config.network.group_prefix.rsplit(".", 1)[0] + ".251"
+    both = msgspec.structs.replace(config, network=msgspec.structs.replace(config.network, line_b_prefix=prefix))
+    line_b = Sender(f"{prefix}.1", config.network.port_crypto)
+    packets = btcusdt()
+    with Feed(["binance"], config=both) as feed:
+        send(sender, [*packets[:2], *packets[4:]])
+        send(line_b, packets[:5])
+        assert [type(event) for event in take(feed, 6)] == SESSION
+        assert feed.stats.lost == 0
+        assert feed.stats.duplicates == 3
+    line_b.close()
 
 
 def test_a_restarted_publisher_begins_with_empty_books(config: Config, sender: Sender) -> None:

@@ -301,12 +301,14 @@ def test_notice_of_a_restart_asks_for_a_new_connection() -> None:
     assert (command.kind, command.connection) == (CommandKind.ROTATE, "ws.1")
 
 
-def test_refusal_is_kept_and_counted() -> None:
-    """An error of the venue is not market data and not silence."""
+def test_refusal_is_told_and_counted() -> None:
+    """An error of the venue is not market data and not silence: the operator hears of it."""
     feed = Feed("okx", "BTC-USDT-SWAP")
     feed.frame(b'{"event":"error","code":"60018","msg":"Wrong URL or channel doesn\'t exist","connId":"a"}')
-    (message,) = feed.session.quarantined
-    assert "60018" in message.reason
+    (command,) = feed.session.commands
+    assert command.kind is CommandKind.COMPLAIN
+    assert "60018" in command.reason
+    assert feed.session.counts["control_servererror"] == 1
 
 
 def test_acknowledgements_and_pongs_are_no_data() -> None:

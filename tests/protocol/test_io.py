@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from protocol._native import ffi, lib
 
-from protocol.io import Receiver, Sender, Stamper, StampError
+from protocol.io import Receiver, Sender, Stamper, StampError, TextSender
 from tests.support.packets import fields, packet
 
 GROUP = "239.255.42.201"
@@ -315,6 +315,19 @@ def test_a_malformed_buffer_is_named_by_offset(pair: tuple[Sender, Receiver]) ->
         sender.send(packet(), 99)
     with pytest.raises(TypeError, match="writable"):
         sender.publish(Stamper(1, instruments=1), packet(), 98)  # type: ignore[arg-type]
+
+
+def test_text_lines_are_datagrams_of_their_own() -> None:
+    """A monitoring line arrives as it is; a closed sender counts what it could not send."""
+    receiver = Receiver([(GROUP, 0)])
+    sender = TextSender(GROUP, receiver.ports()[0])
+    line = b"CONN|okx|4|0|1|4"
+    sender.send(line)
+    assert drain(receiver, 1) == [line]
+    sender.close()
+    sender.send(line)
+    assert sender.dropped == 1
+    receiver.close()
 
 
 def test_receivers_say_what_they_got() -> None:

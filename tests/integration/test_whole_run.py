@@ -1,0 +1,169 @@
+"""Recording → replay server → feeder → multicast → consumer, as separate processes: what arrives is what `decode` prints.
+
+Each run has groups and ports of its own; nothing leaves the host.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from feeder.venues import VENUES
+from tests.support.captures import captures
+from tests.support.event_lines import PlainBook, by_instrument, read_events
+from tests.support.processes import Child
+
+Start = Callable[..., Child]
+
+SHORT = (
+    "binance/cf_20210404_spot_btc_eth_dot.jsonl",
+    "binance/cf_20210814_spot.jsonl",
+    "binance/cf_20211012_spot.jsonl",
+    "binance/hft_20240808_spot_btcusdt.jsonl",
+    "binance/nangman_20260520_spot_depth.jsonl",
+    "binance_futures/cf_20210417_usdm.jsonl",
+    "binance_futures/cf_20210722_usdm.jsonl",
+    "binance_futures/hft_20240808_usdm_btcusdt.jsonl",
+    "binance_futures/hft_20240808_usdm_ethusdt.jsonl",
+    "okx/cf_20220227_v5_books_l2_tbt.jsonl",
+    "okx/cf_20220513_v5_books.jsonl",
+    "okx/fastmm_20260926_btc_usdt_swap.p1.jsonl",
+    "upbit/cf_20210405_simple.jsonl",
+    "long/binance_spot_btcusdt_20201101_aggtrades.p1.jsonl.gz",
+    "long/binance_spot_btcusdt_20230405.jsonl.gz",
+    "long/binance_spot_ethbtc_20201101.p1.jsonl.gz",
+    "long/binance_spot_ethusdt_20201101_aggtrades.p1.jsonl.gz",
+)
+LONG = (
+    "long/binance_spot_btcusdt_20240808.jsonl.gz",
+    "long/binance_futures_usdm_btcusdt_20240808.jsonl.gz",
+    "long/binance_futures_usdm_ethusdt_20240808.jsonl.gz",
+    "long/binance_usdm_btcusdt_20230404.jsonl.gz",
+    "long/binance_usdm_ethusdt_20240718.jsonl.gz",
+)
+LONG_IN_EVERY_RUN = LONG[1]
+WITHOUT_MARKET_DATA = (
+    "upbit/sml_20250714_default_ticker_reserialized.jsonl",
+    "upbit/jun_20260512_krw_ticker_reduced.p1.jsonl.gz",
+)
+"""Tickers only: `decode` quarantines every message, so there is nothing to run."""
+
+
+def measured_run(start: Start, folder: Path, *files: Path, within_s: float = 60.0) -> tuple[int, dict[str, object], Path]:
+    """Run recordings at full speed to their end; return the exit code, the report and the file of received events."""
+    events = folder / "events.jsonl"
+    child = start("up", "--replay", *files, "--speed", "max", "--until-end", "--json", "--events", events)
+    code = child.wait(within_s)
+    assert child.stdout(), child.stderr()
+    return code, json.loads(child.stdout()), events
+
+
+def decoded(start: Start, venue: str, *files: Path) -> Path:
+    """Return the file of what `decode` prints."""
+    child = start("decode", "--venue", venue, *files)
+    assert child.wait() == 0, child.stderr()
+    return child.out
+
+
+def assert_nothing_lost(report: dict[str, object]) -> None:
+    """Every frame served was handled, every packet sent was received, no gap anywhere."""
+    assert report["ok"] is True
+    assert report["frames"] == report["frames_served"]
+    assert report["packets_received"] == report["packets_sent"]
+    for name in ("lost", "frames_lost", "send_dropped", "kernel_drops", "upstream_gaps", "quarantined"):
+        assert report[name] == 0, name
+    assert report["gaps"] == []
+
+
+def assert_equal(received: Path, printed: Path, leave_out: tuple[str, ...] = ()) -> Counter[str]:
+    """Assert that both files hold the same lines of each instrument, and that no book is ever crossed; return what there is."""
+    got, wanted = by_instrument(read_events(received), leave_out), by_instrument(read_events(printed), leave_out)
+    assert set(got) == set(wanted)
+    kinds: Counter[str] = Counter()
+    for instrument, events in wanted.items():
+        assert len(got[instrument]) == len(events), instrument
+        for number, (ours, theirs) in enumerate(zip(got[instrument], events, strict=True)):
+            assert ours == theirs, f"{instrument}, event {number}"
+            assert list(ours) == list(theirs)
+        book = PlainBook()
+        for event in got[instrument]:
+            kinds[event["type"]] += 1
+            if event["type"] == "book":
+                book.apply(event)
+                assert not book.crossed, event
+    return kinds
+
+
+@pytest.mark.parametrize("name", [*SHORT, LONG_IN_EVERY_RUN])
+def test_what_a_consumer_receives_is_what_decode_prints(name: str, start: Start, tmp_path: Path) -> None:
+    """Every instrument's lines are equal apart from receive times, nothing is lost, and the exit code is 0."""
+    file = captures() / name
+    code, report, events = measured_run(start, tmp_path, file)
+    assert_nothing_lost(report)
+    (venue,) = report["venues"]  # type: ignore[misc]
+    kinds = assert_equal(events, decoded(start, venue, file))
+    assert code == 0
+    sent = {kind: count for kind, count in report["events"].items() if count}  # type: ignore[attr-defined]
+    assert {kind: kinds[kind] for kind in sent} == sent
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in LONG if name != LONG_IN_EVERY_RUN])
+def test_long_recordings_arrive_whole(name: str, start: Start, tmp_path: Path) -> None:
+    """The same for the recordings of a hundred thousand messages."""
+    test_what_a_consumer_receives_is_what_decode_prints(name, start, tmp_path)
+
+
+def test_no_recording_is_forgotten() -> None:
+    """Every recording of the four venues is in one of the lists above; the files of documented examples are no streams."""
+    folder = captures()
+    found = {f"{venue}/{file.name}" for venue in VENUES for file in (folder / venue).glob("*.jsonl*")}
+    found |= {f"long/{file.name}" for file in (folder / "long").glob("*.jsonl*") if "coinm" not in file.name}
+    assert {name for name in found if "/examples" not in name} == {*SHORT, *LONG, *WITHOUT_MARKET_DATA}
+
+
+def test_several_venues_run_at_once(start: Start, tmp_path: Path) -> None:
+    """One run of recordings of all four venues: each channel arrives whole, beside the others."""
+    folder = captures()
+    names = {
+        "binance": "cf_20210404_spot_btc_eth_dot.jsonl",
+        "binance_futures": "cf_20210417_usdm.jsonl",
+        "okx": "cf_20220227_v5_books_l2_tbt.jsonl",
+        "upbit": "cf_20210405_simple.jsonl",
+    }
+    files = [folder / venue / name for venue, name in names.items()]
+    code, report, events = measured_run(start, tmp_path, *files)
+    assert_nothing_lost(report)
+    assert set(report["venues"]) == set(names)  # type: ignore[call-overload]
+    printed = tmp_path / "all.jsonl"
+    texts = [decoded(start, venue, folder / venue / name).read_bytes() for venue, name in names.items()]
+    printed.write_bytes(b"".join(texts))
+    assert_equal(events, printed)
+    assert code == 0
+
+
+def test_a_folder_is_one_recording_of_each_venue(start: Start, tmp_path: Path) -> None:
+    """The recordings of a folder are played one after the other; the data are those of decoding them in this order.
+
+    States differ: recorded connections end with their file, while the server keeps its clients from one file to the next.
+    """
+    folder = captures() / "binance_futures"
+    code, report, events = measured_run(start, tmp_path, folder)
+    assert_nothing_lost(report)
+    files = sorted(file for file in folder.glob("*.jsonl") if not file.name.startswith("examples"))
+    kinds = assert_equal(events, decoded(start, "binance_futures", *files), leave_out=("status", "instrument"))
+    assert kinds["book"] == report["events"]["book"]  # type: ignore[index]
+    assert code == 0
+
+
+@pytest.mark.parametrize("name", WITHOUT_MARKET_DATA)
+def test_a_recording_without_market_data_is_refused(name: str, start: Start, tmp_path: Path) -> None:
+    """Nothing to subscribe to is an error that names the file, not a run that waits for ever."""
+    file = captures() / name
+    child = start("up", "--replay", file, "--speed", "max", "--until-end")
+    assert child.wait(20.0) == 2
+    assert file.name in child.stderr()

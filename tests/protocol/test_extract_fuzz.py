@@ -1,0 +1,177 @@
+"""Random messages and random damage: the C extractor never disagrees with the reference, it only declines."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocol.extract_types import Status
+from tests.support.captures import recordings
+from tests.support.extract_pair import Pair
+from tests.support.shapes_sample import EXAMPLES, VENUES, frames
+
+_VENUE = st.sampled_from(sorted(VENUES))
+_SPACE = st.sampled_from(["", "", "", " ", "\n", "\t \r\n"])
+_PLAIN = st.decimals(0, 10**9, allow_nan=False, places=8).map(str)
+_ODD = st.one_of(
+    st.from_regex(r"-?[0-9]{1,24}(\.[0-9]{1,24})?([eE][+-]?[0-9]{1,4})?", fullmatch=True),
+    st.sampled_from(["", "-", "1e999999999999", "1e-400", "1.", "+1", "null"]),
+)
+_SYMBOL = st.sampled_from(["BTCUSDT", "KRW-BTC", "BTC-USDT-SWAP", "nobody", "", "币安", "BTCUSDTBTCUSDT"])
+_PIECES = [b'"', b"\\", b"\\u00e9", b"{", b"}", b"[", b"]", b",", b":", b"null", b"true", b"-", b"1e-9", b"0", b"9" * 21]
+_PIECES += [b".5", b"e99999999999", b" ", b"\n", b"\xc3\xa9", b"\xff", b"{}", b"[]", b'"e":', b'"s":"BTCUSDT",', b'"",']
+
+
+def _pair(venue: str) -> Pair:
+    made = Pair(VENUES[venue], out_capacity=1 << 14)
+    for symbol in ("BTCUSDT", "KRW-BTC", "BTC-USDT-SWAP", "NKNUSDT"):
+        made.add(symbol)
+    return made
+
+
+_PAIRS = {venue: _pair(venue) for venue in VENUES}
+
+
+class _Writer:
+    """JSON text from drawn parts: any key order, white space, numbers and intruders."""
+
+    def __init__(self, draw: st.DrawFn, bare: bool) -> None:
+        self._draw = draw
+        self._bare = bare
+        self._odd = draw(st.booleans())
+
+    def number(self) -> str:
+        text = self._draw(st.one_of(_PLAIN, _ODD) if self._odd else _PLAIN)
+        return text if self._bare else f'"{text}"'
+
+    def integer(self) -> str:
+        value = self._draw(st.one_of(st.integers(0, 2**65), st.integers(1_600_000_000_000, 1_900_000_000_000)))
+        return str(value) if self._draw(st.booleans()) else f'"{value}"'
+
+    def rows(self) -> str:
+        extra = self._draw(st.sampled_from(["", ',"0","83"', ",0", ",[1]"]))
+        rows = [f"[{self.number()},{self.number()}{extra}]" for _ in range(self._draw(st.integers(0, 4)))]
+        return "[" + f"{self._draw(_SPACE)},{self._draw(_SPACE)}".join(rows) + "]"
+
+    def object(self, members: dict[str, str]) -> str:
+        if self._odd and self._draw(st.booleans()):
+            intruder = self._draw(st.sampled_from([*members, "x", "e", "data"]))
+            members = dict([*members.items(), (intruder, self._draw(st.sampled_from(["null", "1", '"x"', "{}", "[]", "[{}]"])))])
+        items = self._draw(st.permutations(list(members.items())))
+        space = self._draw(_SPACE)
+        return "{" + ",".join(f'{space}"{key}"{space}:{space}{value}{space}' for key, value in items) + "}"
+
+
+@st.composite
+def _messages(draw: st.DrawFn) -> tuple[str, bytes]:
+    venue = draw(_VENUE)
+    w = _Writer(draw, venue == "upbit")
+    symbol = f'"{draw(_SYMBOL)}"'
+    if venue == "okx":
+        channel = draw(st.sampled_from(["books", "trades", "bbo-tbt", "x"]))
+        books = w.object({"asks": w.rows(), "bids": w.rows(), "ts": w.integer(), "seqId": w.integer(), "prevSeqId": "-1"})
+        trade = w.object(
+            {"px": w.number(), "sz": w.number(), "side": draw(st.sampled_from(['"buy"', '"sell"', "1"])), "tradeId": w.integer()}
+            | {"ts": w.integer()}
+        )
+        inside = draw(st.sampled_from([books, trade])) if channel == "x" else trade if channel == "trades" else books
+        data = ",".join([inside] * draw(st.sampled_from([1, 1, 1, 0, 2, 3])))
+        action = draw(st.sampled_from(['"snapshot"', '"update"', "1"]))
+        text = w.object({"arg": w.object({"channel": f'"{channel}"', "instId": symbol}), "action": action, "data": f"[{data}]"})
+    elif venue == "upbit":
+        unit = {"ap": w.number(), "bp": w.number(), "as": w.number(), "bs": w.number()}
+        units = ",".join(w.object(unit) for _ in range(draw(st.integers(0, 3))))
+        text = w.object({"ty": '"orderbook"', "cd": symbol, "tms": w.integer(), "obu": f"[{units}]", "lv": draw(_SPACE) + "0"})
+    else:
+        kind = draw(st.sampled_from(["depthUpdate", "trade", "bookTicker", "aggTrade"]))
+        common = {"e": f'"{kind}"', "E": w.integer(), "T": w.integer(), "s": symbol, "u": w.integer()}
+        if kind == "depthUpdate":
+            common |= {"U": w.integer(), "pu": w.integer(), "b": w.rows(), "a": w.rows()}
+        elif kind == "bookTicker":
+            common |= {"b": w.number(), "B": w.number(), "a": w.number(), "A": w.number()}
+        else:
+            common |= {
+                "t": w.integer(),
+                "a": w.integer(),
+                "p": w.number(),
+                "q": w.number(),
+                "m": draw(st.sampled_from(["true", "0"])),
+            }
+        if venue == "binance":
+            common.pop("pu", None)
+            if kind == "bookTicker":
+                common.pop("e")
+        text = w.object(common)
+        if draw(st.booleans()):
+            stream = draw(st.sampled_from(['"x@depth@100ms"', '"x@depth20@100ms"', '"@depth"', '""', "5", '["@depth5"]']))
+            text = w.object({"stream": stream, "data": text})
+    return venue, text.encode()
+
+
+@settings(max_examples=1500, deadline=None)
+@given(_messages())
+def test_random_messages_mean_the_same_to_both(message: tuple[str, bytes]) -> None:
+    """Any key order, white space, numbers, intruding and repeated keys: equal statuses and bytes."""
+    venue, frame = message
+    _PAIRS[venue].run(frame)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+def test_random_bytes_are_malformed_or_nothing(frame: bytes) -> None:
+    """Bytes that are no message give no packet and no exception."""
+    for pair in _PAIRS.values():
+        assert pair.run(frame) in (Status.MALFORMED, Status.NO_SHAPE)
+
+
+def _damage(rng: random.Random, frame: bytes) -> bytes:
+    data = bytearray(frame)
+    for _ in range(rng.randint(1, 3)):
+        at = rng.randrange(len(data) + 1)
+        kind = rng.randrange(5)
+        if kind == 0 and at < len(data):
+            data[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            del data[at : at + rng.randint(1, 12)]
+        elif kind == 2:
+            data[at:at] = data[at : at + rng.randint(1, 40)]
+        elif kind == 3:
+            data[at:at] = rng.choice(_PIECES)
+        else:
+            piece = rng.choice(_PIECES)
+            data[at : at + len(piece)] = piece
+    return bytes(data)
+
+
+@pytest.mark.parametrize("venue", sorted(VENUES))
+def test_damaged_frames_mean_the_same_to_both(venue: str) -> None:
+    """Bit flips, cuts, repetitions and pieces of JSON anywhere in a message."""
+    rng = random.Random(7)
+    pair = _PAIRS[venue]
+    for frame in EXAMPLES[venue]:
+        for _ in range(4000):
+            pair.run(_damage(rng, frame))
+
+
+@pytest.mark.parametrize("venue", sorted(VENUES))
+def test_every_truncation_is_malformed(venue: str) -> None:
+    """A frame cut anywhere is refused."""
+    for frame in EXAMPLES[venue]:
+        for end in range(len(frame)):
+            assert _PAIRS[venue].run(frame[:end]) == Status.MALFORMED
+
+
+@pytest.mark.parametrize("venue", sorted(VENUES))
+def test_damaged_recordings_mean_the_same_to_both(venue: str) -> None:
+    """The same damage on recorded frames, whose numbers and lengths vary."""
+    rng = random.Random(11)
+    pair = _PAIRS[venue]
+    for path in recordings(venue):
+        for frame in frames(path, 150):
+            if len(frame.raw) < 4000:
+                pair.run(frame.raw)
+                for _ in range(3):
+                    pair.run(_damage(rng, frame.raw))
