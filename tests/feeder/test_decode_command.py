@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from protocol.codec import walk
-from protocol.render import Renderer, to_json
+from protocol.render import Renderer
 from tapecast import cli
 from tests.feeder.test_offline import line, write
 from tests.support.feeder_frames import okx_books, okx_trade, spot_body, spot_depth, spot_ticker, spot_trade
@@ -144,5 +144,5 @@ def test_packets_option_writes_what_the_lines_say(tmp_path: Path, capfd: pytest.
     tape = tmp_path / "tape"
     _, events, _ = run(capfd, str(story(tmp_path)), "--venue", "binance", "--packets", str(tape))
     renderer = Renderer()
-    rendered = [json.loads(to_json(event)) for packet in walk(tape.read_bytes()) for event in renderer.feed(packet)]
+    rendered = [event for packet in walk(tape.read_bytes()) for event in renderer.feed(packet)]
     assert rendered == [event for event in events if event["type"] != "quarantine"]
