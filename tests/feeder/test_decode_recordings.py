@@ -189,7 +189,7 @@ ODD = {
     "binance": {2, 3, 4, 7, 8, 15, 18, 19, 20, 21, 22, 27},
     "binance_futures": {8, 10},
     "okx": {8, *range(21, 31)},
-    "upbit": {6},
+    "upbit": set(),
 }
 
 
