@@ -20,7 +20,7 @@ from feeder.announcer import Announcer
 from feeder.backoff import Backoff, BackoffPolicy
 from feeder.publisher import Cycle, MulticastLine, Publisher, next_epoch
 from feeder.quarantine import QuarantineFile
-from feeder.rest import RestClient
+from feeder.rest import RestAnswer, RestClient
 from feeder.session import Command, CommandKind, Session, SessionOptions
 from feeder.sync import SyncPolicy
 from feeder.transport import Handlers, Socket, connect
@@ -36,6 +36,7 @@ __all__ = ["LiveFeeder"]
 
 _TICK_S = 0.025
 _CONNECT_TIMEOUT_S = 10.0
+_LEARN_S = 10.0
 _BOOK_DEPTH = 5000
 
 log = logs.get("feeder.live")
@@ -108,6 +109,7 @@ class LiveFeeder:
         )
         self._sockets: dict[str, Socket] = {}
         self._opened: dict[str, int] = {}
+        self._fetching: set[str] = set()
         self._wanted = 0
         self._reconnects = 0
         self._request_id = 1
@@ -120,7 +122,8 @@ class LiveFeeder:
     async def run(self, stop: asyncio.Event) -> None:
         """Feed until `stop` is set; then drain, say SESSION_END and return."""
         self.publisher.start(self._beat())
-        await self._learn_instruments()
+        self._spawn(self._beat_and_repeat())
+        await self._learn_instruments(stop)
         symbols = self._config.symbols(self._spec.name, self._spec.kind_of)
         self.session.subscribe(symbols, time.time_ns())
         self._flush()
@@ -129,9 +132,9 @@ class LiveFeeder:
         self._wanted = len(subscriptions)
         gc.collect()
         gc.freeze()
-        for number, subscription in enumerate(subscriptions, 1):
-            self._spawn(self._keep_connected(f"{subscription.route}.{number}", subscription))
-        self._spawn(self._beat_and_repeat())
+        if not stop.is_set():
+            for number, subscription in enumerate(subscriptions, 1):
+                self._spawn(self._keep_connected(f"{subscription.route}.{number}", subscription))
         await stop.wait()
         await self._drain()
 
@@ -193,7 +196,11 @@ class LiveFeeder:
         backoff = Backoff(self._backoff)
         while not self._stopping.is_set():
             backoff.connecting(time.monotonic_ns())
-            reason = await self._one_connection(name, url, subscription, backoff)
+            try:
+                reason = await self._one_connection(name, url, subscription, backoff)
+            except Exception as error:  # whatever it was, the venue is tried again
+                log.error("connection failed", venue=self._spec.name, connection=name, error=repr(error), exc_info=error)
+                reason = repr(error)
             self._reconnects += 1
             delay, tripped = backoff.lost(time.monotonic_ns(), random.random())  # noqa: S311 - jitter, not a secret
             level = log.error if tripped else log.warning
@@ -301,10 +308,18 @@ class LiveFeeder:
                 )
 
     async def _fetch(self, symbol: str) -> None:
+        """Fetch a book, unless that is being done: during a ban the rule asks again and again, the venue is asked once."""
         request = self._spec.snapshot_request
-        if request is None:
+        if request is None or symbol in self._fetching:
             return
-        answer = await self._rest.get(request(symbol, int(self._venue.limits.get("snapshot_levels", _BOOK_DEPTH))))
+        self._fetching.add(symbol)
+        try:
+            await self._fetch_book(symbol, request(symbol, int(self._venue.limits.get("snapshot_levels", _BOOK_DEPTH))))
+        finally:
+            self._fetching.discard(symbol)
+
+    async def _fetch_book(self, symbol: str, request: RestRequest) -> None:
+        answer = await self._rest.get(request)
         if answer.error:
             log.warning("order book not fetched", venue=self._spec.name, symbol=symbol, error=answer.error, url=answer.url)
             self.session.on_snapshot_failed(symbol, time.monotonic_ns())
@@ -326,18 +341,28 @@ class LiveFeeder:
         self._request_id += 1 + len(channels)
         log.info("resubscribed", venue=self._spec.name, symbol=command.symbol, connection=command.connection)
 
-    async def _learn_instruments(self) -> None:
-        """Fetch the venue's definitions; without them instruments are provisional, and asked for again in the background."""
-        found = 0
-        for request in self._spec.instruments_requests():
-            answer = await self._rest.get(request)
-            if answer.error:
-                log.warning("instruments not fetched", venue=self._spec.name, error=answer.error, url=answer.url)
-                if not answer.error.startswith("HTTP 404"):
-                    self._spawn(self._ask_again(request))
-            else:
-                found += self.session.on_instruments(answer.body, answer.ts_recv_ns, time.monotonic_ns())
-        log.info("instruments", venue=self._spec.name, definitions=found)
+    async def _learn_instruments(self, stop: asyncio.Event) -> None:
+        """Fetch the venue's definitions before the first subscription, but let no venue delay the feed for long.
+
+        What has not come by then is learned while the feed runs; until then its instruments are provisional.
+        """
+        learning = [self._spawn(self._learn(request)) for request in self._spec.instruments_requests()]
+        stopped = asyncio.ensure_future(stop.wait())
+        everything = asyncio.ensure_future(asyncio.wait(learning)) if learning else stopped
+        await asyncio.wait({everything, stopped}, timeout=_LEARN_S, return_when=asyncio.FIRST_COMPLETED)
+        everything.cancel()
+        stopped.cancel()
+        log.info("instruments", venue=self._spec.name, definitions=len(self.session.known))
+
+    async def _learn(self, request: RestRequest) -> None:
+        """Fetch definitions; a venue that does not give them is asked again in the background, at growing intervals."""
+        answer = await self._rest.get(request)
+        if not answer.error:
+            self._take_instruments(answer)
+            return
+        log.warning("instruments not fetched", venue=self._spec.name, error=answer.error, url=answer.url)
+        if not answer.error.startswith("HTTP 404"):
+            self._spawn(self._ask_again(request))
 
     async def _ask_again(self, request: RestRequest) -> None:
         delay = 5.0
@@ -345,10 +370,13 @@ class LiveFeeder:
             await asyncio.sleep(delay)
             answer = await self._rest.get(request)
             if not answer.error:
-                self.session.on_instruments(answer.body, answer.ts_recv_ns, time.monotonic_ns())
-                self._flush()
+                self._take_instruments(answer)
                 return
             delay = min(delay * 2, 300.0)
+
+    def _take_instruments(self, answer: RestAnswer) -> None:
+        self.session.on_instruments(answer.body, answer.ts_recv_ns, time.monotonic_ns())
+        self._flush()
 
     # what beats
 
@@ -395,10 +423,11 @@ class LiveFeeder:
             health=0 if self._sockets and live == len(session.instruments) else (1 if self._sockets else 2),
         )
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -17,6 +17,7 @@ from feeder.venue import RestRequest
 __all__ = ["RestAnswer", "RestClient"]
 
 _DEFAULT_PAUSE_S = {429: 10.0, 418: 120.0, 403: 60.0}
+_LONGEST_PAUSE_S = 3 * 86_400.0
 _MAX_BODY = 64 << 20
 
 
@@ -64,34 +65,45 @@ class RestClient:
             self._session = aiohttp.ClientSession(timeout=self._timeout, headers={"User-Agent": "tapecast"})
         try:
             async with self._session.get(url, params=dict(request.query)) as response:
-                body = await response.content.read(_MAX_BODY + 1) if response.status != 200 else await response.read()
+                if response.status != 200:
+                    self._refuse(response.status, response.headers.get("Retry-After"))
+                body = await _body(response)
                 ts_recv_ns = time.time_ns()
+                if len(body) > _MAX_BODY:
+                    return RestAnswer(b"", ts_recv_ns, f"body larger than {_MAX_BODY} bytes", str(response.url))
                 if response.status == 200:
                     return RestAnswer(body, ts_recv_ns, "", str(response.url))
-                self._refuse(response.status, response.headers.get("Retry-After"))
                 return RestAnswer(b"", ts_recv_ns, f"HTTP {response.status} {body[:200]!r}", str(response.url))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return RestAnswer(b"", time.time_ns(), f"{type(error).__name__}: {error}", url)
 
     async def _afford(self, weight: int) -> None:
-        now = time.monotonic()
-        if now < self._blocked_until:
-            await asyncio.sleep(self._blocked_until - now)
-            now = time.monotonic()
-        self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
-        self._filled = now
+        """Wait until no ban holds and the weight is granted; a ban that comes meanwhile holds too."""
         need = min(float(weight), self._burst)
-        if self._tokens < need:
-            await asyncio.sleep((need - self._tokens) / self._rate)
-            self._filled = time.monotonic()
-            self._tokens = need
+        while True:
+            now = time.monotonic()
+            self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
+            self._filled = now
+            wait = max(self._blocked_until - now, (need - self._tokens) / self._rate)
+            if wait <= 0:
+                break
+            await asyncio.sleep(wait)
         self._tokens -= need
 
     def _refuse(self, status: int, retry_after: str | None) -> None:
         self.refused += 1
-        if status not in _DEFAULT_PAUSE_S:
-            return
-        pause = _DEFAULT_PAUSE_S[status]
-        if retry_after is not None and retry_after.strip().isdigit():
-            pause = max(1.0, min(int(retry_after), 259_200))
+        pause = _DEFAULT_PAUSE_S.get(status, 0.0)
+        if retry_after is not None and retry_after.strip().isdecimal():
+            pause = max(1.0, min(float(retry_after), _LONGEST_PAUSE_S))
         self._blocked_until = max(self._blocked_until, time.monotonic() + pause)
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """Read a body; one that is too large is given up as soon as it is."""
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > _MAX_BODY:
+            response.close()
+            break
+    return bytes(body)

@@ -39,8 +39,7 @@ class Socket(WSListener):
         super().__init__()
         self._message = handlers.message
         self._batch = handlers.batch
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._parts: bytearray | None = None
         self._transport: WSTransport | None = None
         self.closed = asyncio.get_running_loop().create_future()
         self.reason = ""
@@ -89,16 +88,20 @@ class Socket(WSListener):
             self._transport.disconnect()
 
     def _part(self, frame: WSFrame) -> None:
-        self._size += frame.payload_size
-        if self._size > MAX_FRAME:
+        """Collect a message that comes in several frames (RFC 6455, 5.4)."""
+        continued = frame.msg_type is _CONTINUATION
+        if continued is (self._parts is None):
+            self.close("fragments out of order")
+            return
+        parts = self._parts if self._parts is not None else bytearray()
+        if len(parts) + frame.payload_size > MAX_FRAME:
+            self._parts = None
             self.close(f"message larger than {MAX_FRAME} bytes")
             return
-        self._parts.append(frame.get_payload_as_bytes())
+        parts += frame.get_payload_as_memoryview()
+        self._parts = None if frame.fin else parts
         if frame.fin:
-            message = b"".join(self._parts)
-            self._parts.clear()
-            self._size = 0
-            self._message(message)
+            self._message(bytes(parts))
 
 
 async def connect(url: str, handlers: Handlers, timeout_s: float) -> Socket:
@@ -113,5 +116,6 @@ async def connect(url: str, handlers: Handlers, timeout_s: float) -> Socket:
             read_buffer_init_size=1 << 18,
             logger_name="tapecast",
         )
-    assert isinstance(listener, Socket)
+    if not isinstance(listener, Socket):  # picows returns no listener when the peer closes before it has answered
+        raise ConnectionResetError("closed before the handshake was answered")
     return listener
