@@ -40,15 +40,16 @@ lint: setup
 	$(BIN)/lint-imports
 	$(BIN)/python -m protocol.generate --check
 
-bench: setup
-	@set -e; for file in benchmarks/*.py; do \
-		[ -f "$$file" ] || continue; \
-		echo "== $$file"; $(BIN)/python "$$file" $(ARGS); \
+bench: setup $(VENV)/.bench
+	@set -e; for file in $$(grep -l '^if __name__' benchmarks/*.py); do \
+		name=benchmarks.$$(basename "$$file" .py); \
+		echo "== $$name"; $(BIN)/python -m "$$name" $(ARGS); \
 	done
 
 lock:
 	$(LOCK) --output-file requirements.lock
 	$(LOCK) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(LOCK) --group bench --constraint requirements.lock --constraint requirements-dev.lock --output-file requirements-bench.lock
 
 clean:
 	rm -rf $(VENV) build *.egg-info protocol/_native* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -66,6 +67,10 @@ $(VENV)/.locked: requirements.lock $(VENV)/.created
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.locked
 	$(PIP) install --quiet --require-hashes -r requirements-dev.lock
 	@touch $@
+
+$(VENV)/.bench: requirements-bench.lock $(VENV)/.dev
+	@if $(PIP) install --quiet --require-hashes -r requirements-bench.lock; then touch $@; \
+	else echo "packages to compare with not installed: the benchmarks leave them out" >&2; fi
 
 $(VENV)/.package: pyproject.toml setup.py $(CORE) $(VENV)/.locked $(if $(wildcard protocol/_native*.so),,FORCE)
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .

@@ -1,25 +1,24 @@
-"""What every benchmark shares: interleaved rounds, medians, ratios, and a header that names machine, versions and corpus.
+"""What every benchmark shares: interleaved rounds, medians, ratios, targets, and a header that names machine and versions.
 
-A benchmark builds one `Suite` per corpus and hands them to `main`. How to read the figures: `benchmarks/METHOD.md`. Nothing here
-decides pass or fail.
+A benchmark builds `Suite`s (ways of doing the same work, timed here) or `Table`s (figures it took itself) for `main` to print.
+How to read the figures: `benchmarks/METHOD.md`. A target that is missed is printed as such; it does not change the exit code.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 
-__all__ = ["Case", "Measured", "Options", "Suite", "captures", "installed", "main", "measure"]
+from benchmarks.report import Table, Target, installed, machine, name_of_run, render, save, to_json
+
+__all__ = ["Case", "Goal", "Measured", "Options", "Suite", "Table", "Target", "captures", "installed", "main", "measure", "us"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,8 @@ class Options:
     """Run everything once on little data: does the benchmark still work?"""
     rounds: int
     json: bool
+    only: str = ""
+    """Run only suites whose corpus contains this text."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,23 @@ class Case:
     name: str
     prepare: Callable[[], object]
     run: Callable[[object], object]
+    work: int = 0
+    """Units this case handles where it gets a part of the suite's work only; 0 = all of it."""
+    nbytes: int = 0
+    """Input bytes of that part."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a case is meant to reach: at least `ratio` times the time of `base`, at most `at_most` times it, or a rate; none of
+    the three: the ratio is printed, that is all."""
+
+    case: str
+    ratio: float | None = None
+    base: str = ""
+    """Compare with this case; empty = the first."""
+    at_most: float | None = None
+    per_second: float | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +69,9 @@ class Suite:
     unit: str
     cases: list[Case]
     notes: list[str] = field(default_factory=list)
+    nbytes: int = 0
+    """Input bytes of one run; with them a rate in MB/s is printed."""
+    goals: list[Goal] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -61,6 +82,7 @@ class Measured:
     median_ns: float
     least_ns: float
     ratio: float
+    rounds_ns: list[float]
 
 
 def measure(suite: Suite, rounds: int) -> list[Measured]:
@@ -76,59 +98,47 @@ def measure(suite: Suite, rounds: int) -> list[Measured]:
             taken = time.perf_counter_ns() - start
             gc.enable()
             if number > 0:
-                times[case.name].append(taken / suite.work)
+                times[case.name].append(taken / (case.work or suite.work))
     base = times[suite.cases[0].name]
-    return [
-        Measured(
-            name, statistics.median(own), min(own), statistics.median(mine / first for mine, first in zip(own, base, strict=True))
-        )
-        for name, own in times.items()
-    ]
+    return [Measured(name, statistics.median(own), min(own), _ratio(own, base), own) for name, own in times.items()]
 
 
-def main(question: str, build: Callable[[Options], Iterable[Suite]], distributions: Iterable[str] = ()) -> int:
+def main(
+    question: str, build: Callable[[Options], Iterable[Suite | Table]], distributions: Iterable[str] = (), *, rounds: int = 9
+) -> int:
     """Parse the command line, run every suite and print figures; `distributions` are the packages whose versions matter."""
     parser = argparse.ArgumentParser(description=question)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument("--smoke", action="store_true", help="one round on little data, for CI")
-    parser.add_argument("--rounds", type=int, default=9, help="measured rounds (default 9)")
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"measured rounds (default {rounds})")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only suites whose corpus contains this text")
+    parser.add_argument("--save", action="store_true", help="write the figures to benchmarks/results as well")
     arguments = parser.parse_args()
-    options = Options(arguments.smoke, 1 if arguments.smoke else arguments.rounds, arguments.json)
+    options = Options(arguments.smoke, 1 if arguments.smoke else arguments.rounds, arguments.json, arguments.only)
     header = machine(distributions)
-    results = []
+    texts = [question, "  ".join(f"{name} {value}" for name, value in header.items())]
+    tables: list[Table] = []
     if not options.json:
-        print(question)
-        print("  ".join(f"{name} {value}" for name, value in header.items()))
-    for suite in build(options):
-        measured = measure(suite, options.rounds)
-        results.append({**_described(suite), "cases": [vars(m) for m in measured]})
+        print("\n".join(texts))
+    for item in build(options):
+        if isinstance(item, Suite) and options.only not in item.corpus:
+            continue
+        tables.append(_measured(item, options.rounds) if isinstance(item, Suite) else item)
+        texts.append(render(tables[-1]))
         if not options.json:
-            _print(suite, measured, options.rounds)
+            print(texts[-1], flush=True)
+    document = to_json(question, header, options.rounds, tables)
     if options.json:
-        print(json.dumps({"question": question, "machine": header, "rounds": options.rounds, "suites": results}))
+        print(document)
+    if arguments.save:
+        paths = save(name_of_run(), document, "\n".join(texts) + "\n")
+        print(*paths, sep="\n", file=sys.stderr)
     return 0
 
 
-def machine(distributions: Iterable[str]) -> dict[str, str]:
-    """Return processor, cores, load, and the versions of system, Python and the named packages."""
-    out = {
-        "cpu": _cpu(),
-        "cores": str(os.cpu_count()),
-        "load": f"{os.getloadavg()[0]:.1f}",
-        "system": platform.platform(terse=True),
-        "python": platform.python_version(),
-    }
-    for name in distributions:
-        out[name] = installed(name) or "absent"
-    return out
-
-
-def installed(distribution: str) -> str | None:
-    """Return the version of an installed package, or None."""
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
+def us(nanoseconds: float) -> float:
+    """Return microseconds."""
+    return nanoseconds / 1e3
 
 
 def captures() -> Path:
@@ -141,24 +151,34 @@ def captures() -> Path:
     return folder
 
 
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
-    )
-    return names[0] if names else platform.machine()
+def _measured(suite: Suite, rounds: int) -> Table:
+    """Measure a suite and lay its figures out."""
+    measured = measure(suite, rounds)
+    columns = [suite.unit, "median ns", "least ns", "per second", "ratio"]
+    rows: list[list[object]] = []
+    if suite.nbytes:
+        columns.insert(4, "MB/s")
+    for case, m in zip(suite.cases, measured, strict=True):
+        row: list[object] = [m.name, round(m.median_ns, 1), round(m.least_ns, 1), round(1e9 / m.median_ns), round(m.ratio, 2)]
+        if suite.nbytes:
+            share = (case.nbytes or suite.nbytes) / (case.work or suite.work)
+            row.insert(4, round(share / m.median_ns * 1e3, 1))
+        rows.append(row)
+    by_name = {m.name: m for m in measured}
+    targets = [_target(goal, suite.unit, by_name, measured[0]) for goal in suite.goals]
+    title = f"{suite.corpus}: {suite.work:,} {suite.unit}s, {rounds} round(s)"
+    return Table(title, columns, rows, suite.notes, targets)
 
 
-def _described(suite: Suite) -> dict[str, object]:
-    return {"corpus": suite.corpus, "work": suite.work, "unit": suite.unit, "notes": suite.notes}
+def _target(goal: Goal, unit: str, measured: dict[str, Measured], first: Measured) -> Target:
+    own = measured[goal.case]
+    if goal.per_second is not None:
+        return Target(goal.case, 1e9 / own.median_ns, at_least=goal.per_second, unit=f"{unit}s/s")
+    base = measured[goal.base] if goal.base else first
+    ratio = _ratio(own.rounds_ns, base.rounds_ns)
+    return Target(f"{own.name} ÷ {base.name}", ratio, at_least=goal.ratio, at_most=goal.at_most, unit="×")
 
 
-def _print(suite: Suite, measured: list[Measured], rounds: int) -> None:
-    print(f"\n{suite.corpus}: {suite.work:,} {suite.unit}s, {rounds} round(s)")
-    width = max(len(m.name) for m in measured)
-    print(f"  {'':{width}}  {'median':>10}  {'least':>10}  {'per second':>12}  {'ratio':>7}")
-    for m in measured:
-        rate = 1e9 / m.median_ns
-        print(f"  {m.name:{width}}  {m.median_ns:>7.1f} ns  {m.least_ns:>7.1f} ns  {rate:>12,.0f}  {m.ratio:>6.2f}x")
-    for note in suite.notes:
-        print(f"  {note}")
+def _ratio(own: list[float], base: list[float]) -> float:
+    """Return the median over the rounds of one case's time over another's."""
+    return statistics.median(mine / first for mine, first in zip(own, base, strict=True))

@@ -1,8 +1,12 @@
-"""`tapecast feed VENUE…`: live venues in, multicast packets out. One venue runs in this process, several in one process each."""
+"""`tapecast feed [VENUE…]`: live venues in, multicast packets out.
+
+Several venues share this process and its event loop; `tapecast up` and the service manager give each its own process instead.
+"""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 
 import orjson
@@ -21,26 +25,28 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("venue", choices=sorted(VENUES), help="the venue to feed")
-    parser.add_argument(
-        "--replay", action="store_true", help="mark every packet as coming from a recording, verify old checksums"
-    )
-    parser.add_argument("--json", action="store_true", help="print what was done as one JSON line at the end")
+    parser.add_argument("venues", nargs="*", metavar="VENUE", help=f"{', '.join(VENUES)} (default: those enabled)")
+    parser.add_argument("--replay", action="store_true", help="packets are marked as from a recording, old checksums verified")
+    parser.add_argument("--json", action="store_true", help="print what was done as one JSON line a venue at the end")
 
 
 def run(args: argparse.Namespace) -> int:
     """Feed until SIGTERM or SIGINT; returns 0 after a clean end."""
     config = configuration.load(overlay=args.overlay)
-    if args.venue not in config.venues:
-        raise ConfigError([f"venues.{args.venue}: not configured"])
+    names = args.venues or [name for name in VENUES if name in config.venues and config.venues[name].enabled]
+    unknown = [name for name in names if name not in VENUES or name not in config.venues]
+    if unknown or not names:
+        raise ConfigError(
+            [f"venue {name!r} is not known; known: {', '.join(VENUES)}" for name in unknown] or ["no venue is enabled"]
+        )
     logs.configure(config.log.level, config.log.format)
-    return run_loop(lambda shutdown: _feed(args, config, shutdown))
+    return run_loop(lambda shutdown: _feed(names, args, config, shutdown))
 
 
-async def _feed(args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:
-    feeder = LiveFeeder(venue(args.venue), config, replay=args.replay)
-    await feeder.run(shutdown)
+async def _feed(names: list[str], args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:
+    feeders = [LiveFeeder(venue(name), config, replay=args.replay) for name in dict.fromkeys(names)]
+    await asyncio.gather(*(feeder.run(shutdown) for feeder in feeders))
     if args.json:
-        sys.stdout.buffer.write(orjson.dumps(feeder.report()) + b"\n")
+        sys.stdout.buffer.write(b"".join(orjson.dumps(feeder.report()) + b"\n" for feeder in feeders))
         sys.stdout.buffer.flush()
     return 0

@@ -12,11 +12,10 @@ from collections.abc import Callable
 from protocol.extract_reference import ReferenceExtractor
 from protocol.extract_types import Status
 
-__all__ = ["MOST_RAISED", "fitting_exponents"]
+__all__ = ["HIGHEST", "fitting_exponents"]
 
-MOST_RAISED = 18
-"""An exponent is raised by at most this much for one message."""
-_LARGEST = 127
+HIGHEST = 18
+"""No exponent is raised above this: 10^18 times 2^62 is no price or quantity."""
 
 
 class _Message:
@@ -56,7 +55,7 @@ def fitting_exponents(
     `rest`: the data are the body of a REST answer, which names no instrument.
     """
     message = _Message(reference, index, data, rest=rest)
-    high = min(old[0] + MOST_RAISED, _LARGEST), min(old[1] + MOST_RAISED, _LARGEST)
+    high = max(old[0], HIGHEST), max(old[1], HIGHEST)
     status = message.status(*high)
     if status is Status.INEXACT:
         high = message.needs()

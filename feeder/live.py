@@ -27,7 +27,7 @@ from feeder.transport import Handlers, Socket, connect
 from feeder.venue import RestRequest, Subscription, Topic, VenueSpec
 from protocol.io import Sender, TextSender
 from protocol.records import HeartbeatItem
-from protocol.schema import Flag, MsgType
+from protocol.schema import Flag, MsgType, StatusState
 from runtime import logs
 from runtime.channels import lines_of
 from runtime.settings import Config
@@ -418,12 +418,13 @@ class LiveFeeder:
     def _beat(self) -> HeartbeatItem:
         session = self.session
         live = session.live_books()
+        wanted = sum(1 for instrument in session.instruments if instrument.sync.state is not StatusState.IDLE)
         return HeartbeatItem(
             upstream_dropped=session.counts["gaps"] + session.counts["quarantine"],
             instruments=len(session.instruments),
-            suspect=len(session.instruments) - live,
+            suspect=wanted - live,
             interval_ms=self._config.feeder.heartbeat_max_ms,
-            health=0 if self._sockets and live == len(session.instruments) else (1 if self._sockets else 2),
+            health=2 if not self._sockets else 0 if live == wanted and len(self._sockets) == self._wanted else 1,
         )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

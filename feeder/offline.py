@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from feeder.publisher import MemoryLine, Publisher
-from feeder.recording import Line, Universe, read, universe
+from feeder.recording import Line, RecordingError, Universe, read, universe
 from feeder.session import Quarantined, Session, SessionOptions
 from feeder.venue import VenueSpec
 from protocol.schema import Flag
 
 __all__ = ["Offline", "Step"]
+
+_TIMES = 2**63
 
 
 class Step(NamedTuple):
@@ -58,6 +60,8 @@ class Offline:
         for line in read(self._paths):
             self.lines += 1
             ts_ns = line.ts_recv_ns or 0
+            if not 0 <= ts_ns < _TIMES:
+                raise RecordingError(f"{line.file}:{line.number}: receive time {ts_ns} ns is outside what 63 bits hold")
             self._clock_ns = max(self._clock_ns, ts_ns)
             self.line.clock_ns = self._clock_ns or 1
             self._handle(line, ts_ns)

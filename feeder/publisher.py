@@ -20,6 +20,9 @@ from protocol.stamping import COLUMN_OF, Stamper
 __all__ = ["Cycle", "Line", "MemoryLine", "MulticastLine", "Publisher", "next_epoch"]
 
 _SECOND = 1_000_000_000
+_LAST_SESSION = 2**32 - 1
+_SESSION_DIGITS = 10
+"""Of `_LAST_SESSION`, the largest that a header holds."""
 _COUNTED = (MsgType.TRADE, MsgType.BOOK, MsgType.BBO, MsgType.STAT, MsgType.LIQUIDATION)
 
 
@@ -108,14 +111,21 @@ def next_epoch(state_dir: Path, channel_id: int, now_s: int) -> int:
     """
     state_dir.mkdir(parents=True, exist_ok=True)
     path = state_dir / f"session-{channel_id}"
-    stored = path.read_text().strip() if path.exists() else ""
-    epoch = max(int(stored) + 1 if stored.isdigit() else 0, now_s)
+    stored = path.read_bytes().strip() if path.exists() else b""
+    # A file that holds no session (a damaged disk, another program) is as none.
+    last = int(stored) if stored.isdigit() and len(stored) <= _SESSION_DIGITS else 0
+    epoch = max(last + 1 if last < _LAST_SESSION else 0, now_s)
     partial = path.with_suffix(".new")
     with partial.open("w") as file:
         file.write(f"{epoch}\n")
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+    folder = os.open(state_dir, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
     return epoch
 
 

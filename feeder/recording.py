@@ -17,6 +17,7 @@ from typing import IO, NamedTuple, cast
 import msgspec
 
 from feeder.venue import Topic, VenueSpec
+from runtime.errors import TapecastError
 
 __all__ = ["Line", "RecordingError", "Universe", "read", "universe"]
 
@@ -24,7 +25,7 @@ _NS_PER_S = 9
 """Decimal places between seconds and nanoseconds."""
 
 
-class RecordingError(ValueError):
+class RecordingError(TapecastError, ValueError):
     """A line that is not one; the message names file and line."""
 
 

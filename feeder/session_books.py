@@ -20,6 +20,7 @@ from protocol.schema import StatusReason, StatusScope, StatusState
 __all__ = ["SessionBooks"]
 
 _MASK = 2**64 - 1
+_APPLY, _FULL = Verdict.APPLY, Chain.FULL
 
 
 class SessionBooks:
@@ -39,6 +40,7 @@ class SessionBooks:
         self.commands: list[Command] = []
         self._writer = PacketWriter(spec.venue_id, options.channel_id, options.base_flags, options.max_payload)
         self._chain = Chain(spec.rule.chain)
+        self._verifies = options.verify_checksum and spec.rule.checksum is not None
         self._pos = 0
         """End of the finished packets in the extractor's buffer."""
         self._applied = 0
@@ -100,7 +102,7 @@ class SessionBooks:
         sync = instrument.sync
         if result.snapshot:
             was_live = sync.live
-            if self._chain is Chain.FULL:
+            if self._chain is _FULL:
                 if sync.on_full(result.ts_exchange_ns) is Verdict.IGNORE:
                     self.counts["out_of_date"] += 1
                     return
@@ -112,7 +114,7 @@ class SessionBooks:
                 self._went_live(instrument, ts_recv_ns)
             return
         verdict = sync.on_delta(result.first_id, result.last_id, result.prev_id, now_ns)
-        if verdict is Verdict.APPLY:
+        if verdict is _APPLY:
             self._accept(instrument, result, now_ns, ts_recv_ns)
         elif verdict is Verdict.IGNORE:
             self.counts["old_update"] += 1
@@ -145,9 +147,10 @@ class SessionBooks:
         start = self._pos
         self._pos += result.nbytes
         self._has_books = True
-        rule = self.spec.rule
-        if rule.checksum is None or not self.options.verify_checksum or not result.has_checksum:
+        if not self._verifies or not result.has_checksum:
             return
+        rule = self.spec.rule
+        assert rule.checksum is not None
         if result.checksum == rule.checksum_unset:
             return
         self._apply()

@@ -73,6 +73,10 @@ class Request(Enum):
     RESUBSCRIBE = "resubscribe"
 
 
+# Looked up for every update: a member of an enumeration costs several times what a name of the module does.
+_LIVE, _APPLY, _SPOT, _PREV = StatusState.LIVE, Verdict.APPLY, Chain.SPOT, Chain.PREV
+
+
 class Buffered(NamedTuple):
     """An update that waits for a snapshot: its ids and its finished packets."""
 
@@ -192,7 +196,7 @@ class BookSync:
 
     def on_delta(self, first: int, last: int, prev: int, now_ns: int) -> Verdict:
         """Judge an update by its ids. After BUFFER call `keep`; after GAP read `expected` and `got` and call `resync`."""
-        if self.state is StatusState.LIVE:
+        if self.state is _LIVE:
             if self._joining:
                 return self._join(first, last, prev)
             return self._follow(first, last, prev)
@@ -418,12 +422,13 @@ class BookSync:
 
     def _follow(self, first: int, last: int, prev: int) -> Verdict:
         current = self.last_id
-        if self._chain is Chain.SPOT:
+        chain = self._chain
+        if chain is _SPOT:
             if last <= current:
                 return Verdict.IGNORE
             if first > current + 1:
                 return self._gap(current + 1, first)
-        elif self._chain is Chain.PREV:
+        elif chain is _PREV:
             if prev != current:
                 return Verdict.IGNORE if last <= current else self._gap(current, prev)
         elif prev != NO_ID and current != NO_ID and prev != current:
@@ -431,7 +436,7 @@ class BookSync:
                 return Verdict.IGNORE
             return self._gap(current, prev)
         self.last_id, self._prev_id = last, prev
-        return Verdict.APPLY
+        return _APPLY
 
     def _join(self, first: int, last: int, prev: int) -> Verdict:
         """Judge the first update after a REST snapshot, whose id lies inside the update's range."""

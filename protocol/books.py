@@ -25,6 +25,7 @@ __all__ = ["ApplyResult", "Book", "BookCopy", "BookSet", "BookState", "Counters"
 
 Buffer: TypeAlias = bytes | bytearray | memoryview | NDArray[np.uint8]
 
+_books_apply = lib.tc_books_apply
 _CHECK_SEQ = lib.TC_APPLY_CHECK_SEQ
 _DROP_OLD = lib.TC_APPLY_DROP_OLD
 _RESUME = lib.TC_APPLY_RESUME
@@ -118,6 +119,8 @@ class BookSet:
         self._touched = np.zeros(0, np.uint32)
         self._malformed = False
         self._result = ApplyResult(self)
+        self._buffer: Buffer = b""
+        self._data: ffi.CData = ffi.from_buffer(self._buffer)
         self._make_slots(max(1, min(capacity_hint, max_books)))
 
     def __len__(self) -> int:
@@ -176,18 +179,23 @@ class BookSet:
 
         `check_seq`: a delta whose instrument_seq is not last + 1 makes its book SUSPECT and is not applied; a snapshot flagged
         RECOVERED that equals the last sequence of a healthy book is skipped. `drop_old`, with it: a delta or RECOVERED snapshot
-        at or before the last sequence is dropped instead.
+        at or before the last sequence is dropped instead. A buffer that is not bytes stays exported until the next one.
         """
-        data = buffer if type(buffer) is bytes else ffi.from_buffer(buffer)
+        if type(buffer) is bytes:
+            data = buffer
+        else:
+            if buffer is not self._buffer:
+                self._data, self._buffer = ffi.from_buffer(buffer), buffer
+            data = self._data
         size = len(data) if nbytes is None else nbytes
         if not 0 <= start <= size <= len(data):
             raise ValueError(f"bytes {start} to {size} of a buffer of {len(data)}")
         options = self._options | (_CHECK_SEQ if check_seq else 0) | (_DROP_OLD if drop_old else 0)
         c = self._c
-        status = lib.tc_books_apply(c, data, size, start, options)
+        status = _books_apply(c, data, size, start, options)
         while status in _NEEDS_ROOM:
             self._make_room(status)
-            status = lib.tc_books_apply(c, data, size, c.position, options | _RESUME)
+            status = _books_apply(c, data, size, c.position, options | _RESUME)
         self._malformed = status != 0
         return self._result
 

@@ -41,6 +41,7 @@ class _Key:
     object: _Node | None = None
     array: _Node | None = None
     envelope: bool = False
+    beside: bool = False
 
 
 @dataclass(slots=True)
@@ -115,6 +116,10 @@ class _Program:
             raise _Conflict("more than 64 paths")
         if envelope is not None:
             self._root.keys.setdefault(envelope, _Key(envelope.encode())).envelope = True
+        for key in {shape.beside_lacks[0] for _, shape in shapes if shape.beside_lacks is not None}:
+            if key in self._root.keys or any(other.beside for other in self._root.keys.values()):
+                raise _Conflict("one key beside the envelope is not one string of its own")
+            self._root.keys[key] = _Key(key.encode(), beside=True)
 
     def _key(self, path: str, mask: int, base: str | None = None) -> _Key:
         """Return the key at the end of a path, made where it is new; `mask` shapes use every key on the way."""
@@ -217,7 +222,7 @@ class _Program:
         place = {id(node): index for index, node in enumerate(self._nodes)}
         next_key = 0
         for index, (node, keys) in enumerate(tables):
-            c_nodes[index].predicted = -1
+            c_nodes[index].predicted = c_nodes[index].predicted_outside = -1
             c_nodes[index].first_slot, c_nodes[index].end_slot = node.first_slot, node.end_slot
             c_nodes[index].bucket = [-1] * _BUCKETS
             for key, slot in keys:
@@ -262,7 +267,7 @@ class _Program:
         out.object = -1 if key.object is None else place[id(key.object)]
         out.array = -1 if key.array is None else place[id(key.array)]
         out.predicted = -1
-        out.envelope = key.envelope
+        out.envelope, out.beside = key.envelope, key.beside
 
     def _lay_shape(self, out: ffi.CData, number: int, shape: Shape) -> None:
         trades = shape.msg_type in TRADE_TYPES
@@ -304,6 +309,8 @@ class _Program:
         if shape.trade_flags is not None:
             out.trade_flags = self._slot(shape.trade_flags[0], shape.each)
             out.first_flag, out.flags = self._put_choices(shape.trade_flags[1].items())
+        if shape.beside_lacks is not None:
+            out.first_beside, out.besides = self._put_choices((text, 0) for text in shape.beside_lacks[1])
 
 
 def _single_arrays(shape: Shape) -> list[str]:

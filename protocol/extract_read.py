@@ -166,13 +166,23 @@ def _trade_event(msg_type: MsgType, trades: Sequence[_Trade], price_exp: int, qt
 def read(shape: Shape, root: JsonValue) -> Reading | None:
     """Return what a frame of this shape says, None for a silent shape; raises NotThisShape or RejectedError."""
     message = root
+    ambiguous = None
     if shape.envelope is not None and isinstance(root, JsonObject):
         inside = root.get(shape.envelope)
         if shape.envelope in root.repeated:
             raise RejectedError(f"key {shape.envelope} is repeated")
         if isinstance(inside, JsonObject):
             message = inside
+            if shape.beside_lacks is not None:
+                key, texts = shape.beside_lacks
+                beside = root.get(key)
+                if key in root.repeated:
+                    ambiguous = key
+                elif isinstance(beside, str) and any(text in beside for text in texts):
+                    raise NotThisShape
     elements = _identify(shape, message)
+    if ambiguous is not None:
+        raise RejectedError(f"key {ambiguous} is repeated")
     if shape.silent:
         return None
     return _Reader(shape).fill(message, elements)

@@ -172,6 +172,12 @@ def _problems(shape: Shape) -> Iterator[str]:
             yield f"only paths of a trade may lie below {shape.each}"
     if shape.snapshot_if is not None and shape.snapshot_if[0] in shape.where:
         yield "snapshot_if needs a path of its own"
+    if shape.beside_lacks is not None:
+        key, texts = shape.beside_lacks
+        if shape.envelope in (None, key) or not _STEP.fullmatch(key) or "[]" in key or not all(texts):
+            yield "beside_lacks needs an envelope, a key of its own and texts that are not empty"
+        if any(path.split(".")[0].removesuffix("[]") == key for path in shape.paths()):
+            yield "the key beside the envelope cannot be a path of the message"
     if shape.symbol in shape.optional:
         yield "the symbol cannot be optional"
     if shape.silent:

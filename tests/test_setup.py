@@ -113,20 +113,10 @@ def test_make_run_starts_the_fleet(tmp_path: Path) -> None:
 
 
 def test_make_run_replays_the_recordings_of_a_folder(tmp_path: Path) -> None:
-    """Every recording of the folder by name, spaces and all, and the speed."""
+    """The folder is handed on by name, spaces and all, and so is the speed; `tapecast up` looks into it."""
     folder = tmp_path / "my recordings"
-    folder.mkdir()
-    for name in ("b.jsonl.gz", "a.jsonl", "notes.txt"):
-        (folder / name).touch()
     done = run(tmp_path / "venv", f"REPLAY={folder}", "SPEED=10")
-    assert done.stdout.splitlines()[:-1] == ["up", "--replay", f"{folder}/a.jsonl", f"{folder}/b.jsonl.gz", "--speed", "10"]
-
-
-def test_make_run_refuses_a_folder_without_recordings(tmp_path: Path) -> None:
-    """An empty replay would look like a venue that says nothing."""
-    done = run(tmp_path / "venv", f"REPLAY={tmp_path}")
-    assert done.returncode != 0
-    assert f"no *.jsonl or *.jsonl.gz in {tmp_path}" in done.stderr
+    assert done.stdout.splitlines()[:-1] == ["up", "--replay", str(folder), "--speed", "10"]
 
 
 @pytest.mark.parametrize("as_variable", [True, False])

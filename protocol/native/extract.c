@@ -248,6 +248,21 @@ static int publish(view *v, int32_t index, int64_t ts_recv_ns, int64_t pos, cons
     return tc_emit_levels(&target, &sides[0], &sides[1], r->ts_exchange_ns);
 }
 
+/* Whether the string beside the envelope contains a text that says another shape. */
+static int beside_differs(const view *v) {
+    const tc_reading *reading = v->reading;
+    const tcx_slot *s = &reading->beside;
+    if (v->shape->besides == 0 || !reading->entered || s->kind != TC_KIND_STRING) return 0;
+    const uint8_t *text = reading->scan.start + s->offset;
+    const tcx_choice *first = reading->program->choices + v->shape->first_beside;
+    for (uint32_t at = 0; at < s->length; at++)
+        for (const tcx_choice *c = first; c < first + v->shape->besides; c++)
+            if (text[at] == reading->program->text[c->text] && c->length <= s->length - at &&
+                tc_same(text + at, reading->program->text + c->text, c->length))
+                return 1;
+    return 0;
+}
+
 enum { NO, YES, ODD };
 
 /* Whether an alive shape is the frame's; ODD: only the reference can tell. */
@@ -255,7 +270,7 @@ static int identify(view *v, const tcx_element **elements, int64_t *count) {
     const tcx_shape *shape = v->shape;
     *elements = NULL;
     *count = 1;
-    if ((v->seen & shape->where_slots) != shape->where_slots) return NO;
+    if ((v->seen & shape->where_slots) != shape->where_slots || beside_differs(v)) return NO;
     for (uint64_t single = shape->single & v->seen; single; single &= single - 1) {
         const tcx_slot *s = &v->slots[__builtin_ctzll(single)];
         if (s->kind == TC_KIND_ARRAY && s->length != 1) return ODD;

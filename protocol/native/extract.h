@@ -41,12 +41,14 @@ typedef struct {
     int16_t chain;      /* next key in the same bucket */
     int16_t predicted;  /* key that last followed this one; a hint, kept by the scan */
     int16_t envelope;   /* 1: an object here, at the root, is the message */
+    int16_t beside;     /* 1: a string here, at the root beside the envelope, tells shapes apart */
 } tcx_key;
 
 /* An object: its keys are found by `bucket` (key index or -1). */
 typedef struct {
     int16_t bucket[32];
-    int16_t predicted;  /* key that last came first */
+    int16_t predicted;  /* key that last came first; a hint */
+    int16_t predicted_outside; /* node 0: the same for a root around the message */
     int16_t first_slot; /* slots of this object and what is below it: first_slot up to end_slot */
     int16_t end_slot;
 } tcx_node;
@@ -109,6 +111,8 @@ typedef struct {
     uint32_t sides;
     uint32_t first_flag;
     uint32_t flags;
+    uint32_t first_beside;     /* texts that the string beside the envelope must not contain */
+    uint32_t besides;
 } tcx_shape;
 
 typedef struct {

@@ -36,6 +36,22 @@ static inline const uint8_t *tc_token(tc_scan *scan, const uint8_t *p) {
     return p < scan->end ? p : tc_malformed(scan, p);
 }
 
+/* From behind a key to its value. */
+static inline const uint8_t *tc_colon(tc_scan *scan, const uint8_t *p) {
+    if (__builtin_expect(scan->end - p >= 2 && p[0] == ':' && p[1] > ' ', 1)) return p + 1;
+    if ((p = tc_token(scan, p)) == NULL) return NULL;
+    return *p == ':' ? tc_token(scan, p + 1) : tc_malformed(scan, p);
+}
+
+/* From behind a value to the next one's first byte, or to the closing bracket. */
+static inline const uint8_t *tc_next(tc_scan *scan, const uint8_t *p, uint8_t closing) {
+    if (__builtin_expect(scan->end - p >= 2 && p[0] == ',' && p[1] > ' ' && p[1] != closing, 1)) return p + 1;
+    if ((p = tc_token(scan, p)) == NULL || *p == closing) return p;
+    if (*p != ',') return tc_malformed(scan, p);
+    if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
+    return *p != closing ? p : tc_malformed(scan, p);
+}
+
 /* High bit of every byte that needs a look inside a string: quote, backslash, control, non-ASCII; exact up to the lowest set. */
 static inline uint64_t tc_string_stops(uint64_t word) {
     uint64_t quote = word ^ UINT64_C(0x2222222222222222), slash = word ^ UINT64_C(0x5c5c5c5c5c5c5c5c);

@@ -41,11 +41,8 @@ static const uint8_t *read_columns(
         } else {
             p = tc_skip_value(scan, p, depth);
         }
-        if (p == NULL) return NULL;
-        if ((p = tc_token(scan, p)) == NULL) return NULL;
+        if (p == NULL || (p = tc_next(scan, p, ']')) == NULL) return NULL;
         if (*p == ']') break;
-        if (*p != ',') return tc_malformed(scan, p);
-        if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
     }
     if (wanted < 2) *form |= TC_FORM_WRONG;
     return p + 1;
@@ -149,17 +146,14 @@ const uint8_t *tc_read_rows(tc_reading *r, const uint8_t *p, const tcx_slot_info
             if (row >= limit) return rows_full(r, p);
             store_row(row++, &price, &quantity);
         }
-        if ((p = tc_token(scan, p)) == NULL) return NULL;
+        if ((p = tc_next(scan, p, ']')) == NULL) return NULL;
         if (*p == ']') return end_rows(r, p, row, form, slot);
-        if (*p != ',') return tc_malformed(scan, p);
-        if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
     }
 }
 
 /* One object of a pair array, from the opening brace; values[0..3] as tcx_key.slot numbers them. */
 static const uint8_t *read_pair(tc_reading *r, const uint8_t *p, tcx_node *node, int depth, int *form, tc_decimal *values) {
     tc_scan *scan = &r->scan;
-    const uint8_t *end = scan->end;
     int16_t *hint = &node->predicted;
     unsigned seen = 0;
     if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
@@ -172,9 +166,7 @@ static const uint8_t *read_pair(tc_reading *r, const uint8_t *p, tcx_node *node,
         p++;
         int index = tc_next_key(r, node, hint, &p);
         if (index == -2) return NULL;
-        if ((p = tc_token(scan, p)) == NULL) return NULL;
-        if (*p != ':') return tc_malformed(scan, p);
-        if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
+        if ((p = tc_colon(scan, p)) == NULL) return NULL;
         if (index < 0) {
             p = tc_skip_value(scan, p, depth + 1);
         } else {
@@ -184,15 +176,8 @@ static const uint8_t *read_pair(tc_reading *r, const uint8_t *p, tcx_node *node,
             seen |= 1u << key->slot;
             p = read_decimal(r, p, depth + 1, form, &values[key->slot]);
         }
-        if (p == NULL) return NULL;
-        if (at(p, end, ',') && at(p + 1, end, '"')) {
-            p++;
-            continue;
-        }
-        if ((p = tc_token(scan, p)) == NULL) return NULL;
+        if (p == NULL || (p = tc_next(scan, p, '}')) == NULL) return NULL;
         if (*p == '}') break;
-        if (*p != ',') return tc_malformed(scan, p);
-        if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
     }
     if (seen != 15 || values[1].mantissa < 0 || values[3].mantissa < 0) *form |= TC_FORM_WRONG;
     return p + 1;
@@ -217,9 +202,7 @@ const uint8_t *tc_read_pairs(tc_reading *r, const uint8_t *p, const tcx_slot_inf
         if (__builtin_expect(limit - row < 2, 0)) return rows_full(r, p);
         store_row(row++, &values[0], &values[1]);
         store_row(row++, &values[2], &values[3]);
-        if ((p = tc_token(scan, p)) == NULL) return NULL;
+        if ((p = tc_next(scan, p, ']')) == NULL) return NULL;
         if (*p == ']') return end_rows(r, p, row, form, slot);
-        if (*p != ',') return tc_malformed(scan, p);
-        if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
     }
 }

@@ -99,10 +99,8 @@ static const uint8_t *read_objects(tc_reading *r, const uint8_t *p, int node_ind
             memcpy(&element->slots[node->first_slot], &r->slots[node->first_slot], (size_t)width * sizeof(tcx_slot));
         }
         slot->length++;
-        if ((p = tc_token(scan, p)) == NULL) return NULL;
+        if ((p = tc_next(scan, p, ']')) == NULL) return NULL;
         if (*p == ']') return p + 1;
-        if (*p != ',') return tc_malformed(scan, p);
-        if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
     }
 }
 
@@ -147,7 +145,7 @@ static void begin_message(tc_reading *r) {
 static const uint8_t *read_object(tc_reading *r, const uint8_t *p, int node_index, int depth) {
     tc_scan *scan = &r->scan;
     tcx_node *node = &r->program->nodes[node_index];
-    int16_t *hint = &node->predicted;
+    int16_t *hint = depth == 0 && r->program->has_envelope ? &node->predicted_outside : &node->predicted;
     if (depth >= TC_MAX_DEPTH) return tc_malformed(scan, p);
     if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
     if (*p == '}') return p + 1;
@@ -156,34 +154,33 @@ static const uint8_t *read_object(tc_reading *r, const uint8_t *p, int node_inde
         p++;
         int index = tc_next_key(r, node, hint, &p);
         if (index == -2) return NULL;
-        if ((p = tc_token(scan, p)) == NULL) return NULL;
-        if (*p != ':') return tc_malformed(scan, p);
-        if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
+        if ((p = tc_colon(scan, p)) == NULL) return NULL;
         tcx_key *key = index < 0 ? NULL : &r->program->keys[index];
         if (key != NULL) hint = &key->predicted;
-        int envelope = key != NULL && key->envelope && depth == 0;
+        int root = key != NULL && depth == 0, envelope = root && key->envelope;
         if (envelope && r->envelopes++) return tc_fail(scan, TC_DECLINED, p);
         if (envelope && *p == '{') {
             begin_message(r);
             p = read_object(r, p, node_index, 1);
             r->entered = 1;
+        } else if (root && key->beside) {
+            if (r->besides++) return tc_fail(scan, TC_DECLINED, p);
+            p = *p == '{' || *p == '[' ? tc_skip_value(scan, p, 1) : read_scalar(r, p, &r->beside);
         } else if (key == NULL || key->slot < 0 || (r->entered && depth == 0)) {
             p = tc_skip_value(scan, p, depth + 1);
         } else {
             p = read_value(r, p, key, depth + 1);
         }
-        if (p == NULL) return NULL;
-        if ((p = tc_token(scan, p)) == NULL) return NULL;
+        if (p == NULL || (p = tc_next(scan, p, '}')) == NULL) return NULL;
         if (*p == '}') return p + 1;
-        if (*p != ',') return tc_malformed(scan, p);
-        if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
     }
 }
 
 int tc_read_frame(tc_reading *r) {
     tc_scan *scan = &r->scan;
     begin_message(r);
-    r->entered = r->envelopes = 0;
+    r->entered = r->envelopes = r->besides = 0;
+    r->beside.kind = 0;
     const uint8_t *p = tc_token(scan, scan->start);
     if (p == NULL) return scan->status;
     if (*p == '{') {

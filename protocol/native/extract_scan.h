@@ -26,6 +26,8 @@ typedef struct {
     int64_t row_count;
     int64_t element_count;
     int envelopes;           /* envelope keys at the root */
+    int besides;             /* keys at the root that stand beside the envelope */
+    tcx_slot beside;         /* the string there; another kind: none */
     int entered;             /* the message inside the envelope was read */
     tcx_slot slots[TC_MAX_SLOTS];
 } tc_reading;

@@ -149,9 +149,14 @@ const uint8_t *tc_decimal_words(const uint8_t *p, const uint8_t *end, int bare, 
     uint8_t copy[48] = {0};
     memcpy(copy, p, (size_t)(end - p));
     const uint8_t *q = tc_decimal_plain(copy, value);
-    if (q == NULL || (*q | 0x20) == 'e' || (uint8_t)(*q - '0') < 10) q = decimal_words(copy, copy + 48, bare, value);
+    if (q == NULL || tc_goes_on(*q)) q = decimal_words(copy, copy + 48, bare, value);
     else if (bare && *copy == '0' && (uint8_t)(copy[1] - '0') < 10) return NULL;
     return q == NULL ? NULL : p + (q - copy);
+}
+
+int64_t tc_leading_decimal(const char *text, size_t readable, int bare, tc_decimal *value) {
+    const uint8_t *p = (const uint8_t *)text, *q = tc_decimal_at(p, p + readable, bare, value);
+    return q == NULL ? -1 : q - p;
 }
 
 int tc_parse_decimal(const char *text, size_t length, int bare, tc_decimal *value) {

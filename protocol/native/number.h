@@ -19,6 +19,8 @@ typedef struct {
 
 /* Parse a whole text; 0, or -1 where it is not a number (`bare`: JSON grammar, otherwise leading zeros are allowed). */
 int tc_parse_decimal(const char *text, size_t length, int bare, tc_decimal *value);
+/* Length of the number at the start of a text that may go on behind it, or -1. */
+int64_t tc_leading_decimal(const char *text, size_t readable, int bare, tc_decimal *value);
 /* Integer without fraction or exponent; magnitude saturates at 2^64-1 with *saturated set; 0, or -1 where it is none. */
 int tc_parse_integer(const char *text, size_t length, uint64_t *magnitude, int *negative, int *saturated);
 /* Mantissa at exponent `target`: 0, 1 = inexact, 2 = too large (*scaled stays as it was). */
@@ -70,8 +72,8 @@ static inline uint64_t tc_sixteen_digits(__m128i digits) {
 }
 
 /* A number of at most 16 characters without sign and exponent, found with three byte masks and converted without a branch on
- * its form: books mix forms. 24 bytes are readable. NULL where it is not so plain; the caller refuses an 'e' or a digit behind
- * the end, which this does not look at. */
+ * its form: books mix forms. 24 bytes are readable. NULL where it is not so plain; the caller looks at what stands behind the
+ * end (tc_goes_on): the window of 16 may have cut the number anywhere. */
 static inline const uint8_t *tc_decimal_plain(const uint8_t *p, tc_decimal *value) {
     __m128i text = _mm_loadu_si128((const __m128i *)(const void *)p), digits = _mm_sub_epi8(text, _mm_set1_epi8('0'));
     unsigned is_digit = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(digits, _mm_set1_epi8(9)), digits));
@@ -101,11 +103,14 @@ static inline const uint8_t *tc_decimal_plain(const uint8_t *p, tc_decimal *valu
 }
 #endif
 
+/* Whether a number goes on with this character where tc_decimal_plain ended it. */
+static inline int tc_goes_on(uint8_t c) { return (uint8_t)(c - '0') < 10 || c == '.' || (c | 0x20) == 'e'; }
+
 /* Parse number characters from p on; the end of the number, or NULL where none starts here. */
 static inline const uint8_t *tc_decimal_at(const uint8_t *p, const uint8_t *end, int bare, tc_decimal *value) {
     if (__builtin_expect(end - p >= 24, 1)) {
         const uint8_t *q = tc_decimal_plain(p, value);
-        if (__builtin_expect(q != NULL && (*q | 0x20) != 'e' && (uint8_t)(*q - '0') > 9, 1))
+        if (__builtin_expect(q != NULL && !tc_goes_on(*q), 1))
             return bare && *p == '0' && (uint8_t)(p[1] - '0') < 10 ? NULL : q;
     }
     return tc_decimal_words(p, end, bare, value);

@@ -368,6 +368,13 @@ def test_okx_repeated_update_is_ignored() -> None:
     assert sync.on_delta(NO_ID, 111, 110, 0) is Verdict.APPLY
 
 
+def test_okx_same_id_with_another_predecessor_is_a_gap() -> None:
+    """That is no repetition: something between was lost."""
+    sync = okx_live(100)
+    assert sync.on_delta(NO_ID, 110, 100, 0) is Verdict.APPLY
+    assert sync.on_delta(NO_ID, 110, 105, 0) is Verdict.GAP
+
+
 @pytest.mark.parametrize(("last", "prev"), [(130, 120), (90, 80), (110, 90)])
 def test_okx_skip_and_backwards_are_gaps(last: int, prev: int) -> None:
     """A link that does not match is a gap, ahead or behind."""

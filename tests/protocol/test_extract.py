@@ -397,6 +397,32 @@ def test_the_envelope_may_be_there_or_not() -> None:
     assert x.run(b'{"data":%s,"data":%s}' % (inside, inside)) == Status.WRONG_TYPE
 
 
+def test_a_string_beside_the_envelope_may_say_another_shape() -> None:
+    """`beside_lacks` looks at wrapped frames alone, before or behind the message; what is no string says nothing."""
+    x = pair(book(name="diff", envelope="data", beside_lacks=("stream", ("@depth5", "@rpi"))), book(name="any", envelope="data"))
+    inside = message()
+    for frame, shape in (
+        (b'{"stream":"btcusdt@depth@100ms","data":%s}' % inside, 0),
+        (b'{"stream":"btcusdt@depth5","data":%s}' % inside, 1),
+        (b'{"data":%s,"stream":"btcusdt@depth5@100ms"}' % inside, 1),
+        (b'{"x":{"stream":"@rpi"},"data":%s,"stream":"x@rpiDepth@500ms"}' % inside, 1),
+        (b'{"stream":"@depth","data":%s}' % inside, 0),
+        (b'{"stream":"","data":%s}' % inside, 0),
+        (b'{"stream":5,"data":%s}' % inside, 0),
+        (b'{"stream":["@rpi"],"data":%s}' % inside, 0),
+        (b'{"data":%s}' % inside, 0),
+        (inside, 0),
+        (message(stream="@depth5"), 0),
+    ):
+        assert x.run(frame) == Status.OK
+        assert x.c.r.shape == shape, frame
+    assert x.declined == 0
+    assert x.run(b'{"stream":"@dep\\u0074h5","data":%s}' % inside) == Status.OK
+    assert x.reference.r.shape == 1
+    assert x.run(b'{"stream":"a","data":%s,"stream":"b"}' % inside) == Status.WRONG_TYPE
+    assert x.declined == 2
+
+
 def test_silent_shapes_are_suppressed() -> None:
     """A recognised shape that says nothing new gives no packet and is no mystery."""
     x = pair(book(where={"e": ("d",)}), book(where={"e": ("old",)}, silent=True, bids=None, asks=None, ts=None))
@@ -531,6 +557,9 @@ def test_the_deepest_accepted_nesting() -> None:
         {"bids": None, "asks": None},
         {"pairs": PairRows("u", "a", "b", "c", "d")},
         {"bid": Quote("p", "q")},
+        {"beside_lacks": ("stream", ("@depth5",))},
+        {"beside_lacks": ("s", ("@depth5",)), "envelope": "data"},
+        {"beside_lacks": ("stream", ("",)), "envelope": "data"},
         {"snapshot_if": ("e", "a", "b"), "where": {"e": ("a",)}},
     ],
 )

@@ -106,7 +106,8 @@ def _messages(draw: st.DrawFn) -> tuple[str, bytes]:
                 common.pop("e")
         text = w.object(common)
         if draw(st.booleans()):
-            text = w.object({"stream": '"x"', "data": text})
+            stream = draw(st.sampled_from(['"x@depth@100ms"', '"x@depth20@100ms"', '"@depth"', '""', "5", '["@depth5"]']))
+            text = w.object({"stream": stream, "data": text})
     return venue, text.encode()
 
 

@@ -30,7 +30,9 @@ def _parse(text: str, *, bare: bool, behind: str = "") -> Natural | None:
     """Parse in C, in a buffer of exactly the text (and what stands behind it), with trailing zeros removed."""
     data = ffi.new("char[]", (text + behind).encode() or b"\0")
     value = ffi.new("tc_decimal *")
-    if lib.tc_parse_decimal(data, len(text), bare, value) != 0:
+    whole = lib.tc_parse_decimal(data, len(text), bare, value) == 0
+    assert not whole or lib.tc_leading_decimal(data, len(text + behind), bare, value) == len(text)
+    if not whole:
         return None
     if value.exponent == 32767:
         return Natural(None, 0, value.mantissa < 0)
@@ -63,6 +65,18 @@ def test_bare_numbers_follow_the_json_grammar(text: str) -> None:
 def test_what_is_no_number_is_refused(text: str) -> None:
     """Texts made of number characters are numbers to both or to neither."""
     assert _parse(text, bare=False) == parse_natural(text)
+
+
+@pytest.mark.parametrize("digits", ["0", "1", "10", "01", "9"])
+def test_numbers_of_every_length(digits: str) -> None:
+    """Whole parts and decimals of up to 20 digits each, alone in their buffer and inside a frame, quoted and bare."""
+    for whole in range(1, 21):
+        for decimals in range(21):
+            for power in ("", "e2", "E-3"):
+                text = (digits * whole)[:whole] + ("." + (digits * decimals)[:decimals] if decimals else "") + power
+                for behind in ("", '","0.5"],["1.5","2"]', ',"x":1.5e3,"y":[22222222]}'):
+                    assert _parse(text, bare=False, behind=behind) == parse_natural(text), text
+                    assert _parse(text, bare=True, behind=behind) == (parse_natural(text) if _is_json(text) else None), text
 
 
 @given(st.integers(0, 10**9), st.integers(0, 9), st.integers(0, 9))

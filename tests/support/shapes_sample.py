@@ -91,6 +91,7 @@ FUTURES_DEPTH = Shape(
     numbers=Numbers.QUOTED,
     envelope="data",
     where={"e": ("depthUpdate",)},
+    beside_lacks=("stream", ("@depth5", "@depth10", "@depth20")),
     symbol="s",
     ts="T",
     bids=Rows("b"),
