@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import random
 import signal
 import sys
@@ -25,6 +26,8 @@ __all__ = ["Fleet", "Process"]
 
 _GRACE_S = 15.0
 _LOG_LIMIT = 8 << 20
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 
 log = logs.get("tapecast.fleet")
 
@@ -36,6 +39,11 @@ def _last_words(path: Path) -> str:
     except OSError:
         return ""
     return f": {lines[-1].strip()[:500]}" if lines else ""
+
+
+def _end_with_parent() -> None:
+    """In the child: be ended by the kernel when the fleet's process is gone, however it went (`man 2 prctl`)."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Process:
@@ -193,6 +201,7 @@ class Fleet:
                 env={**self._environ, **(environ or {})},
                 limit=1 << 20,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
         process = Process(name, child, path)
         self._processes.append(process)

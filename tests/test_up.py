@@ -50,7 +50,7 @@ def child_of(run: Child, words: str) -> int:
 
 def assert_gone(pids: dict[int, str]) -> None:
     """Assert that processes have ended."""
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), within_s=2.0, what=f"the end of {pids}")
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), within_s=5.0, what=f"the end of {pids}")
 
 
 class Ear:
@@ -131,6 +131,16 @@ def test_a_second_signal_ends_it_without_further_words(up: Start) -> None:
     until(lambda: len(children(run.pid)) < len(family))
     run.send(signal.SIGINT)
     assert run.wait(3.0) == 1
+    assert_gone(family)
+
+
+def test_no_process_outlives_a_killed_fleet(up: Start) -> None:
+    """Even SIGKILL, which `up` cannot see, leaves no feeder behind that would go on sending."""
+    run = up("--replay", captures() / "upbit/cf_20210405_simple.jsonl", "--no-monitor")
+    child_of(run, "feed upbit")
+    family = children(run.pid)
+    run.send(signal.SIGKILL)
+    assert run.wait(5.0) == -9
     assert_gone(family)
 
 
