@@ -309,8 +309,7 @@ static int apply_to_book(tc_books *set, tc_book *book, const tc_header *header, 
     return TC_APPLY_OK;
 }
 
-/* The length of the packet at `data`, or 0 when there is none within `available` bytes. One longer than the specification allows is
-   none: it could hold more levels than the smallest limit of a side, and then no growth would ever make room for it. */
+/* The length of the packet at `data`, 0 = none. One that is too long might hold more levels than a side may have room for. */
 INLINE size_t packet_length(const uint8_t *data, size_t available) {
     const tc_header *header = (const tc_header *)data;
     if (available < TC_HEADER_SIZE || header->magic != TC_MAGIC || header->version != TC_VERSION) return 0;

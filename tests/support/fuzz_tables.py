@@ -1,8 +1,8 @@
 """Write what the C fuzz targets read: `python -m tests.support.fuzz_tables DIRECTORY`.
 
-For each venue `VENUE.tables` (the compiled shapes that the feeder uses) and `VENUE-N.json` (hand-written frames to start from, and
-long ones made of them, whose packets are fragmented); `packets-N.bin` from `tests.support.fuzz_packets`. The targets and their
-commands: `protocol/native/fuzz/run`.
+For each venue `VENUE.tables` (the compiled shapes that the feeder uses) and `VENUE-N.json` (hand-written frames to start from,
+and long ones made of them, whose packets are fragmented); `packets-N.bin` from `tests.support.fuzz_packets`. The targets and
+their commands: `protocol/native/fuzz/run`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import struct
 import sys
 from pathlib import Path
 
-from feeder.venues import VENUES, venue
 from protocol._native import ffi
+
+from feeder.venues import VENUES, venue
 from protocol.extract_compile import compile_shapes
 from tests.support import fuzz_packets
 from tests.support.shapes_sample import EXAMPLES

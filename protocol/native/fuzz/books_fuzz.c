@@ -98,7 +98,8 @@ static void check_book(const tc_books *set, uint32_t slot) {
     fuzz_check(b->state <= TC_BOOK_BROKEN, "unknown state");
     fuzz_check(!b->open || b->state == TC_BOOK_LOADING || b->state == TC_BOOK_LIVE, "an event open in a book that takes none");
     fuzz_check(b->state == TC_BOOK_LOADING || b->load_bids + b->load_asks == 0, "loading outside a snapshot");
-    fuzz_check((b->state != TC_BOOK_EMPTY && b->state != TC_BOOK_BROKEN) || b->bid_count + b->ask_count == 0, "levels in a book that shows none");
+    fuzz_check((b->state != TC_BOOK_EMPTY && b->state != TC_BOOK_BROKEN) || b->bid_count + b->ask_count == 0,
+               "levels in a book that shows none");
     check_side(b->bids, b->bid_count, b->load_bids, b->bid_capacity, 1);
     check_side(b->asks, b->ask_count, b->load_asks, b->ask_capacity, 0);
     if (b->state != TC_BOOK_LIVE || b->open) return;

@@ -27,7 +27,7 @@ static int fake_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *l
 
 static const fuzz_input *script;
 static uint32_t script_at;
-static const uint8_t *wire, *wire_next, *wire_end; /* the buffer, where the last message ended, its end */
+static const uint8_t *wire_next, *wire_end; /* where the last message ended, the end of the buffer */
 static unsigned limit_segments;
 static uint64_t taken;
 static uint64_t total_stamped, total_refused, total_sent, total_dropped, total_gso;
@@ -156,7 +156,7 @@ static void send_all(const uint8_t *buffer, size_t size, uint8_t config) {
     s.max_segments = limit_segments = SEGMENTS[config >> 4 & 3];
     size_t end;
     uint64_t expected = count_packets(buffer, size, &end), error_offset = UINT64_MAX;
-    wire = wire_next = buffer;
+    wire_next = buffer;
     wire_end = buffer + size;
     taken = 0;
     int64_t sent = tc_send(&s, buffer, size, &error_offset);
@@ -189,5 +189,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
 void fuzz_report(void) {
     printf("stamped %llu, refused buffers %llu, sent %llu, dropped %llu, GSO messages %llu\n", (unsigned long long)total_stamped,
-           (unsigned long long)total_refused, (unsigned long long)total_sent, (unsigned long long)total_dropped, (unsigned long long)total_gso);
+           (unsigned long long)total_refused, (unsigned long long)total_sent, (unsigned long long)total_dropped,
+           (unsigned long long)total_gso);
 }

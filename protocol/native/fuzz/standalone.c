@@ -4,7 +4,7 @@
  *
  * Each file runs once as it is, then mutations of a file picked at random. The same seed gives the same inputs in the same order.
  * At a finding the process dies with the sanitizer's report, and the input stands in the file named by --save.
- * Built with PLANT_DEFECT it reads one byte past the end of mutated inputs of some sizes: a harness that finds nothing there is broken. */
+ * Built with PLANT_DEFECT it reads one byte past the end of inputs of some sizes: a harness that finds nothing there is broken. */
 #include <sanitizer/common_interface_defs.h>
 #include <signal.h>
 #include <time.h>
