@@ -309,12 +309,12 @@ static int apply_to_book(tc_books *set, tc_book *book, const tc_header *header, 
     return TC_APPLY_OK;
 }
 
-/* The length of the packet at `data`, or 0 when there is none within `available` bytes. */
+/* The length of the packet at `data`, 0 = none. One that is too long might hold more levels than a side may have room for. */
 INLINE size_t packet_length(const uint8_t *data, size_t available) {
     const tc_header *header = (const tc_header *)data;
     if (available < TC_HEADER_SIZE || header->magic != TC_MAGIC || header->version != TC_VERSION) return 0;
     size_t length = TC_HEADER_SIZE + (size_t)header->payload_len + (header->flags & TC_FLAG_AUTH ? TC_TAG_SIZE : 0);
-    return length <= available ? length : 0;
+    return length <= available && length <= TC_MAX_PACKET ? length : 0;
 }
 
 static int apply_packet(tc_books *set, const tc_header *header, unsigned options) {

@@ -236,6 +236,17 @@ def test_a_side_beyond_max_levels_breaks_its_book_only() -> None:
     assert books.counters.overflows == 1
 
 
+def test_a_packet_longer_than_the_format_allows_is_none() -> None:
+    """255 levels in one packet, more than the smallest limit of a side, end the walk instead of asking for room for ever."""
+    books, reference = BookSet(max_levels=128), ReferenceBookSet()
+    data = packet(7, [(i + 1, 1) for i in range(255)], flags=SNAPSHOT | LAST)
+    assert books.apply(data).malformed
+    assert not reference.apply(data)
+    assert len(books) == 0
+    spans = books.apply_spans(data, np.zeros(1, np.uint32), np.array([len(data)], np.uint32))
+    assert (len(spans.touched), books.counters.invalid) == (0, 1)
+
+
 def test_other_types_and_longer_items_and_tags_are_walked_over() -> None:
     """Packets of other types are counted; items that grew at their end and authenticated packets are read."""
     books = BookSet()
