@@ -54,7 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--venue", choices=sorted(VENUES), help="with --replay: venue of every file (default: told by the file)")
     parser.add_argument("--speed", default="1", metavar="N|max", help="with --replay: times the recorded pace (default 1)")
     parser.add_argument("--until-end", action="store_true", help="with --replay: stop when the recordings are over and report")
-    parser.add_argument("--events", type=Path, metavar="FILE", help="write what was received, as `tapecast decode` prints it")
+    parser.add_argument(
+        "--events",
+        type=Path,
+        metavar="FILE",
+        help="with --replay: play to the end, then write what was received as `tapecast decode` prints it",
+    )
     parser.add_argument("--json", action="store_true", help="print the report, or the monitor's state, as JSON")
     parser.add_argument("--no-monitor", action="store_true", help="show nothing while running")
 
@@ -63,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the fleet; with --until-end exit 0 only if nothing was lost."""
     if (args.until_end or args.events) and not args.replay:
         raise ConfigError(["--until-end and --events belong to --replay: a live stream has no end"])
+    args.until_end = args.until_end or args.events is not None
     config = configuration.load(args.overlay)
     unknown = sorted(set(args.venues) - set(VENUES))
     if unknown:

@@ -211,6 +211,15 @@ def test_loss_on_the_way_is_an_exit_code(up: Start, net: Net) -> None:
     assert report["frames_lost"] == report["upstream_gaps"] == report["send_dropped"] == 0
 
 
+def test_events_are_written_at_the_end_of_the_recording(up: Start, tmp_path: Path) -> None:
+    """Asking for events is asking for a run that ends; they belong to a replay."""
+    events = tmp_path / "events.jsonl"
+    run = up("--replay", captures() / "okx/fastmm_20260926_btc_usdt_swap.p1.jsonl", "--speed", "max", "--events", events)
+    assert run.wait(20.0) == 0
+    assert events.read_bytes().count(b'"type":"book"') == 17
+    assert up("--events", events).wait(10.0) == 2
+
+
 def test_settings_given_by_flags_reach_every_process(up: Start, net: Net) -> None:
     """`--set` means the whole fleet: feeder, consumer and server of a run on other groups hear each other, and nobody else."""
     other = Net()
