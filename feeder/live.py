@@ -288,7 +288,11 @@ class LiveFeeder:
         """Send what is finished, at the time of the last message: this ends every read of a socket."""
         session, publisher = self.session, self.publisher
         publisher.instruments(len(session.instruments))
-        session.flush(publisher.publish, self._now_ns, self._ts_ns)
+        try:
+            session.flush(publisher.publish, self._now_ns, self._ts_ns)
+        except Exception as error:  # a defect of ours costs a batch, counted and told, never the connection
+            session.counts["batches_failed"] += 1
+            log.error("batch not sent", venue=self._spec.name, error=repr(error), exc_info=error)
         if session.commands:
             self._carry_out()
 
@@ -420,7 +424,7 @@ class LiveFeeder:
         live = session.live_books()
         wanted = sum(1 for instrument in session.instruments if instrument.sync.state is not StatusState.IDLE)
         return HeartbeatItem(
-            upstream_dropped=session.counts["gaps"] + session.counts["quarantine"],
+            upstream_dropped=session.counts["gaps"] + session.counts["quarantine"] + session.counts["batches_failed"],
             instruments=len(session.instruments),
             suspect=wanted - live,
             interval_ms=self._config.feeder.heartbeat_max_ms,
