@@ -127,6 +127,38 @@ static void finish(tc_books *set, tc_book *book, const tc_header *header) {
     touch(set, book);
 }
 
+/* The sides as they stand; of a side's two counts, that of the book and that of a snapshot being received, one is 0. */
+INLINE tc_side bid_side(const tc_book *book) {
+    return (tc_side){(tc_side_level *)book->bids, book->bid_count + book->load_bids, book->bid_capacity, book->bid_slack, 0};
+}
+
+INLINE tc_side ask_side(const tc_book *book) {
+    return (tc_side){(tc_side_level *)book->asks, book->ask_count + book->load_asks, book->ask_capacity, book->ask_slack, 0};
+}
+
+INLINE void set_bid_side(tc_book *book, const tc_side *side) {
+    book->bids = (int64_t *)side->levels;
+    *(book->state == TC_BOOK_LOADING ? &book->load_bids : &book->bid_count) = side->count;
+    book->bid_capacity = side->capacity;
+    book->bid_slack = side->slack;
+}
+
+INLINE void set_ask_side(tc_book *book, const tc_side *side) {
+    book->asks = (int64_t *)side->levels;
+    *(book->state == TC_BOOK_LOADING ? &book->load_asks : &book->ask_count) = side->count;
+    book->ask_capacity = side->capacity;
+    book->ask_slack = side->slack;
+}
+
+/* Move both sides to the start of their memory. */
+static void take_slack(tc_book *book) {
+    tc_side bids = bid_side(book), asks = ask_side(book);
+    tc_side_take_slack(&bids);
+    tc_side_take_slack(&asks);
+    set_bid_side(book, &bids);
+    set_ask_side(book, &asks);
+}
+
 /* Apply the levels of one packet to a book that has room for them; 0 when a number does not fit. */
 static int merge(tc_books *set, tc_book *book, const tc_header *header) {
     if (book->bid_count + book->load_bids + book->ask_count + book->load_asks == 0) {
@@ -142,11 +174,19 @@ static int merge(tc_books *set, tc_book *book, const tc_header *header) {
     const uint8_t *items = (const uint8_t *)(header + 1);
     unsigned bids = header->bid_count, asks = header->item_count - bids;
     tc_side_change change = {header->item_size, price_digits, qty_digits, &set->negative_quantities};
-    tc_side_level *bid_levels = (tc_side_level *)book->bids, *ask_levels = (tc_side_level *)book->asks;
     int loading = book->state == TC_BOOK_LOADING; /* a snapshot is collected the other way round */
-    return tc_side_apply(bid_levels, loading ? &book->load_bids : &book->bid_count, items, bids, &change, !loading) &&
-           tc_side_apply(ask_levels, loading ? &book->load_asks : &book->ask_count, items + bids * change.stride, asks, &change,
-                         loading);
+    int fit = 1;
+    if (bids > 0) {
+        tc_side side = bid_side(book);
+        fit = tc_side_apply(&side, items, bids, &change, !loading);
+        set_bid_side(book, &side);
+    }
+    if (asks > 0 && fit) {
+        tc_side side = ask_side(book);
+        fit = tc_side_apply(&side, items + bids * change.stride, asks, &change, loading);
+        set_ask_side(book, &side);
+    }
+    return fit;
 }
 
 static int apply_to_book(tc_books *set, tc_book *book, const tc_header *header, unsigned options) {
@@ -168,6 +208,7 @@ static int apply_to_book(tc_books *set, tc_book *book, const tc_header *header, 
         bids += book->bid_count + book->load_bids;
         asks += book->ask_count + book->load_asks;
     }
+    if (bids > book->bid_capacity || asks > book->ask_capacity) take_slack(book);
     if (bids > book->bid_capacity || asks > book->ask_capacity) {
         set->slot = (uint32_t)(book - set->books);
         set->need_bids = bids;

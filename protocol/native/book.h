@@ -14,7 +14,7 @@
 #define TC_BOOK_BROKEN 4  /* a number did not fit; shows no levels until a snapshot */
 
 #define TC_APPLY_OK 0
-#define TC_APPLY_NO_SPACE 1  /* grow the sides of `slot` by need_bids, need_asks; resume at `position` */
+#define TC_APPLY_NO_SPACE 1  /* grow the sides of `slot` to need_bids, need_asks; resume at `position` */
 #define TC_APPLY_NO_SLOT 2   /* grow books, touched and table; resume at `position` */
 #define TC_APPLY_MALFORMED 3 /* no packet boundary at `position`: the rest of a contiguous buffer is unreadable */
 
@@ -42,8 +42,10 @@ typedef struct {
     int64_t ts_recv_ns;
     uint32_t bid_count;
     uint32_t ask_count;
-    uint32_t bid_capacity;
+    uint32_t bid_capacity; /* levels that fit from `bids` on */
     uint32_t ask_capacity;
+    uint32_t bid_slack; /* free levels before `bids`, which moves when the far end of a side changes */
+    uint32_t ask_slack;
     uint32_t load_bids; /* levels of the snapshot being received, best first */
     uint32_t load_asks;
     uint32_t instrument_seq; /* of the last complete event */

@@ -7,6 +7,10 @@
 
 typedef tc_side_level level;
 
+#define WINDOW 8 /* levels that a search counts through at its end */
+#define WIDEN 4  /* by how much each of its steps is wider than the one before */
+#define SLACK 16 /* levels by which a side moves up at a time */
+
 static const int64_t POW10[19] = {INT64_C(1), INT64_C(10), INT64_C(100), INT64_C(1000), INT64_C(10000), INT64_C(100000),
     INT64_C(1000000), INT64_C(10000000), INT64_C(100000000), INT64_C(1000000000), INT64_C(10000000000),
     INT64_C(100000000000), INT64_C(1000000000000), INT64_C(10000000000000), INT64_C(100000000000000),
@@ -24,80 +28,132 @@ static int scale(int64_t value, int digits, int64_t *out) {
 /* Does price a lie further from the end of the array than price b? */
 INLINE int before(int64_t a, int64_t b, const int ascending) { return ascending ? a < b : a > b; }
 
-/* Set or delete one level. The search widens from `hint`, where the level before was found: levels mostly come in order. */
-INLINE void set_level(level *levels, uint32_t *count, uint32_t *hint, int64_t price, int64_t quantity, const int ascending) {
-    uint32_t n = *count, high;
-    if (n == 0 || before(levels[n - 1].price, price, ascending)) {
+/* How many of the `n` levels lie before the price. No branch depends on prices: a mispredicted one costs as much as all the rest. */
+INLINE uint32_t count_before(const level *levels, uint32_t n, int64_t price, const int ascending) {
+    const level *base = levels;
+    while (n > WINDOW) {
+        uint32_t half = n / 2;
+        base = before(base[half - 1].price, price, ascending) ? base + half : base;
+        n -= half;
+    }
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < n; i++) count += (uint32_t)before(base[i].price, price, ascending);
+    return (uint32_t)(base - levels) + count;
+}
+
+/* Where the price stands or belongs, which is not behind the last level: the search widens from `hint`. */
+INLINE uint32_t find(const level *levels, uint32_t n, uint32_t hint, int64_t price, const int ascending) {
+    uint32_t low = hint < n ? hint : n - 1, width = WINDOW;
+    if (before(levels[low].price, price, ascending)) {
+        low++;
+        while (low + width < n && before(levels[low + width - 1].price, price, ascending)) {
+            low += width;
+            width *= WIDEN;
+        }
+        if (width > n - low) width = n - low;
+    } else {
+        while (low >= width && !before(levels[low - width].price, price, ascending)) {
+            low -= width;
+            width *= WIDEN;
+        }
+        if (width > low) width = low;
+        low -= width;
+    }
+    return low + count_before(levels + low, width, price, ascending);
+}
+
+/* Move the levels up where nothing is free before them, as far as the room that no item needs allows; 0 when there is none. */
+static int make_slack(tc_side *side) {
+    if (side->slack > 0) return 1;
+    uint32_t step = side->spare < SLACK ? side->spare : SLACK;
+    if (step == 0) return 0;
+    memmove(side->levels + step, side->levels, (size_t)side->count * sizeof(level));
+    side->levels += step;
+    side->slack = step;
+    side->capacity -= step;
+    side->spare -= step;
+    return 1;
+}
+
+void tc_side_take_slack(tc_side *side) {
+    if (side->slack == 0) return; /* a side without memory as well */
+    level *start = side->levels - side->slack;
+    memmove(start, side->levels, (size_t)side->count * sizeof(level));
+    side->levels = start;
+    side->capacity += side->slack;
+    side->slack = 0;
+}
+
+/* Insert or remove by moving the shorter part of the side: venues that show a fixed depth change the far end as often as the touch. */
+INLINE void insert(tc_side *side, uint32_t position, int64_t price, int64_t quantity) {
+    uint32_t behind = side->count - position;
+    if (position < behind / 4 && make_slack(side)) {
+        memmove(side->levels - 1, side->levels, (size_t)position * sizeof(level));
+        side->levels--;
+        side->slack--;
+        side->capacity++;
+    } else {
+        memmove(side->levels + position + 1, side->levels + position, (size_t)behind * sizeof(level));
+    }
+    side->levels[position] = (level){price, quantity};
+    side->count++;
+}
+
+INLINE void remove_at(tc_side *side, uint32_t position) {
+    uint32_t behind = side->count - position - 1;
+    if (position < behind / 4) {
+        memmove(side->levels + 1, side->levels, (size_t)position * sizeof(level));
+        side->levels++;
+        side->slack++;
+        side->capacity--;
+    } else {
+        memmove(side->levels + position, side->levels + position + 1, (size_t)behind * sizeof(level));
+    }
+    side->count--;
+}
+
+INLINE void set_level(tc_side *side, uint32_t *hint, int64_t price, int64_t quantity, const int ascending) {
+    uint32_t n = side->count;
+    if (n == 0 || before(side->levels[n - 1].price, price, ascending)) {
         if (quantity == 0) return;
-        levels[n] = (level){price, quantity};
+        side->levels[n] = (level){price, quantity};
         *hint = n;
-        *count = n + 1;
+        side->count = n + 1;
         return;
     }
-    uint32_t low = 0, step = 1;
-    if (*hint < n && before(levels[*hint].price, price, ascending)) {
-        low = *hint + 1;
-        high = n - 1;
-        while (step <= high - low) {
-            if (!before(levels[low + step - 1].price, price, ascending)) {
-                high = low + step - 1;
-                break;
-            }
-            low += step;
-            step <<= 1;
-        }
-    } else {
-        high = *hint < n ? *hint : n - 1;
-        while (step <= high) {
-            if (before(levels[high - step].price, price, ascending)) {
-                low = high - step + 1;
-                break;
-            }
-            high -= step;
-            step <<= 1;
-        }
-    }
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        int worse = before(levels[middle].price, price, ascending);
-        low = worse ? middle + 1 : low;
-        high = worse ? high : middle;
-    }
-    level *at = levels + low;
-    *hint = low;
-    if (at->price == price) {
-        if (quantity != 0) {
-            at->quantity = quantity;
-            return;
-        }
-        memmove(at, at + 1, (size_t)(n - low - 1) * sizeof(level));
-        *count = n - 1;
+    uint32_t position = find(side->levels, n, *hint, price, ascending);
+    *hint = position;
+    if (side->levels[position].price != price) {
+        if (quantity != 0) insert(side, position, price, quantity);
     } else if (quantity != 0) {
-        memmove(at + 1, at, (size_t)(n - low) * sizeof(level));
-        *at = (level){price, quantity};
-        *count = n + 1;
+        side->levels[position].quantity = quantity;
+    } else {
+        remove_at(side, position);
     }
 }
 
-INLINE int apply_items(level *levels, uint32_t *count, const uint8_t *item, unsigned items, const tc_side_change *change,
-                       const int ascending) {
+INLINE int apply_items(tc_side *given, const uint8_t *item, unsigned items, const tc_side_change *change, const int ascending) {
+    tc_side side = *given; /* its own copy, so that the compiler keeps it in registers */
     uint32_t hint = UINT32_MAX;
+    int fit = 1;
+    side.spare = side.capacity - side.count - items;
     for (unsigned i = 0; i < items; i++, item += change->stride) {
         level in;
         memcpy(&in, item, sizeof in);
-        if (!scale(in.price, change->price_digits, &in.price) || !scale(in.quantity, change->qty_digits, &in.quantity)) return 0;
+        fit = scale(in.price, change->price_digits, &in.price) && scale(in.quantity, change->qty_digits, &in.quantity);
+        if (!fit) break;
         if (in.quantity < 0) {
             ++*change->negative_quantities;
             continue;
         }
-        set_level(levels, count, &hint, in.price, in.quantity, ascending);
+        set_level(&side, &hint, in.price, in.quantity, ascending);
     }
-    return 1;
+    *given = side;
+    return fit;
 }
 
-int tc_side_apply(tc_side_level *levels, uint32_t *count, const uint8_t *item, unsigned items, const tc_side_change *change,
-                  int ascending) {
-    return ascending ? apply_items(levels, count, item, items, change, 1) : apply_items(levels, count, item, items, change, 0);
+int tc_side_apply(tc_side *side, const uint8_t *item, unsigned items, const tc_side_change *change, int ascending) {
+    return ascending ? apply_items(side, item, items, change, 1) : apply_items(side, item, items, change, 0);
 }
 
 int tc_side_rescale(tc_side_level *levels, uint32_t count, int price_digits, int qty_digits, int write) {
