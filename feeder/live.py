@@ -227,6 +227,7 @@ class LiveFeeder:
         now_ns = time.monotonic_ns()
         self._sockets[name] = connection
         self._opened[name] = now_ns
+        session.on_url(name, url)
         session.on_connect(name, now_ns, time.time_ns())
         log.info("connected", venue=self._spec.name, connection=name, url=url, topics=len(subscription.topics))
         try:

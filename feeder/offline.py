@@ -79,6 +79,8 @@ class Offline:
             self._begun = True
             session.subscribe(self.universe.symbols, ts_ns)
         if line.kind == "recv":
+            if line.url is not None:
+                session.on_url(line.conn, line.url)
             session.on_frame(line.conn, line.raw, ts_ns, self._clock_ns)
         elif line.kind == "http":
             self._body(line, ts_ns)
