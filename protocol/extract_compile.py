@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from protocol._native import ffi, lib
 from protocol.extract_types import TRADE_TYPES
-from protocol.shapes import Numbers, PairRows, Rows, Shape
+from protocol.shapes import IdKind, Numbers, ObjectRows, PairRows, Rows, Shape, TimeUnit
 
 __all__ = ["Tables", "compile_shapes"]
 
@@ -74,7 +74,7 @@ def compile_shapes(shapes: Sequence[Shape]) -> Tables:
         group: list[tuple[int, Shape]] = []
         current: _Program | None = None
         for number, shape in enumerate(shapes):
-            if (shape.symbol is None) != by_caller:
+            if shape.by_caller != by_caller:
                 continue
             if group and group[-1][1].envelope != shape.envelope:
                 group, current = [], None
@@ -150,6 +150,13 @@ class _Program:
         return key.object
 
     def _add_shape(self, mask: int, shape: Shape) -> None:
+        if _declined(shape):
+            for path in _exact_conditions(shape):
+                key = self._key(path, mask)
+                key.where_users |= mask
+                for constant in shape.where[path]:
+                    key.constants[constant] = key.constants.get(constant, 0) | mask
+            return
         for path in shape.paths():
             self._key(path, mask)
         if shape.each is not None:
@@ -169,6 +176,7 @@ class _Program:
         for source in (shape.bids, shape.asks, shape.pairs):
             if source is not None:
                 key = self._key(source.path, mask)
+                assert isinstance(source, (Rows, PairRows))
                 form = source if isinstance(source, PairRows) else Rows("", source.price, source.quantity)
                 if key.array is not None or key.rows not in (None, form):
                     raise _Conflict("a path is read as different rows")
@@ -240,7 +248,7 @@ class _Program:
         out.choices, out.shapes = choices, shapes
         out.shape_count, out.slot_count = len(self._shapes), self._slots
         out.has_envelope = self._envelope
-        out.by_caller = self._shapes[0][1].symbol is None
+        out.by_caller = self._shapes[0][1].by_caller
         return [text, c_keys, c_nodes, slots, choices, shapes]
 
     def _lay_slot(self, out: ffi.CData, key: _Key, tables: list[_Table]) -> None:
@@ -270,6 +278,10 @@ class _Program:
         out.envelope, out.beside = key.envelope, key.beside
 
     def _lay_shape(self, out: ffi.CData, number: int, shape: Shape) -> None:
+        if _declined(shape):
+            out.number, out.declined, out.each, out.trade_flags = number, 1, -1, -1
+            out.where_slots = self._mask(_exact_conditions(shape))
+            return
         trades = shape.msg_type in TRADE_TYPES
         required: list[str | None] = [shape.symbol, shape.first_id, shape.last_id, shape.prev_id, shape.checksum]
         required += [source.path for source in (shape.bids, shape.asks, shape.pairs) if source is not None]
@@ -311,6 +323,25 @@ class _Program:
             out.first_flag, out.flags = self._put_choices(shape.trade_flags[1].items())
         if shape.beside_lacks is not None:
             out.first_beside, out.besides = self._put_choices((text, 0) for text in shape.beside_lacks[1])
+
+
+def _declined(shape: Shape) -> bool:
+    """Return whether the C extractor leaves frames that may have this shape to the reference."""
+    rows = (shape.bids, shape.asks)
+    return (
+        any(constant.endswith("*") for constants in shape.where.values() for constant in constants)
+        or shape.each_symbol is not None
+        or shape.trade_id_kind is not IdKind.NUMBER
+        or shape.ts_unit is TimeUnit.ISO
+        or shape.levels is not None
+        or any(isinstance(source, ObjectRows) for source in rows)
+        or bool(shape.stats)
+    )
+
+
+def _exact_conditions(shape: Shape) -> list[str]:
+    """Return the `where` paths whose constants are all whole texts."""
+    return [path for path, constants in shape.where.items() if not any(c.endswith("*") for c in constants)]
 
 
 def _single_arrays(shape: Shape) -> list[str]:

@@ -121,7 +121,7 @@ class ReferenceExtractor:
         return self._extract(None, frame, ts_recv_ns, pos)
 
     def extract_as(self, index: int, frame: bytes, ts_recv_ns: int, pos: int = 0) -> Status:
-        """Turn one body into packets of the given instrument; only shapes without `symbol` are tried."""
+        """Turn one body into packets of the given instrument; only shapes that name none are tried."""
         if not 0 <= index < len(self._instruments):
             raise IndexError(f"no instrument {index}")
         return self._extract(index, frame, ts_recv_ns, pos)
@@ -137,7 +137,7 @@ class ReferenceExtractor:
             self.r.error_offset = error.offset
             return Status.MALFORMED
         for number, shape in enumerate(self._shapes):
-            if (shape.symbol is None) != (index is not None):
+            if shape.by_caller != (index is not None):
                 continue
             try:
                 reading = read(shape, root)

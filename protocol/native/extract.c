@@ -298,7 +298,7 @@ static int choose(tc_reading *reading, int32_t index, int64_t ts_recv_ns, int64_
         int64_t count;
         int answer = identify(&v, &elements, &count);
         if (answer == NO) continue;
-        if (answer == ODD) return fail(r, TC_DECLINED);
+        if (answer == ODD || v.shape->declined) return fail(r, TC_DECLINED);
         r->shape = v.shape->number;
         if (v.shape->silent) return fail(r, TC_SUPPRESSED);
         return publish(&v, index, ts_recv_ns, pos, elements, count);

@@ -106,6 +106,7 @@ typedef struct {
     int16_t trade_id;
     int16_t side;
     int16_t trade_flags;
+    int16_t declined;          /* 1: frames that may have this shape are the reference's */
     uint32_t snapshot_choice;  /* the choice that means snapshot */
     uint32_t first_side;
     uint32_t sides;
