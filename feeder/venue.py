@@ -99,7 +99,7 @@ class BookRule:
     - `spot` (Binance spot): next first_id <= last id + 1, older ones are ignored; the first with last_id > L needs
       first_id <= L + 1.
     - `prev` (Binance USD-M): prev_id = last id; the first with last_id >= L needs first_id <= L, or prev_id = L.
-    - `next` (Bybit): last_id = last id + 1 behind the stream's snapshot; id 1 starts the book anew, whatever the message is called.
+    - `next` (Bybit): last_id = last id + 1 behind the stream's snapshot; a message with id 1 is a whole book.
     - `linked` (OKX): prev_id = last id, whatever the order of the numbers; after a REST snapshot the first needs
       prev_id <= L < last_id. Messages without ids (recordings of 2022) are joined by their checksum alone.
     - `full` (Upbit): every message is the whole book.

@@ -307,7 +307,7 @@ class _Instrument(msgspec.Struct, frozen=True, rename="camel"):
 
 class _Result(msgspec.Struct, frozen=True, rename="camel"):
     category: str = ""
-    list: list[msgspec.Raw] = []
+    entries: list[msgspec.Raw] = msgspec.field(default_factory=list, name="list")
     next_page_cursor: str = ""
 
 
@@ -332,13 +332,13 @@ def _parse_instruments(body: bytes) -> Instruments:
         raise InstrumentsError(f"bybit instruments: category {category!r}")
     defs: list[InstrumentDef] = []
     rejected: list[str] = []
-    for raw in answer.result.list:
+    for raw in answer.result.entries:
         try:
             defs.append(_definition(_decode_instrument(raw), SPOT if category == "spot" else LINEAR))
         except (msgspec.DecodeError, InstrumentsError) as error:
             rejected.append(f"{bytes(raw)[:60]!r}: {error}")
     if answer.result.next_page_cursor:
-        rejected.append(f"{category}: there are more than this page of {len(answer.result.list)}")
+        rejected.append(f"{category}: there are more than this page of {len(answer.result.entries)}")
     return Instruments(tuple(defs), tuple(rejected))
 
 
