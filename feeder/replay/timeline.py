@@ -174,10 +174,7 @@ class _Draft:
         )
 
     def _frame(self, line: recording.Line) -> None:
-        if self._located is None:
-            route = self._dialect.route(line.raw)
-        else:
-            route = self._located.route_at(line.url or "", line.raw)
+        route = self._dialect.route(line.raw) if self._located is None else self._located.route_at(line.url or "", line.raw)
         if route is None:
             self._left_out["answers"] += 1
             return
