@@ -193,6 +193,7 @@ class LiveFeeder:
 
     async def _keep_connected(self, name: str, subscription: Subscription) -> None:
         url = self._venue.endpoints[subscription.route]
+        self.session.on_url(name, url)
         backoff = Backoff(self._backoff)
         while not self._stopping.is_set():
             backoff.connecting(time.monotonic_ns())
@@ -227,7 +228,6 @@ class LiveFeeder:
         now_ns = time.monotonic_ns()
         self._sockets[name] = connection
         self._opened[name] = now_ns
-        session.on_url(name, url)
         session.on_connect(name, now_ns, time.time_ns())
         log.info("connected", venue=self._spec.name, connection=name, url=url, topics=len(subscription.topics))
         try:

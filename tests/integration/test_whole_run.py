@@ -29,6 +29,9 @@ SHORT = (
     "binance_futures/cf_20210722_usdm.jsonl",
     "binance_futures/hft_20240808_usdm_btcusdt.jsonl",
     "binance_futures/hft_20240808_usdm_ethusdt.jsonl",
+    "bybit/cf_20250613_v5_l1.jsonl",
+    "bybit/cf_20260809_v5_linear_spot.p1.jsonl",
+    "bybit/nautilus_20241201_linear_xrpusdt_ob500.jsonl",
     "okx/cf_20220227_v5_books_l2_tbt.jsonl",
     "okx/cf_20220513_v5_books.jsonl",
     "okx/fastmm_20260926_btc_usdt_swap.p1.jsonl",
@@ -42,6 +45,7 @@ LONG = (
     "long/binance_spot_btcusdt_20240808.jsonl.gz",
     "long/binance_futures_usdm_btcusdt_20240808.jsonl.gz",
     "long/binance_futures_usdm_ethusdt_20240808.jsonl.gz",
+    "long/binance_coinm_btcusd_perp_20240808.jsonl.gz",
     "long/binance_usdm_btcusdt_20230404.jsonl.gz",
     "long/binance_usdm_ethusdt_20240718.jsonl.gz",
 )
@@ -119,10 +123,10 @@ def test_long_recordings_arrive_whole(name: str, start: Start, tmp_path: Path) -
 
 
 def test_no_recording_is_forgotten() -> None:
-    """Every recording of the four venues is in one of the lists above; the files of documented examples are no streams."""
+    """Every recording of the venues is in one of the lists above; the files of documented examples are no streams."""
     folder = captures()
     found = {f"{venue}/{file.name}" for venue in VENUES for file in (folder / venue).glob("*.jsonl*")}
-    found |= {f"long/{file.name}" for file in (folder / "long").glob("*.jsonl*") if "coinm" not in file.name}
+    found |= {f"long/{file.name}" for file in (folder / "long").glob("*.jsonl*")}
     assert {name for name in found if "/examples" not in name} == {*SHORT, *LONG, *WITHOUT_MARKET_DATA}
 
 
