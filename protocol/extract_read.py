@@ -264,10 +264,10 @@ def _identify(shape: Shape, message: JsonValue) -> list[JsonValue]:
             not_single |= found.not_single
             if number == 0 and not (found.exists or found.ambiguous or found.not_single):
                 raise NotThisShape
-        if shape.trade_flags is not None:
-            found = _find(element, shape.trade_flags[0])
+        for path, meanings in shape.flag_sources():
+            found = _find(element, path)
             ambiguous |= found.ambiguous
-            known = isinstance(found.value, (str, bool)) and found.value in shape.trade_flags[1]
+            known = isinstance(found.value, (str, bool)) and found.value in meanings
             if found.exists and found.value is not None and not known:
                 raise NotThisShape
     if ambiguous:
@@ -410,9 +410,9 @@ class _Reader:
                 if not isinstance(text, (str, bool)) or text not in shape.sides:
                     raise RejectedError(f"{shape.side} is no known side")
                 side = shape.sides[text]
-        if shape.trade_flags is not None:
-            text = _find(element, shape.trade_flags[0]).value
-            flags |= shape.trade_flags[1][text] if isinstance(text, (str, bool)) else 0
+        for path, meanings in shape.flag_sources():
+            text = _find(element, path).value
+            flags |= meanings[text] if isinstance(text, (str, bool)) else 0
         ts, good = self._time(element)
         return _Trade(trade_id, price, quantity, side, flags, ts, good)
 

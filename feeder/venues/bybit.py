@@ -111,6 +111,7 @@ SHAPES = (
         side="S",
         sides={"Buy": Side.BUY, "Sell": Side.SELL},
         trade_flags=("BT", {False: 0, True: int(TradeFlag.BLOCK)}),
+        more_flags=("RPI", {False: 0, True: int(TradeFlag.OFF_BOOK)}),
     ),
     Shape(
         name="tickers",

@@ -207,11 +207,26 @@ def test_ids_of_spot_are_numbers_and_those_of_linear_hashes() -> None:
     assert (linear["side"], linear["kind"]) == ("buy", "perpetual")
 
 
-def test_a_block_trade_is_flagged() -> None:
-    """BT marks a trade that was agreed outside the book (the recorded ones are all false)."""
+@pytest.mark.parametrize(("block", "retail", "flags"), [
+    (b"false", b"false", []),
+    (b"true", b"false", ["block"]),
+    (b"false", b"true", ["off_book"]),
+    (b"true", b"true", ["block", "off_book"]),
+])  # fmt: skip
+def test_trades_that_did_not_meet_in_the_book_are_flagged(block: bytes, retail: bytes, flags: list[str]) -> None:
+    """BT is a block trade, RPI retail price improvement; all recorded ones are neither."""
+    feed = Feed("bybit", "BTCUSDT")
+    sent = frame(LINEAR_SPOT, "publicTrade.BTCUSDT", "snapshot")
+    (event,) = feed.frame(sent.replace(b'"BT":false', b'"BT":' + block).replace(b'"RPI":false', b'"RPI":' + retail))
+    assert event["flags"] == ["hashed_id", *flags]
+    assert feed.session.counts["reference"] == 0
+
+
+def test_a_trade_of_unknown_marks_is_not_a_trade() -> None:
+    """Another value than true and false has no evidence."""
     feed = Feed("bybit", "LTCUSDT")
-    (event,) = feed.frame(example(3).replace(b'"BT":false', b'"BT":true'))
-    assert "block" in event["flags"]
+    assert feed.frame(example(3).replace(b'"BT":false', b'"BT":"maybe"')) == []
+    assert len(feed.session.quarantined) == 1
 
 
 def test_a_liquidated_position_is_told_by_the_order_that_closes_it() -> None:
