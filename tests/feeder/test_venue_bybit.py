@@ -229,6 +229,16 @@ def test_a_trade_of_unknown_marks_is_not_a_trade() -> None:
     assert len(feed.session.quarantined) == 1
 
 
+def test_decoding_prints_the_text_behind_a_hash() -> None:
+    """The wire carries the hash; `decode` has the message and says what was hashed, and of a number nothing."""
+    found = [event for event in events(Offline(BYBIT, [recorded(LINEAR_SPOT)])) if event["type"] == "trade"]
+    assert len(found) == 242
+    assert all(hashed(event["trade_id_text"]) == event["trade_id"] for event in found)
+    assert found[0]["trade_id_text"] == "a9188a0a-82bc-50de-be60-03eedbe3cdd7"
+    trades = [event for event in events(Offline(BYBIT, [recorded("examples.jsonl")])) if event["type"] == "trade"]
+    assert [event.get("trade_id_text") for event in trades] == ["4c7b6bdc-b4a3-5716-9c7b-bbe01dc7072f", *[None] * 5]
+
+
 def test_a_liquidated_position_is_told_by_the_order_that_closes_it() -> None:
     """The venue names the position: a short one (Sell) is closed by buying."""
     feed = Feed("bybit", "PIPPINUSDT")
