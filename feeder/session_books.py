@@ -11,7 +11,7 @@ from collections import Counter
 from feeder.instruments import InstrumentTable
 from feeder.packets import PacketWriter
 from feeder.session_types import Command, CommandKind, Instrument, SessionOptions
-from feeder.sync import FIRST_ID, Chain, Request, SnapshotVerdict, Verdict
+from feeder.sync import Chain, Request, SnapshotVerdict, Verdict
 from feeder.venue import VenueSpec
 from protocol.books import BookSet
 from protocol.extract_types import Result
@@ -20,6 +20,8 @@ from protocol.schema import StatusReason, StatusScope, StatusState
 __all__ = ["SessionBooks"]
 
 _MASK = 2**64 - 1
+_FIRST_ID = 1
+"""Of `Chain.NEXT`: the venue counts anew, and the message holds the whole book."""
 _APPLY, _FULL = Verdict.APPLY, Chain.FULL
 
 
@@ -101,7 +103,7 @@ class SessionBooks:
 
     def _on_book(self, instrument: Instrument, connection: str, result: Result, now_ns: int, ts_recv_ns: int) -> None:
         sync = instrument.sync
-        restart = self._restarts and not result.snapshot and result.last_id == FIRST_ID
+        restart = self._restarts and not result.snapshot and result.last_id == _FIRST_ID
         if restart:
             self._writer.mark_snapshot(self.extractor.out, self._pos, result.nbytes)
         if result.snapshot or restart:

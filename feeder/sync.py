@@ -16,22 +16,9 @@ from typing import NamedTuple
 
 from protocol.schema import StatusReason, StatusState
 
-__all__ = [
-    "FIRST_ID",
-    "NO_ID",
-    "BookSync",
-    "Buffered",
-    "Chain",
-    "Request",
-    "SnapshotSource",
-    "SnapshotVerdict",
-    "SyncPolicy",
-    "Verdict",
-]
+__all__ = ["NO_ID", "BookSync", "Buffered", "Chain", "Request", "SnapshotSource", "SnapshotVerdict", "SyncPolicy", "Verdict"]
 
 NO_ID = -(2**63)
-FIRST_ID = 1
-"""Of `Chain.NEXT`: the venue counts anew, and the message holds the whole book."""
 _SECOND = 1_000_000_000
 
 
