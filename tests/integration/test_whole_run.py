@@ -131,9 +131,10 @@ def test_long_recordings_arrive_whole(name: str, start: Start, tmp_path: Path) -
 def test_the_beginning_of_a_coin_m_recording_arrives_whole(start: Start, tmp_path: Path) -> None:
     """The market's only recording is long: every run takes its first lines."""
     file = first_lines(captures() / "long" / "binance_coinm_btcusd_perp_20240808.jsonl.gz", 4000, tmp_path)
+    decoding = start("decode", "--venue", "binance_coinm", file)
     code, report, events = measured_run(start, tmp_path, file)
     assert_nothing_lost(report)
-    assert assert_equal(events, decoded(start, "binance_coinm", file))["book"] > 1000
+    assert assert_equal(events, decoded(decoding))["book"] > 1000
     assert code == 0
 
 
