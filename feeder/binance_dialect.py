@@ -1,4 +1,4 @@
-"""The stream and REST dialect that Binance's spot and futures markets share.
+"""The stream and REST dialect that Binance's spot and both futures markets share.
 
 Truth: the venue's `web-socket-streams` and `exchangeInfo` documentation, and the recordings named in `docs/venues/binance*.md`.
 What differs between the markets (shapes, book rule, routes, symbols) lives in their own files under `feeder/venues/`.
@@ -266,6 +266,10 @@ class _Symbol(msgspec.Struct, frozen=True, rename="camel"):
     quote_asset: str
     filters: list[_Filter]
     status: str = ""
+    contract_status: str = ""
+    """The status of a COIN-M contract."""
+    contract_size: msgspec.Raw = msgspec.Raw()
+    """A number, on COIN-M alone: US dollars a contract is worth."""
     margin_asset: str = ""
     delivery_date: int = 0
 
@@ -302,11 +306,12 @@ def _definition(entry: _Symbol, kind: InstrumentKind) -> InstrumentDef:
     filters = {item.filter_type: item for item in entry.filters}
     none = _Filter("")
     lot = filters.get("LOT_SIZE", none)
+    size = exact(bytes(entry.contract_size).decode().strip('"'))
     notional = filters.get("NOTIONAL", filters.get("MIN_NOTIONAL", none))
     return InstrumentDef(
         symbol=entry.symbol,
         kind=kind,
-        state=_STATES.get(entry.status, InstrumentState.UNKNOWN),
+        state=_STATES.get(entry.status or entry.contract_status, InstrumentState.UNKNOWN),
         base=entry.base_asset,
         quote=entry.quote_asset,
         settle=entry.margin_asset or entry.quote_asset,
@@ -314,6 +319,8 @@ def _definition(entry: _Symbol, kind: InstrumentKind) -> InstrumentDef:
         lot=_positive(lot.step_size),
         min_qty=exact(lot.min_qty),
         min_notional=exact(notional.min_notional or notional.notional),
+        multiplier=size,
+        inverse=size is not None and entry.margin_asset == entry.base_asset,
         expiry_ns=milliseconds_to_ns(entry.delivery_date) if kind is InstrumentKind.FUTURE else 0,
     )
 

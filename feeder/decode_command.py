@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 def events(offline: Offline) -> Iterator[Event]:
     """Yield the events of a recording in its order, quarantined messages included."""
-    renderer = Renderer()
+    renderer = Renderer(trade_texts=offline.trade_texts)
     for step in offline.run():
         for packet in walk(step.packets):
             yield from renderer.feed(packet)
@@ -78,7 +78,7 @@ def quarantine_event(venue_name: str, message: Quarantined) -> Event:
 
 
 def _print(offline: Offline, out: BinaryIO, tape: BinaryIO | None) -> None:
-    renderer = Renderer()
+    renderer = Renderer(trade_texts=offline.trade_texts)
     for step in offline.run():
         if tape is not None:
             tape.write(step.packets)

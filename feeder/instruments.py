@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from feeder.session_types import Instrument, SessionOptions
 from feeder.sync import BookSync, Chain, SnapshotSource
-from feeder.venue import InstrumentDef, VenueSpec
+from feeder.venue import InstrumentDef, VenueSpec, market_and_symbol
 from protocol.codec import instrument_id
 from protocol.extract import Extractor
 from protocol.extract_reference import ReferenceExtractor
@@ -17,7 +17,10 @@ __all__ = ["InstrumentTable"]
 
 
 class InstrumentTable:
-    """All instruments in use, dense by index; `known` holds the venue's definitions by symbol, in use or not."""
+    """All instruments in use, dense by index; `known` holds the venue's definitions, in use or not.
+
+    Keys are symbols qualified by their market; the extractors know native symbols, market by market.
+    """
 
     def __init__(self, spec: VenueSpec, options: SessionOptions) -> None:
         self._spec = spec
@@ -42,13 +45,17 @@ class InstrumentTable:
         self.by_id: dict[int, Instrument] = {}
         self.known: dict[str, InstrumentDef] = {}
 
-    def add(self, symbol: str) -> Instrument | None:
+    def add(self, key: str) -> Instrument | None:
         """Enter an instrument that is not there yet; None for a text that is no symbol of the venue."""
         spec = self._spec
-        definition = self.known.get(symbol)
-        kind = spec.kind_of(symbol) if definition is None else definition.kind
+        definition = self.known.get(key)
+        kind = spec.kind_of(key) if definition is None else definition.kind
         if kind is None:
             return None
+        symbol = key
+        if spec.market is not None:
+            market, symbol = market_and_symbol(key)
+            self.select(market)
         number = instrument_id(f"{spec.name}.{kind.name.lower()}.{symbol}")
         # Retries of different books are spread by something that differs between them and never changes.
         jitter = (number >> 40) % 1000 / 1000
@@ -56,13 +63,18 @@ class InstrumentTable:
         price_exp, qty_exp = self.exponents(definition)
         index = self.extractor.add_instrument(symbol, number, price_exp, qty_exp)
         self.reference.add_instrument(symbol, number, price_exp, qty_exp)
-        instrument = Instrument(index, symbol, kind, number, sync)
+        instrument = Instrument(index, key, symbol, kind, number, sync)
         instrument.definition = definition
         instrument.price_exp, instrument.qty_exp = price_exp, qty_exp
         self.all.append(instrument)
-        self.by_symbol[symbol] = instrument
+        self.by_symbol[key] = instrument
         self.by_id[number] = instrument
         return instrument
+
+    def select(self, market: str) -> None:
+        """Let both extractors take symbols as those of a market."""
+        self.extractor.select(market)
+        self.reference.select(market)
 
     def exponents(self, definition: InstrumentDef | None) -> tuple[int, int]:
         """Return (price_exp, qty_exp) for a definition: its own, or the venue's provisional ones where it names none."""

@@ -193,6 +193,7 @@ class LiveFeeder:
 
     async def _keep_connected(self, name: str, subscription: Subscription) -> None:
         url = self._venue.endpoints[subscription.route]
+        self.session.on_url(name, url)
         backoff = Backoff(self._backoff)
         while not self._stopping.is_set():
             backoff.connecting(time.monotonic_ns())

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from feeder.publisher import MemoryLine, Publisher
 from feeder.recording import Line, RecordingError, Universe, read, universe
 from feeder.session import Quarantined, Session, SessionOptions
+from feeder.trade_texts import TradeTexts
 from feeder.venue import VenueSpec
 from protocol.schema import Flag
 
@@ -51,6 +52,8 @@ class Offline:
         self.publisher = Publisher(
             self.line, venue_id=spec.venue_id, channel_id=spec.venue_id, session=1, base_flags=int(Flag.REPLAY)
         )
+        self.trade_texts = TradeTexts(spec.shapes)
+        """Texts behind the hashed trade ids of the present step."""
         self.lines = 0
         self._begun = False
 
@@ -79,6 +82,9 @@ class Offline:
             self._begun = True
             session.subscribe(self.universe.symbols, ts_ns)
         if line.kind == "recv":
+            if line.url is not None:
+                session.on_url(line.conn, line.url)
+            self.trade_texts.read(line.raw)
             session.on_frame(line.conn, line.raw, ts_ns, self._clock_ns)
         elif line.kind == "http":
             self._body(line, ts_ns)

@@ -37,6 +37,7 @@ __all__ = ["Named", "PacketWriter", "levels_packets"]
 
 _NAME_BYTES = 12
 _SYMBOL_BYTES = 40
+_FLAGS_OFFSET = 4
 _TRADE_FLAGS_OFFSET = 29
 _MAX_FRAGMENTS = 256
 
@@ -149,6 +150,15 @@ class PacketWriter:
             items, size = buffer[start + 6], buffer[start + 38]
             for item in range(items):
                 buffer[start + HEADER_SIZE + item * size + _TRADE_FLAGS_OFFSET] |= TradeFlag.REPEATED
+            start += HEADER_SIZE + items * size
+
+    @staticmethod
+    def mark_snapshot(buffer: bytearray, start: int, nbytes: int) -> None:
+        """Set SNAPSHOT on the packets at `buffer[start : start + nbytes]`."""
+        end = start + nbytes
+        while start < end:
+            items, size = buffer[start + 6], buffer[start + 38]
+            buffer[start + _FLAGS_OFFSET] |= Flag.SNAPSHOT
             start += HEADER_SIZE + items * size
 
     def _header(self, instrument: Named | None, msg_type: MsgType, ts_recv_ns: int) -> Header:

@@ -16,7 +16,7 @@ from typing import IO, NamedTuple, cast
 
 import msgspec
 
-from feeder.venue import Topic, VenueSpec
+from feeder.venue import Topic, VenueSpec, qualified
 from runtime.errors import TapecastError
 
 __all__ = ["Line", "RecordingError", "Universe", "read", "universe"]
@@ -151,6 +151,8 @@ def universe(paths: Iterable[Path], venue: VenueSpec) -> Universe:
         if line.kind == "recv":
             topic = venue.peek(line.raw)
             if topic is not None:
+                if venue.market is not None:
+                    topic = topic._replace(symbol=qualified(venue.market(line.url or "", line.raw), topic.symbol))
                 topics[topic] = None
         elif line.kind in ("connect", "send"):
             sent = line.raw if line.kind == "send" else b""

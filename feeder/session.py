@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from feeder.fitting import fitting_exponents
 from feeder.session_books import SessionBooks
 from feeder.session_types import Command, CommandKind, Instrument, Quarantined, SessionOptions
-from feeder.venue import Ack, Control, InstrumentDef, Notice, ServerError, VenueSpec
+from feeder.venue import Ack, Control, InstrumentDef, Notice, ServerError, VenueSpec, qualified
 from protocol.extract_types import Result, Status
 from protocol.schema import MsgType, StatusReason, StatusScope, StatusState
 
@@ -43,8 +43,16 @@ class Session(SessionBooks):
         self._quarantined_bytes = 0
         self._acked: dict[int, int] = {}
         self._bad: dict[str, deque[int]] = {}
+        self._markets: dict[str, str] | None = None if spec.market is None else {}
+        """Connection -> market, as its URL tells."""
+        self._market = ""
 
     # what the shells bring
+
+    def on_url(self, connection: str, url: str) -> None:
+        """Note the URL of a connection: where a venue has several markets, it tells whose symbols the messages name."""
+        if self._markets is not None and self.spec.market is not None:
+            self._markets[connection] = self.spec.market(url, b"")
 
     def on_connect(self, connection: str, now_ns: int, ts_recv_ns: int) -> None:
         """Note a new venue connection; one that was thought open is closed first."""
@@ -84,6 +92,8 @@ class Session(SessionBooks):
 
     def on_frame(self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int) -> None:
         """Handle one complete WebSocket message."""
+        if self._markets is not None:
+            self._select_market(connection, data)
         status = self.extractor.extract(data, ts_recv_ns, self._pos)
         if status:
             self._on_odd_frame(connection, data, ts_recv_ns, now_ns, status)
@@ -128,8 +138,8 @@ class Session(SessionBooks):
         for reason in rejected:
             self.quarantine("rest", b"", f"instruments: {reason}", 0, ts_recv_ns, None)
         for definition in definitions:
-            self.known[definition.symbol] = definition
-            instrument = self.by_symbol.get(definition.symbol)
+            self.known[definition.key] = definition
+            instrument = self.by_symbol.get(definition.key)
             if instrument is not None and instrument.definition != definition:
                 self._define(instrument, definition, now_ns, ts_recv_ns)
         return len(definitions)
@@ -181,7 +191,8 @@ class Session(SessionBooks):
             if self._accept_symbol(symbol, ts_recv_ns):
                 self.on_frame(connection, data, ts_recv_ns, now_ns)
             else:
-                why = "is not a symbol of this venue" if self.spec.kind_of(symbol) is None else "was not subscribed"
+                known = self.spec.kind_of(qualified(self._market, symbol)) is not None
+                why = "was not subscribed" if known else "is not a symbol of this venue"
                 self.quarantine(connection, data, f"{symbol!r} {why}", 0, ts_recv_ns, symbol)
                 self._count_bad(connection, now_ns)
             return
@@ -254,8 +265,17 @@ class Session(SessionBooks):
 
     def _accept_symbol(self, symbol: str, ts_recv_ns: int) -> bool:
         """Whether a symbol that was not known is one now."""
-        accept = self.options.accept_any and symbol not in self.by_symbol
-        return accept and self._register(symbol, ts_recv_ns) is not None
+        key = qualified(self._market, symbol)
+        accept = self.options.accept_any and key not in self.by_symbol
+        return accept and self._register(key, ts_recv_ns) is not None
+
+    def _select_market(self, connection: str, data: bytes) -> None:
+        """Let the extractors take a message's symbols as those of its connection's market."""
+        assert self._markets is not None
+        assert self.spec.market is not None
+        market = self._markets.get(connection)
+        self._market = self.spec.market("", data) if market is None else market
+        self._table.select(self._market)
 
     def _control(self, data: bytes) -> Control | None:
         try:
@@ -268,9 +288,10 @@ class Session(SessionBooks):
         if isinstance(control, Ack):
             channel = self.spec.channels.get(control.channel or "")
             if self.spec.replays_last_trade and control.symbol and channel is not None and channel.carries is MsgType.TRADE:
-                instrument = self.by_symbol.get(control.symbol)
+                key = qualified(self._market, control.symbol)
+                instrument = self.by_symbol.get(key)
                 if instrument is None and self.options.accept_any:
-                    instrument = self._register(control.symbol, ts_recv_ns)
+                    instrument = self._register(key, ts_recv_ns)
                 if instrument is not None:
                     self._acked[instrument.index] = ts_recv_ns
         elif isinstance(control, ServerError):

@@ -20,6 +20,8 @@ from protocol.schema import StatusReason, StatusScope, StatusState
 __all__ = ["SessionBooks"]
 
 _MASK = 2**64 - 1
+_FIRST_ID = 1
+"""Of `Chain.NEXT`: the venue counts anew, and the message holds the whole book."""
 _APPLY, _FULL = Verdict.APPLY, Chain.FULL
 
 
@@ -34,12 +36,13 @@ class SessionBooks:
         self.instruments = table.all
         self.by_symbol = table.by_symbol
         self.known = table.known
-        """Definitions of the venue by symbol, of which only instruments in use are published."""
+        """Definitions of the venue by qualified symbol, of which only instruments in use are published."""
         self.books = BookSet()
         self.counts: Counter[str] = Counter()
         self.commands: list[Command] = []
         self._writer = PacketWriter(spec.venue_id, options.channel_id, options.base_flags, options.max_payload)
         self._chain = Chain(spec.rule.chain)
+        self._restarts = self._chain is Chain.NEXT
         self._verifies = options.verify_checksum and spec.rule.checksum is not None
         self._pos = 0
         """End of the finished packets in the extractor's buffer."""
@@ -99,7 +102,10 @@ class SessionBooks:
 
     def _on_book(self, instrument: Instrument, connection: str, result: Result, now_ns: int, ts_recv_ns: int) -> None:
         sync = instrument.sync
-        if result.snapshot:
+        restart = self._restarts and not result.snapshot and result.last_id == _FIRST_ID
+        if restart:
+            self._writer.mark_snapshot(self.extractor.out, self._pos, result.nbytes)
+        if result.snapshot or restart:
             was_live = sync.live
             if self._chain is _FULL:
                 if sync.on_full(result.ts_exchange_ns) is Verdict.IGNORE:
@@ -199,9 +205,9 @@ class SessionBooks:
         if not instrument.sync.live:
             self._waiting.add(instrument.index)
         if request is Request.FETCH:
-            self.commands.append(Command(CommandKind.FETCH_SNAPSHOT, symbol=instrument.symbol))
+            self.commands.append(Command(CommandKind.FETCH_SNAPSHOT, symbol=instrument.key))
         elif request is Request.RESUBSCRIBE:
-            self.commands.append(Command(CommandKind.RESUBSCRIBE, symbol=instrument.symbol, connection=instrument.connection))
+            self.commands.append(Command(CommandKind.RESUBSCRIBE, symbol=instrument.key, connection=instrument.connection))
 
     def _apply(self) -> None:
         if self._has_books:

@@ -25,7 +25,7 @@ class CommandKind(Enum):
 
 
 class Command(NamedTuple):
-    """A request to the shell; `symbol` or `connection` says what it is about."""
+    """A request to the shell; `symbol` (qualified by its market) or `connection` says what it is about."""
 
     kind: CommandKind
     symbol: str = ""
@@ -71,6 +71,7 @@ class Instrument:
         "held",
         "index",
         "instrument_id",
+        "key",
         "kind",
         "price_exp",
         "qty_exp",
@@ -81,9 +82,12 @@ class Instrument:
         "version",
     )
 
-    def __init__(self, index: int, symbol: str, kind: InstrumentKind, number: int, sync: BookSync) -> None:
+    def __init__(self, index: int, key: str, symbol: str, kind: InstrumentKind, number: int, sync: BookSync) -> None:
         self.index = index
+        self.key = key
+        """The symbol qualified by its market: what configuration, topics and commands call it."""
         self.symbol = symbol
+        """The native symbol, which is on the wire."""
         self.kind = kind
         self.instrument_id = number
         self.sync = sync

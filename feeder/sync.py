@@ -29,6 +29,8 @@ class Chain(Enum):
     """Updates carry first and last id; the next first is at most last + 1 (Binance spot)."""
     PREV = "prev"
     """Updates carry the last id of their predecessor, and a range that a REST snapshot falls into (Binance USD-M)."""
+    NEXT = "next"
+    """Updates count up by one behind a snapshot in the stream; another count is a gap (Bybit)."""
     LINKED = "linked"
     """Updates carry their own id and their predecessor's; ids may jump or fall (OKX)."""
     FULL = "full"
@@ -74,7 +76,7 @@ class Request(Enum):
 
 
 # Looked up for every update: a member of an enumeration costs several times what a name of the module does.
-_LIVE, _APPLY, _SPOT, _PREV = StatusState.LIVE, Verdict.APPLY, Chain.SPOT, Chain.PREV
+_LIVE, _APPLY, _SPOT, _PREV, _NEXT = StatusState.LIVE, Verdict.APPLY, Chain.SPOT, Chain.PREV, Chain.NEXT
 
 
 class Buffered(NamedTuple):
@@ -431,6 +433,9 @@ class BookSync:
         elif chain is _PREV:
             if prev != current:
                 return Verdict.IGNORE if last <= current else self._gap(current, prev)
+        elif chain is _NEXT:
+            if last != current + 1:
+                return Verdict.IGNORE if last == current else self._gap(current + 1, last)
         elif prev != NO_ID and current != NO_ID and prev != current:
             if last == current and prev == self._prev_id:
                 return Verdict.IGNORE

@@ -44,8 +44,10 @@ __all__ = [
     "exact",
     "exact_product",
     "is_wire_symbol",
+    "market_and_symbol",
     "matcher",
     "milliseconds_to_ns",
+    "qualified",
     "query_value",
 ]
 
@@ -97,12 +99,13 @@ class BookRule:
     - `spot` (Binance spot): next first_id <= last id + 1, older ones are ignored; the first with last_id > L needs
       first_id <= L + 1.
     - `prev` (Binance USD-M): prev_id = last id; the first with last_id >= L needs first_id <= L, or prev_id = L.
+    - `next` (Bybit): last_id = last id + 1 behind the stream's snapshot; a message with id 1 is a whole book.
     - `linked` (OKX): prev_id = last id, whatever the order of the numbers; after a REST snapshot the first needs
       prev_id <= L < last_id. Messages without ids (recordings of 2022) are joined by their checksum alone.
     - `full` (Upbit): every message is the whole book.
     """
 
-    chain: Literal["spot", "prev", "linked", "full"]
+    chain: Literal["spot", "prev", "next", "linked", "full"]
     snapshot: Literal["rest", "stream", "stream_or_rest"]
     """Where the snapshot comes from; `stream_or_rest`: REST once `snapshot_wait_s` passed since the acknowledgement, or an update
     came first."""
@@ -125,7 +128,7 @@ class Channel:
 
 
 class Topic(NamedTuple):
-    """One channel of one symbol, both by the venue's own names."""
+    """One channel of one symbol, both by the venue's own names; the symbol qualified by its market (`qualified`)."""
 
     channel: str
     symbol: str
@@ -225,6 +228,8 @@ class InstrumentDef(msgspec.Struct, frozen=True, kw_only=True):
     """An instrument as its venue defines it. None = the venue does not say; numbers are exact."""
 
     symbol: str
+    market: str = ""
+    """What qualifies the symbol where the venue has several markets."""
     kind: InstrumentKind
     state: InstrumentState
     base: str
@@ -240,6 +245,11 @@ class InstrumentDef(msgspec.Struct, frozen=True, kw_only=True):
     expiry_ns: int = 0
     strike: Exact | None = None
     option_type: OptionType = OptionType.NONE
+
+    @property
+    def key(self) -> str:
+        """The symbol as configuration and session know it."""
+        return qualified(self.market, self.symbol)
 
     @property
     def price_exp(self) -> int | None:
@@ -263,6 +273,17 @@ class Instruments(NamedTuple):
 def canonical(defn: InstrumentDef) -> str:
     """Return `BASE-QUOTE`, the name that one pair has on every venue."""
     return f"{defn.base}-{defn.quote}"
+
+
+def qualified(market: str, symbol: str) -> str:
+    """Return `market:symbol`, or the symbol alone where the market is "" (the venue's only one, or its first)."""
+    return f"{market}:{symbol}" if market else symbol
+
+
+def market_and_symbol(key: str) -> tuple[str, str]:
+    """Return what `qualified` joined."""
+    market, _, symbol = key.rpartition(":")
+    return market, symbol
 
 
 def _no_symbol(_: str) -> str | None:
@@ -295,7 +316,10 @@ class VenueSpec:
     control: Callable[[bytes], Control | None]
     """What a frame without a shape is; None = not understood. Never raises."""
     peek: Callable[[bytes], Topic | None]
-    """What a frame is about, at a glance and for pre-scans only."""
+    """What a frame is about, at a glance and for pre-scans only; the symbol as it stands there, without market."""
+    market: Callable[[str, bytes], str] | None = None
+    """(URL of the connection or "", frame) -> market whose symbols the frame names, where one native symbol may be an instrument
+    in several; None: symbols are unambiguous. Everything else here takes and gives symbols qualified by their market."""
     requested: Callable[[str, bytes], list[Topic]]
     """(URL, sent frame) -> topics that a recorded connect or send line asks for."""
     snapshot_request: Callable[[str, int], RestRequest] | None = None

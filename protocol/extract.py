@@ -58,7 +58,11 @@ class Extractor:
         """What the last call found; the fields are read from C memory."""
         self.symbol = b""
         """The symbol of the last UNKNOWN_SYMBOL."""
+        self._market = ""
         self._index: dict[str, int] = {}
+        self._indexes = {self._market: self._index}
+        self._places: dict[str, ffi.CData] = {}
+        self._count = 0
         self._room = 0
         self._symbol_text = b""
         self._instruments: ffi.CData = ffi.new("tcx_instrument[]", 0)
@@ -102,19 +106,32 @@ class Extractor:
 
     def extract_as(self, index: int, frame: bytes, ts_recv_ns: int, pos: int = 0) -> int:
         """Turn one body into packets of the given instrument; only shapes that name none are tried."""
-        if not 0 <= index < len(self._index):
+        if not 0 <= index < self._count:
             raise IndexError(f"no instrument {index}")
         status: int = lib.tcx_extract_as(self._x, index, frame, len(frame), ts_recv_ns, pos)
         while status == _NO_SPACE and self._grow_scratch():
             status = lib.tcx_extract_as(self._x, index, frame, len(frame), ts_recv_ns, pos)
         return status
 
+    def select(self, market: str) -> None:
+        """Choose the market that frames are of and instruments are added to, at first "".
+
+        Where a venue has several markets, one symbol may name an instrument in each; indices are dense over all of them.
+        """
+        if market == self._market:
+            return
+        if market not in self._indexes:
+            self._indexes[market] = {}
+            self._places[market] = ffi.new("int32_t[]", [-1] * (2 * self._room))
+        self._market, self._index = market, self._indexes[market]
+        self._x.table = self._places[market]
+
     def add_instrument(self, symbol: str, instrument_id: int, price_exp: int, qty_exp: int) -> int:
-        """Register a native symbol and return its index; raises ValueError where it exists."""
+        """Register a native symbol and return its index; raises ValueError where it exists in the selected market."""
         _check_exponents(price_exp, qty_exp)
         if symbol in self._index:
             raise ValueError(f"instrument {symbol} exists")
-        index = len(self._index)
+        index = self._count
         if index == self._room:
             self._grow_instruments()
         text = symbol.encode()
@@ -125,12 +142,12 @@ class Extractor:
         self._symbols = ffi.new("uint8_t[]", self._symbol_text or b"\0")
         self._x.symbols = self._symbols
         self._index[symbol] = index
-        self._x.instrument_count = index + 1
+        self._x.instrument_count = self._count = index + 1
         lib.tcx_index_instrument(self._x, index)
         return index
 
     def index_of(self, symbol: str) -> int | None:
-        """Return the index of a native symbol."""
+        """Return the index of a native symbol in the selected market."""
         return self._index.get(symbol)
 
     def set_exponents(self, index: int, price_exp: int, qty_exp: int) -> None:
@@ -145,22 +162,24 @@ class Extractor:
         return entry.price_exp, entry.qty_exp
 
     def _entry(self, index: int) -> ffi.CData:
-        if not 0 <= index < len(self._index):
+        if not 0 <= index < self._count:
             raise IndexError(f"no instrument {index}")
         return self._instruments[index]
 
     def _grow_instruments(self) -> None:
-        """Double the room for instruments and enter them anew: the hash table stays at most half full."""
-        used = len(self._index)
+        """Double the room for instruments and enter them anew: each market's hash table stays at most half full."""
+        used = self._count
         room = max(64, 2 * self._room)
         grown = ffi.new("tcx_instrument[]", room)
         if used:
             ffi.memmove(grown, self._instruments, used * ffi.sizeof("tcx_instrument"))
         self._instruments, self._room = grown, room
-        self._table = ffi.new("int32_t[]", [-1] * (2 * room))
-        self._x.instruments, self._x.table, self._x.table_mask = grown, self._table, 2 * room - 1
-        for index in range(used):
-            lib.tcx_index_instrument(self._x, index)
+        self._x.instruments, self._x.table_mask = grown, 2 * room - 1
+        for market, indices in self._indexes.items():
+            self._x.table = self._places[market] = ffi.new("int32_t[]", [-1] * (2 * room))
+            for index in indices.values():
+                lib.tcx_index_instrument(self._x, index)
+        self._x.table = self._places[self._market]
 
     def _make_rows(self, rows: int) -> None:
         self._rows = ffi.new("tcx_row[]", rows)

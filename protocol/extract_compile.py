@@ -323,10 +323,11 @@ class _Program:
             out.snapshot_if = self._slot(shape.snapshot_if[0])
             out.snapshot_choice, _ = self._put_choices([(shape.snapshot_if[1], 1)])
         out.first_side, out.sides = self._put_choices(shape.sides.items())
-        out.trade_flags = -1
-        if shape.trade_flags is not None:
-            out.trade_flags = self._slot(shape.trade_flags[0], shape.each)
-            out.first_flag, out.flags = self._put_choices(shape.trade_flags[1].items())
+        for number, source in enumerate((shape.trade_flags, shape.more_flags)):
+            out.trade_flags[number] = -1
+            if source is not None:
+                out.trade_flags[number] = self._slot(source[0], shape.each)
+                out.first_flag[number], out.flags[number] = self._put_choices(source[1].items())
         if shape.beside_lacks is not None:
             out.first_beside, out.besides = self._put_choices((text, 0) for text in shape.beside_lacks[1])
         out.first_stat, out.stats = len(self._stats), len(shape.stats)

@@ -104,10 +104,10 @@ def identify(shape: Shape, message: JsonValue) -> list[JsonValue]:
             not_single |= found.not_single
             if number == 0 and not (found.exists or found.ambiguous or found.not_single):
                 raise NotThisShape
-        if shape.trade_flags is not None:
-            found = find(element, shape.trade_flags[0])
+        for path, meanings in shape.flag_sources():
+            found = find(element, path)
             ambiguous |= found.ambiguous
-            known = isinstance(found.value, (str, bool)) and found.value in shape.trade_flags[1]
+            known = isinstance(found.value, (str, bool)) and found.value in meanings
             if found.exists and found.value is not None and not known:
                 raise NotThisShape
     if ambiguous:

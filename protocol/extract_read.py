@@ -284,9 +284,9 @@ class _Reader:
                 if not isinstance(text, (str, bool)) or text not in shape.sides:
                     raise RejectedError(f"{shape.side} is no known side")
                 side = shape.sides[text]
-        if shape.trade_flags is not None:
-            text = find(element, shape.trade_flags[0]).value
-            flags |= shape.trade_flags[1][text] if isinstance(text, (str, bool)) else 0
+        for path, meanings in shape.flag_sources():
+            text = find(element, path).value
+            flags |= meanings[text] if isinstance(text, (str, bool)) else 0
         ts, good = self._time(element)
         return _Trade(trade_id, price, quantity, side, flags, ts, good)
 

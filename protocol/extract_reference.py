@@ -77,13 +77,18 @@ class ReferenceExtractor:
         self._max_payload = max_payload
         self._instruments: list[_Instrument] = []
         self._index: dict[str, int] = {}
+        self._indexes = {"": self._index}
         self.out = bytearray(out_capacity)
         self.r = ReferenceResult()
         self.symbol = b""
         self.reason = ""
 
+    def select(self, market: str) -> None:
+        """Choose the market that frames are of and instruments are added to, at first ""."""
+        self._index = self._indexes.setdefault(market, {})
+
     def add_instrument(self, symbol: str, instrument_id: int, price_exp: int, qty_exp: int) -> int:
-        """Register a native symbol and return its index; raises ValueError where it exists."""
+        """Register a native symbol and return its index; raises ValueError where it exists in the selected market."""
         _check_exponents(price_exp, qty_exp)
         if symbol in self._index:
             raise ValueError(f"instrument {symbol} exists")
@@ -92,7 +97,7 @@ class ReferenceExtractor:
         return self._index[symbol]
 
     def index_of(self, symbol: str) -> int | None:
-        """Return the index of a native symbol."""
+        """Return the index of a native symbol in the selected market."""
         return self._index.get(symbol)
 
     def set_exponents(self, index: int, price_exp: int, qty_exp: int) -> None:

@@ -199,6 +199,8 @@ class Shape:
     """Venue's text or boolean -> taker's side; any other value is a wrong type."""
     trade_flags: tuple[str, dict[str | bool, int]] | None = None
     """(path, text or boolean -> TradeFlag bits); the path may be missing or null; anything else: not this shape."""
+    more_flags: tuple[str, dict[str | bool, int]] | None = None
+    """A second source of TradeFlag bits, which are added."""
 
     # STAT
     stats: tuple[StatField, ...] = ()
@@ -219,6 +221,10 @@ class Shape:
         """Return the declared arrays of levels."""
         return [source for source in (self.bids, self.asks, self.pairs, self.levels) if source is not None]
 
+    def flag_sources(self) -> list[tuple[str, dict[str | bool, int]]]:
+        """Return the declared sources of trade flags."""
+        return [source for source in (self.trade_flags, self.more_flags) if source is not None]
+
     def paths(self) -> list[str]:
         """Return every path relative to the message that the shape names, except those of single trades."""
         named: list[str | None] = [*self.where, *self.absent, *self.zero]
@@ -235,7 +241,7 @@ class Shape:
     def element_paths(self) -> list[str]:
         """Return the paths of one trade, and `ts`, which is relative to `each` where that is declared."""
         named = [self.each_symbol, self.price, self.quantity, self.trade_id, self.side, self.ts]
-        named += [] if self.trade_flags is None else [self.trade_flags[0]]
+        named += [path for path, _ in self.flag_sources()]
         return [path for path in named if path is not None]
 
 

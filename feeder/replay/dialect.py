@@ -8,9 +8,9 @@ data: it writes acknowledgements and errors only.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
-__all__ = ["BROADCAST", "Dialect", "Route", "Session"]
+__all__ = ["BROADCAST", "Dialect", "Located", "Route", "Session"]
 
 
 class Route(NamedTuple):
@@ -67,4 +67,13 @@ class Dialect(Protocol):
 
     def missing(self, path: str, symbol: str | None) -> str:
         """Return the venue's error body for a REST request that the recording cannot answer (`symbol` set: a snapshot)."""
+        ...
+
+
+@runtime_checkable
+class Located(Protocol):
+    """What a dialect has besides where one topic is several streams, told apart by the endpoint."""
+
+    def route_at(self, url: str, raw: bytes) -> Route | None:
+        """Return the route of a recorded frame that came over `url` ("" = not known), as `Dialect.route` does."""
         ...

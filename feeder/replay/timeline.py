@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from feeder import recording
-from feeder.replay.dialect import Dialect, Route
+from feeder.replay.dialect import Dialect, Located, Route
 
 __all__ = ["Frame", "Snapshot", "Timeline", "TimelineError", "load", "wire_frame"]
 
@@ -125,6 +125,7 @@ class _Draft:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
+        self._located = dialect if isinstance(dialect, Located) else None
         self._clock = _Clock()
         self._entries: list[Frame | Snapshot] = []
         self._routes: dict[str, Route] = {}
@@ -173,7 +174,7 @@ class _Draft:
         )
 
     def _frame(self, line: recording.Line) -> None:
-        route = self._dialect.route(line.raw)
+        route = self._dialect.route(line.raw) if self._located is None else self._located.route_at(line.url or "", line.raw)
         if route is None:
             self._left_out["answers"] += 1
             return

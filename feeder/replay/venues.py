@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from feeder.recording import RecordingError, read
 from feeder.replay.binance import Binance
+from feeder.replay.bybit import Bybit
 from feeder.replay.dialect import Dialect
 from feeder.replay.okx import Okx
 from feeder.replay.upbit import Upbit
@@ -23,6 +24,7 @@ DIALECTS: dict[str, Dialect] = {
     "binance": Binance(routed=False),
     "binance_futures": Binance(routed=True),
     "binance_coinm": Binance(routed=True),
+    "bybit": Bybit(),
     "okx": Okx(),
     "upbit": Upbit(),
 }
@@ -32,6 +34,7 @@ _PREFIXES = {
     "binance_futures_": "binance_futures",
     "binance_usdm_": "binance_futures",
     "binance_coinm_": "binance_coinm",
+    "bybit_": "bybit",
     "okx_": "okx",
     "upbit_": "upbit",
 }
@@ -44,6 +47,8 @@ _HOSTS = {
     "stream.binance.com": "binance",
     "data-stream.binance.vision": "binance",
     "api.binance.com": "binance",
+    "stream.bybit.com": "bybit",
+    "api.bybit.com": "bybit",
     "ws.okx.com": "okx",
     "www.okx.com": "okx",
     "api.upbit.com": "upbit",

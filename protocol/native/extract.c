@@ -7,11 +7,24 @@
 
 enum { ID_NUMBER = 1, ID_TEXT, ID_EITHER };
 
+enum { FLAG_SOURCES = 2 };
+
+/* Whether a source of trade flags is declared, present and not null. */
+static int has_flags(const tc_view *v, int source) {
+    int slot = v->shape->trade_flags[source];
+    return slot >= 0 && (v->seen & TC_BIT(slot)) != 0 && v->slots[slot].kind != TC_KIND_NULL;
+}
+
+static const tcx_choice *flags_of(const tc_view *v, int source) {
+    const tcx_shape *shape = v->shape;
+    return tc_choice_of(v, shape->trade_flags[source], shape->first_flag[source], shape->flags[source]);
+}
+
 /* Whether the trade flags say another shape: a value that is present and unknown. */
 static int flags_differ(const tc_view *v) {
-    int slot = v->shape->trade_flags;
-    if (slot < 0 || (v->seen & TC_BIT(slot)) == 0 || v->slots[slot].kind == TC_KIND_NULL) return 0;
-    return tc_choice_of(v, slot, v->shape->first_flag, v->shape->flags) == NULL;
+    for (int source = 0; source < FLAG_SOURCES; source++)
+        if (has_flags(v, source) && flags_of(v, source) == NULL) return 1;
+    return 0;
 }
 
 /* Whether the id at a slot is a text that has to be hashed. */
@@ -52,9 +65,8 @@ static int read_trade(const tc_view *v, tcx_raw_trade *trade) {
         if (side == NULL) return -1;
         trade->side = (uint8_t)side->value;
     }
-    if (shape->trade_flags >= 0 && (v->seen & TC_BIT(shape->trade_flags)) != 0 &&
-        v->slots[shape->trade_flags].kind != TC_KIND_NULL)
-        trade->flags |= (uint8_t)tc_choice_of(v, shape->trade_flags, shape->first_flag, shape->flags)->value;
+    for (int source = 0; source < FLAG_SOURCES; source++)
+        if (has_flags(v, source)) trade->flags |= (uint8_t)flags_of(v, source)->value;
     int time = tc_time_of(v, shape->ts, shape->time_unit, &trade->ts);
     if (time == TC_TIME_WRONG) return -1;
     trade->bad_ts = time == TC_TIME_BAD;

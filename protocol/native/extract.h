@@ -121,16 +121,15 @@ typedef struct {
     int16_t quantity;
     int16_t trade_id;
     int16_t side;
-    int16_t trade_flags;
+    int16_t trade_flags[2];
     int16_t trade_id_kind;
     int16_t levels;
     int16_t each_symbol;
-    int16_t unused;
     uint32_t snapshot_choice;  /* the choice that means snapshot */
     uint32_t first_side;
     uint32_t sides;
-    uint32_t first_flag;
-    uint32_t flags;
+    uint32_t first_flag[2];
+    uint32_t flags[2];
     uint32_t first_beside;     /* texts that the string beside the envelope must not contain */
     uint32_t besides;
     uint32_t first_stat;

@@ -119,6 +119,22 @@ def test_booleans_can_set_trade_flags() -> None:
     assert [item[5] for item in x.packets()[0].items] == [TradeFlag.BLOCK | TradeFlag.HASHED_ID, TradeFlag.HASHED_ID]
 
 
+def test_two_sources_of_trade_flags_are_added() -> None:
+    """Each may be missing; a value that either does not know makes the frame another shape."""
+    flags: dict[str | bool, int] = {True: int(TradeFlag.BLOCK), False: 0}
+    declared = trades(trade_flags=("BT", flags), more_flags=("RPI", {True: int(TradeFlag.OFF_BOOK), False: 0}))
+    sent = [trade(BT=True, RPI=True), trade(BT=False, RPI=True), trade(RPI=None), trade(BT=True)]
+    status, x = answer(declared, {"d": sent})
+    assert status == Status.OK
+    assert [item[5] for packet in x.packets() for item in packet.items] == [
+        TradeFlag.BLOCK | TradeFlag.OFF_BOOK,
+        TradeFlag.OFF_BOOK,
+        0,
+        TradeFlag.BLOCK,
+    ]
+    assert answer(declared, {"d": [trade(BT=True, RPI="x")]})[0] == Status.NO_SHAPE
+
+
 @pytest.mark.parametrize(
     ("symbols", "status"),
     [

@@ -280,6 +280,7 @@ BYBIT_TRADES = Shape(
     side="S",
     sides=_BYBIT_SIDES,
     trade_flags=("BT", {True: int(TradeFlag.BLOCK), False: 0}),
+    more_flags=("RPI", {True: int(TradeFlag.OFF_BOOK), False: 0}),
 )
 BYBIT_TICKERS = Shape(
     name="tickers",

@@ -1,0 +1,167 @@
+"""Binance COIN-M futures: contracts settled in the coin, books joined by `pu`, a REST snapshot, two routes as on USD-M.
+
+Truth: the venue's derivatives documentation and change notices, and the recordings; evidence per message variant is in
+`docs/venues/binance_coinm.md`. Endpoints, symbols and rate limits are in `config/venues/binance_coinm.toml`. Quantities are
+contracts: what one is worth is in the definition, never multiplied into a quantity. USD-M contracts are another venue.
+"""
+
+from __future__ import annotations
+
+import re
+
+from feeder.binance_dialect import (
+    PARTIAL_BODY,
+    PARTIAL_DEPTH,
+    TAKER,
+    control,
+    depth_request,
+    parse_exchange_info,
+    peek,
+    requested,
+    stream_frame,
+    subscriber,
+)
+from feeder.venue import (
+    BookRule,
+    Channel,
+    Control,
+    Instruments,
+    RestRequest,
+    VenueSpec,
+    is_wire_symbol,
+    query_value,
+)
+from protocol.schema import VENUES, InstrumentKind, MsgType, TradeFlag
+from protocol.shapes import Numbers, Quote, Rows, Shape
+
+__all__ = ["VENUE"]
+
+CHANNELS = {
+    "depth@100ms": Channel(route="public", carries=MsgType.BOOK),
+    "depth@500ms": Channel(route="public", carries=MsgType.BOOK),
+    "depth@0ms": Channel(route="public", carries=MsgType.BOOK),
+    "depth": Channel(route="public", carries=MsgType.BOOK),
+    "bookTicker": Channel(route="public", carries=MsgType.BBO),
+    "aggTrade": Channel(route="market", carries=MsgType.TRADE),
+    "trade": Channel(route="public", carries=MsgType.TRADE),  # undocumented: seen in the recording of 2024
+}
+
+SHAPES = (
+    Shape(
+        name="book_ticker",
+        msg_type=MsgType.BBO,
+        numbers=Numbers.QUOTED,
+        where={"e": ("bookTicker",)},
+        envelope="data",
+        symbol="s",
+        ts="T",
+        bid=Quote("b", "B"),
+        ask=Quote("a", "A"),
+        last_id="u",
+    ),
+    Shape(
+        name="depth",
+        msg_type=MsgType.BOOK,
+        numbers=Numbers.QUOTED,
+        where={"e": ("depthUpdate",)},
+        envelope="data",
+        beside_lacks=("stream", PARTIAL_DEPTH),  # partial books carry the same event type and ids
+        symbol="s",
+        ts="T",
+        bids=Rows("b"),
+        asks=Rows("a"),
+        first_id="U",
+        last_id="u",
+        prev_id="pu",
+    ),
+    Shape(
+        name="trade",
+        msg_type=MsgType.TRADE,
+        numbers=Numbers.QUOTED,
+        where={"e": ("trade",)},
+        envelope="data",
+        symbol="s",
+        ts="T",
+        price="p",
+        quantity="q",
+        trade_id="t",
+        side="m",
+        sides=TAKER,
+        trade_flags=("X", {"MARKET": 0, "INSURANCE_FUND": int(TradeFlag.OFF_BOOK)}),
+    ),
+    Shape(
+        name="agg_trade",
+        msg_type=MsgType.TRADE,
+        numbers=Numbers.QUOTED,
+        where={"e": ("aggTrade",)},
+        envelope="data",
+        symbol="s",
+        ts="T",
+        price="p",
+        quantity="q",
+        trade_id="a",
+        side="m",
+        sides=TAKER,
+    ),
+)
+
+REST_SHAPES = (
+    Shape(
+        name="rest_depth",
+        msg_type=MsgType.BOOK,
+        numbers=Numbers.QUOTED,
+        bids=Rows("bids"),
+        asks=Rows("asks"),
+        last_id="lastUpdateId",
+        snapshot=True,
+    ),
+)
+
+SNAPSHOT_WEIGHTS = ((50, 2), (100, 5), (500, 10), (1000, 20))
+"""(levels, request weight) of `/dapi/v1/depth`."""
+
+# BTCUSDT_210625 is a USD-M delivery contract: the quote of a COIN-M contract is USD.
+_CONTRACT = re.compile(r"[^\W_a-z]+USD_(PERP|\d{6})")
+
+
+def _kind_of(symbol: str) -> InstrumentKind | None:
+    found = _CONTRACT.fullmatch(symbol) if is_wire_symbol(symbol) else None
+    if found is None:
+        return None
+    return InstrumentKind.PERPETUAL if found[1] == "PERP" else InstrumentKind.FUTURE
+
+
+def _control(frame: bytes) -> Control | None:
+    """Futures streams have no books without event type."""
+    what = control(frame)
+    return None if what == PARTIAL_BODY else what
+
+
+def _parse_instruments(body: bytes) -> Instruments:
+    return parse_exchange_info(body, _kind_of)
+
+
+VENUE = VenueSpec(
+    name="binance_coinm",
+    venue_id=VENUES["binance_coinm"],
+    shapes=SHAPES,
+    rest_shapes=REST_SHAPES,
+    rule=BookRule(chain="prev", snapshot="rest"),
+    default_price_exp=-5,  # DOGEUSD_PERP; finer values lower it
+    default_qty_exp=0,  # contracts
+    channels=CHANNELS,
+    endpoints=("public", "market", "rest"),
+    kind_of=_kind_of,
+    subscribe=subscriber(CHANNELS),
+    unsubscribe=stream_frame("UNSUBSCRIBE"),
+    control=_control,
+    peek=peek,
+    requested=requested,
+    snapshot_request=depth_request("/dapi/v1/depth", SNAPSHOT_WEIGHTS),
+    snapshot_symbol=lambda url: query_value(url, r"/dapi/v1/depth", "symbol"),
+    instruments_requests=lambda: [RestRequest("rest", "/dapi/v1/exchangeInfo", weight=1)],
+    is_instruments_url=lambda url: "/dapi/v1/exchangeInfo" in url,
+    parse_instruments=_parse_instruments,
+    native=lambda base, quote: (f"{base}{quote}_PERP",) if quote == "USD" else (),
+    silence_s=400.0,
+)

@@ -1,0 +1,399 @@
+"""Bybit v5, spot and linear: books that count up by one behind a snapshot in the stream, a depth-1 channel, trades, statistics.
+
+Truth: the venue's v5 documentation and the recordings; evidence per message variant, and why spot and linear are two markets of
+one venue, are in `docs/venues/bybit.md`. Endpoints, symbols and rate limits are in `config/venues/bybit.toml`. Inverse contracts
+and options are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from urllib.parse import urlsplit
+
+import msgspec
+
+from feeder.venue import (
+    Ack,
+    Alive,
+    BookRule,
+    Channel,
+    Control,
+    Exact,
+    Ignored,
+    InstrumentDef,
+    Instruments,
+    InstrumentsError,
+    Keepalive,
+    RestRequest,
+    ServerError,
+    Subscription,
+    Topic,
+    VenueSpec,
+    connections,
+    exact,
+    is_wire_symbol,
+    market_and_symbol,
+    matcher,
+    milliseconds_to_ns,
+    qualified,
+)
+from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side, StatKind, TradeFlag
+from protocol.shapes import IdKind, Numbers, Rows, Shape, StatField
+
+__all__ = ["VENUE"]
+
+LINEAR, SPOT = "", "spot"
+"""Markets: a symbol without qualifier is a linear contract, `spot:BTCUSDT` a spot pair."""
+
+DEPTHS = ("50", "200", "500", "1000")
+
+CHANNELS = {
+    "orderbook.1": Channel(route="linear", carries=MsgType.BBO),
+    **{f"orderbook.{depth}": Channel(route="linear", carries=MsgType.BOOK) for depth in DEPTHS},
+    "publicTrade": Channel(route="linear", carries=MsgType.TRADE),
+    "tickers": Channel(route="linear", carries=MsgType.STAT),
+    "allLiquidation": Channel(route="linear", carries=MsgType.LIQUIDATION),
+}
+_DERIVATIVES_ONLY = ("tickers", "allLiquidation")
+_CHANNELS_OF: Mapping[str, Mapping[str, Channel]] = {
+    LINEAR: CHANNELS,
+    SPOT: {name: replace(channel, route="spot") for name, channel in CHANNELS.items() if name not in _DERIVATIVES_ONLY},
+}
+
+ARGUMENTS_PER_REQUEST = 10
+"""On spot; one more fails the whole request."""
+TOPICS_PER_CONNECTION = 500
+"""A connection's arguments may have 21,000 characters; the longest topic has 34."""
+
+_BOOKS = tuple(f"orderbook.{depth}.*" for depth in DEPTHS)
+
+SHAPES = (
+    Shape(
+        name="orderbook",
+        msg_type=MsgType.BOOK,
+        numbers=Numbers.QUOTED,
+        where={"topic": _BOOKS},
+        optional=("cts",),  # messages of 2023 have none
+        symbol="data.s",
+        ts="cts",
+        bids=Rows("data.b"),
+        asks=Rows("data.a"),
+        snapshot_if=("type", "snapshot", "delta"),
+        last_id="data.u",
+    ),
+    Shape(
+        name="bbo",
+        msg_type=MsgType.BBO,
+        numbers=Numbers.QUOTED,
+        where={"topic": ("orderbook.1.*",), "type": ("snapshot",)},
+        optional=("cts",),
+        symbol="data.s",
+        ts="cts",
+        bids=Rows("data.b"),
+        asks=Rows("data.a"),
+        last_id="data.u",
+    ),
+    Shape(
+        name="trades",
+        msg_type=MsgType.TRADE,
+        numbers=Numbers.QUOTED,
+        where={"topic": ("publicTrade.*",)},
+        each="data[]",
+        each_symbol="s",
+        ts="T",
+        price="p",
+        quantity="v",
+        trade_id="i",
+        trade_id_kind=IdKind.EITHER,  # a UUID on linear, digits on spot
+        side="S",
+        sides={"Buy": Side.BUY, "Sell": Side.SELL},
+        trade_flags=("BT", {False: 0, True: int(TradeFlag.BLOCK)}),
+        more_flags=("RPI", {False: 0, True: int(TradeFlag.OFF_BOOK)}),
+    ),
+    Shape(
+        name="tickers",
+        msg_type=MsgType.STAT,
+        numbers=Numbers.QUOTED,
+        where={"topic": ("tickers.*",)},
+        symbol="data.symbol",
+        ts="ts",
+        stats=(
+            StatField(StatKind.MARK_PRICE, "data.markPrice"),
+            StatField(StatKind.INDEX_PRICE, "data.indexPrice"),
+            StatField(StatKind.FUNDING_RATE, "data.fundingRate", due="data.nextFundingTime"),
+            StatField(StatKind.OPEN_INTEREST, "data.openInterest"),
+        ),
+    ),
+    Shape(
+        name="liquidations",
+        msg_type=MsgType.LIQUIDATION,
+        numbers=Numbers.QUOTED,
+        where={"topic": ("allLiquidation.*",)},
+        each="data[]",
+        each_symbol="s",
+        ts="T",
+        price="p",
+        quantity="v",
+        side="S",
+        sides={"Buy": Side.SELL, "Sell": Side.BUY},  # the position's side: a long one is closed by selling
+    ),
+)
+
+_IGNORED = (
+    "kline.",
+    "kline_lt.",
+    "tickers_lt.",
+    "lt.",
+    "orderbook.rpi.",
+    "price.limit.",
+    "priceLimit.",
+    "insurance.",
+    "adlAlert.",
+)
+
+_STATES = {
+    "PreLaunch": InstrumentState.PRE_OPEN,
+    "Trading": InstrumentState.TRADING,
+    "Delivering": InstrumentState.CLOSED,
+    "Closed": InstrumentState.DELISTED,
+}
+_KINDS = {
+    "LinearPerpetual": InstrumentKind.PERPETUAL,
+    "LinearFutures": InstrumentKind.FUTURE,
+}
+
+_NAME = r"[^\W_a-z]+"
+_SPOT_FORM = re.compile(_NAME)
+_PERPETUAL_FORM = re.compile(rf"{_NAME}(?:USDT|PERP)")
+_FUTURE_FORM = re.compile(rf"{_NAME}-\d{{1,2}}[A-Z]{{3}}\d{{2}}")
+_CATEGORY = re.compile(r"/v5/public/(\w+)")
+# Without a URL: every recorded spot message has `ts` behind `topic`, and none of the linear ones.
+_SPOT_ORDER = re.compile(rb'\{\s*"topic"\s*:\s*"[^"]*"\s*,\s*"ts"')
+
+
+def _kind_of(key: str) -> InstrumentKind | None:
+    """The market and the form of a symbol tell its kind; what ends in neither USDT nor PERP is inverse."""
+    market, symbol = market_and_symbol(key)
+    if not is_wire_symbol(symbol):
+        return None
+    if market == SPOT:
+        return InstrumentKind.SPOT if _SPOT_FORM.fullmatch(symbol) else None
+    if market == LINEAR and _PERPETUAL_FORM.fullmatch(symbol):
+        return InstrumentKind.PERPETUAL
+    return InstrumentKind.FUTURE if market == LINEAR and _FUTURE_FORM.fullmatch(symbol) else None
+
+
+@cache
+def _market_of_url(url: str) -> str | None:
+    found = _CATEGORY.search(urlsplit(url).path)
+    return None if found is None else LINEAR if found[1] == "linear" else found[1]
+
+
+def _market(url: str, frame: bytes) -> str:
+    market = _market_of_url(url)
+    if market is not None:
+        return market
+    return SPOT if _SPOT_ORDER.match(frame) else LINEAR
+
+
+def _request(op: str) -> Callable[[Sequence[Topic], int], bytes]:
+    def frame(topics: Sequence[Topic], request_id: int) -> bytes:
+        args = [f"{topic.channel}.{market_and_symbol(topic.symbol)[1]}" for topic in topics]
+        return msgspec.json.encode({"req_id": str(request_id), "op": op, "args": args})
+
+    return frame
+
+
+def _subscribe(symbols: Sequence[str], channels: Sequence[str], request_id: int) -> list[Subscription]:
+    """Return connections for the markets that the symbols are of; what a market has not is left out there."""
+    for channel in channels:
+        CHANNELS[channel]
+    out: list[Subscription] = []
+    for market, known in _CHANNELS_OF.items():
+        out += connections(
+            [symbol for symbol in symbols if market_and_symbol(symbol)[0] == market],
+            [channel for channel in channels if channel in known],
+            known,
+            _request("subscribe"),
+            request_id + sum(len(subscription.frames) for subscription in out),
+            per_connection=TOPICS_PER_CONNECTION,
+            per_frame=ARGUMENTS_PER_REQUEST,
+        )
+    return out
+
+
+class _Message(msgspec.Struct, frozen=True):
+    """Every top-level key a control message may have."""
+
+    op: str | None = None
+    success: bool | None = None
+    ret_msg: str = ""
+    req_id: str | None = None
+    topic: str | None = None
+
+
+_decode_message = msgspec.json.Decoder(_Message).decode
+
+
+def _control(frame: bytes) -> Control | None:
+    try:
+        message = _decode_message(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if message.topic is not None:
+        return Ignored(message.topic) if message.topic.startswith(_IGNORED) else None
+    if message.success is False:
+        return ServerError("", message.ret_msg, message.req_id or None)
+    if message.op in ("ping", "pong"):
+        return Alive("pong")
+    if message.op in ("subscribe", "unsubscribe") and message.success:
+        return Ack(message.req_id or None)
+    return None
+
+
+_topic = matcher("topic")
+
+
+def _topic_of(text: str) -> Topic | None:
+    channel, dot, symbol = text.rpartition(".")
+    return Topic(channel, symbol) if dot and channel and symbol else None
+
+
+def _peek(frame: bytes) -> Topic | None:
+    text = _topic(frame)
+    return None if text is None else _topic_of(text)
+
+
+class _Request(msgspec.Struct, frozen=True):
+    op: str = ""
+    args: list[str] = []
+
+
+def _requested(url: str, sent: bytes) -> list[Topic]:
+    try:
+        request = msgspec.json.decode(sent, type=_Request) if sent else _Request()
+    except msgspec.DecodeError:
+        return []
+    topics = map(_topic_of, request.args if request.op == "subscribe" else [])
+    market = _market(url, b"")
+    return [Topic(topic.channel, qualified(market, topic.symbol)) for topic in topics if topic is not None]
+
+
+class _PriceFilter(msgspec.Struct, frozen=True, rename="camel"):
+    tick_size: str = ""
+
+
+class _LotSizeFilter(msgspec.Struct, frozen=True, rename="camel"):
+    qty_step: str = ""
+    base_precision: str = ""
+    min_order_qty: str = ""
+    min_notional_value: str = ""
+    min_order_amt: str = ""
+
+
+class _Instrument(msgspec.Struct, frozen=True, rename="camel"):
+    symbol: str
+    base_coin: str
+    quote_coin: str
+    status: str = ""
+    settle_coin: str = ""
+    contract_type: str = ""
+    delivery_time: str = ""
+    price_filter: _PriceFilter = _PriceFilter()
+    lot_size_filter: _LotSizeFilter = _LotSizeFilter()
+
+
+class _Result(msgspec.Struct, frozen=True, rename="camel"):
+    category: str = ""
+    entries: list[msgspec.Raw] = msgspec.field(default_factory=list, name="list")
+    next_page_cursor: str = ""
+
+
+class _Body(msgspec.Struct, frozen=True, rename="camel"):
+    ret_code: int
+    ret_msg: str = ""
+    result: _Result = _Result()
+
+
+_decode_instrument = msgspec.json.Decoder(_Instrument).decode
+
+
+def _parse_instruments(body: bytes) -> Instruments:
+    try:
+        answer = msgspec.json.decode(body, type=_Body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InstrumentsError(f"bybit instruments: {error}") from None
+    if answer.ret_code != 0:
+        raise InstrumentsError(f"bybit instruments: code {answer.ret_code}: {answer.ret_msg}")
+    category = answer.result.category
+    if category not in ("linear", "spot"):
+        raise InstrumentsError(f"bybit instruments: category {category!r}")
+    defs: list[InstrumentDef] = []
+    rejected: list[str] = []
+    for raw in answer.result.entries:
+        try:
+            defs.append(_definition(_decode_instrument(raw), SPOT if category == "spot" else LINEAR))
+        except (msgspec.DecodeError, InstrumentsError) as error:
+            rejected.append(f"{bytes(raw)[:60]!r}: {error}")
+    if answer.result.next_page_cursor:
+        rejected.append(f"{category}: there are more than this page of {len(answer.result.entries)}")
+    return Instruments(tuple(defs), tuple(rejected))
+
+
+def _definition(entry: _Instrument, market: str) -> InstrumentDef:
+    kind = InstrumentKind.SPOT if market == SPOT else _KINDS.get(entry.contract_type)
+    if kind is None or kind is not _kind_of(qualified(market, entry.symbol)):
+        raise InstrumentsError(f"{entry.symbol} is not a known form of {entry.contract_type or 'spot'}")
+    if entry.delivery_time and not entry.delivery_time.isdigit():
+        raise InstrumentsError(f"{entry.symbol}: deliveryTime {entry.delivery_time!r}")
+    lot = entry.lot_size_filter
+    return InstrumentDef(
+        symbol=entry.symbol,
+        market=market,
+        kind=kind,
+        state=_STATES.get(entry.status, InstrumentState.UNKNOWN),
+        base=entry.base_coin,
+        quote=entry.quote_coin,
+        settle=entry.settle_coin or entry.quote_coin,
+        tick=_positive(entry.price_filter.tick_size),
+        lot=_positive(lot.qty_step or lot.base_precision),
+        min_qty=exact(lot.min_order_qty),
+        min_notional=exact(lot.min_notional_value or lot.min_order_amt),
+        expiry_ns=milliseconds_to_ns(int(entry.delivery_time)) if kind is InstrumentKind.FUTURE and entry.delivery_time else 0,
+    )
+
+
+def _positive(text: str) -> Exact | None:
+    number = exact(text)
+    return None if number is None or number.mantissa == 0 else number
+
+
+VENUE = VenueSpec(
+    name="bybit",
+    venue_id=VENUES["bybit"],
+    shapes=SHAPES,
+    rule=BookRule(chain="next", snapshot="stream"),
+    default_price_exp=-8,
+    default_qty_exp=-6,  # BTCUSDT spot; holds sizes of 10^12
+    channels=CHANNELS,
+    endpoints=("linear", "spot", "rest"),
+    kind_of=_kind_of,
+    market=_market,
+    subscribe=_subscribe,
+    unsubscribe=_request("unsubscribe"),
+    control=_control,
+    peek=_peek,
+    requested=_requested,
+    instruments_requests=lambda: [
+        RestRequest("rest", "/v5/market/instruments-info", (("category", category), ("status", "Trading"), ("limit", "1000")))
+        for category in ("linear", "spot")
+    ],
+    is_instruments_url=lambda url: "/v5/market/instruments-info" in url,
+    parse_instruments=_parse_instruments,
+    native=lambda base, quote: (base + quote, qualified(SPOT, base + quote)),
+    keepalive=Keepalive(interval_s=20.0, payload=b'{"op":"ping"}'),
+    silence_s=600.0,
+)
