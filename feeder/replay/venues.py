@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 from feeder.recording import RecordingError, read
 from feeder.replay.binance import Binance
+from feeder.replay.bithumb import Bithumb
+from feeder.replay.deribit import Deribit
 from feeder.replay.dialect import Dialect
 from feeder.replay.okx import Okx
 from feeder.replay.upbit import Upbit
@@ -23,6 +25,8 @@ DIALECTS: dict[str, Dialect] = {
     "binance": Binance(routed=False),
     "binance_futures": Binance(routed=True),
     "binance_coinm": Binance(routed=True),
+    "bithumb": Bithumb(),
+    "deribit": Deribit(),
     "okx": Okx(),
     "upbit": Upbit(),
 }
@@ -32,6 +36,8 @@ _PREFIXES = {
     "binance_futures_": "binance_futures",
     "binance_usdm_": "binance_futures",
     "binance_coinm_": "binance_coinm",
+    "bithumb_": "bithumb",
+    "deribit_": "deribit",
     "okx_": "okx",
     "upbit_": "upbit",
 }
@@ -44,6 +50,10 @@ _HOSTS = {
     "stream.binance.com": "binance",
     "data-stream.binance.vision": "binance",
     "api.binance.com": "binance",
+    "ws-api.bithumb.com": "bithumb",
+    "api.bithumb.com": "bithumb",
+    "www.deribit.com": "deribit",
+    "streams.deribit.com": "deribit",
     "ws.okx.com": "okx",
     "www.okx.com": "okx",
     "api.upbit.com": "upbit",
