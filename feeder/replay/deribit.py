@@ -24,11 +24,11 @@ _CHANNEL = re.compile(rf"{_PART}(?:\.{_PART}){{1,5}}|platform_state")
 _VERSION = "1.2.26"
 
 
-class _Params(msgspec.Struct):
+class _Params(msgspec.Struct, frozen=True):
     channel: str = ""
 
 
-class _Frame(msgspec.Struct):
+class _Frame(msgspec.Struct, frozen=True):
     method: str = ""
     params: _Params = _Params()
 
