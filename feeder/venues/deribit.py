@@ -1,7 +1,7 @@
 """Deribit v2: books with snapshot and change joined by `prev_change_id`, trades, quotes and statistics of every derivative.
 
-Truth: docs.deribit.com and the recordings; evidence per message variant is in `docs/venues/deribit.md`. Endpoints, symbols and rate
-limits are in `config/venues/deribit.toml`. Amounts stay what the venue sends: USD on inverse futures and perpetuals, the
+Truth: docs.deribit.com and the recordings; evidence per message variant is in `docs/venues/deribit.md`. Endpoints, symbols and
+rate limits are in `config/venues/deribit.toml`. Amounts stay what the venue sends: USD on inverse futures and perpetuals, the
 base currency elsewhere. Nothing here logs in, so the `raw` channels are for recordings and for whoever has a key.
 """
 

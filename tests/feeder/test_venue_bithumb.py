@@ -17,6 +17,9 @@ import pytest
 from feeder.decode_command import events
 from feeder.offline import Offline
 from feeder.recording import read
+from feeder.replay.dialect import Route
+from feeder.replay.timeline import TimelineError, load
+from feeder.replay.venues import DIALECTS, guess_venue
 from feeder.venue import Alive, Ignored, InstrumentsError, Limits, ServerError, Topic, canonical
 from feeder.venues.bithumb import VENUE
 from protocol.codec import instrument_id
@@ -63,7 +66,12 @@ def made_of(*frames: bytes) -> list[Any]:
 def test_every_message_is_the_whole_book() -> None:
     """SNAPSHOT and REALTIME alike; 16 digits are microseconds."""
     first, second = made_of(example(4), example(5))
-    assert (first["symbol"], first["kind"], first["snapshot"], first["flags"]) == ("KRW-ETH", "spot", True, ["snapshot", "top_only"])
+    assert (first["symbol"], first["kind"], first["snapshot"], first["flags"]) == (
+        "KRW-ETH",
+        "spot",
+        True,
+        ["snapshot", "top_only"],
+    )
     assert first["bids"] == [["3714000", "3.012"], ["3713000", "15.399"], ["3712000", "135.5129"]]
     assert first["asks"] == [["3715000", "8.4592"], ["3716000", "3.3766"], ["3717000", "4.1755"]]
     assert first["ts_exchange_ns"] == 1_790_133_505_546_514_000
@@ -219,6 +227,32 @@ def test_the_packaged_configuration_fits_the_module() -> None:
     assert set(table["channels"]) <= set(VENUE.channels)
     assert set(table["endpoints"]) == set(VENUE.endpoints)
     assert msgspec.convert(table["limits"], Limits).rest_weight > 0
+
+
+# the server's side
+
+
+def test_the_server_takes_the_feeders_request() -> None:
+    """The request is the whole subscription, without an acknowledgement; PING is answered with the status."""
+    session = DIALECTS["bithumb"].connect("/websocket/v1", {})
+    assert session is not None
+    (only,) = VENUE.subscribe(["KRW-BTC"], ["orderbook", "trade"], 1)
+    assert session.receive(only.frames[0].decode()) == []
+    assert list(session.streams()) == ["orderbook:KRW-BTC", "trade:KRW-BTC"]
+    assert session.receive("PING") == ['{"status":"UP"}']
+    assert DIALECTS["bithumb"].connect("/pub/ws", {}) is None
+
+
+def test_recorded_frames_belong_to_their_topics() -> None:
+    """Type and code in either spelling; a recording of the older feed has nothing to serve."""
+    server = DIALECTS["bithumb"]
+    assert server.route(example(5)) == Route("orderbook:KRW-ETH", "KRW-ETH", True)
+    assert server.route(SIMPLE_TRADE) == Route("trade:KRW-BTC", "KRW-BTC", False)
+    assert server.route(example(1)) is None
+    path = captures() / "bithumb" / OLD_FEED
+    assert guess_venue(path) == "bithumb"
+    with pytest.raises(TimelineError):
+        load([path], server)
 
 
 # recordings

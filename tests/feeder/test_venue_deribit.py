@@ -21,6 +21,8 @@ import pytest
 from feeder.decode_command import events
 from feeder.offline import Offline
 from feeder.recording import read
+from feeder.replay.dialect import Route
+from feeder.replay.venues import DIALECTS, guess_venue
 from feeder.session import Command, CommandKind
 from feeder.venue import (
     Ack,
@@ -142,7 +144,12 @@ def test_trades_are_the_takers_with_hashed_ids() -> None:
 def test_a_channel_of_a_whole_kind_names_instruments_inside() -> None:
     """`trades.option.any.raw`: the instrument is that of the trade, not of the channel."""
     (event,) = made_of(example(3))
-    assert (event["symbol"], event["kind"], event["price"], event["quantity"]) == ("BTC-26MAR21-62000-C", "option", "0.007", "0.1")
+    assert (event["symbol"], event["kind"], event["price"], event["quantity"]) == (
+        "BTC-26MAR21-62000-C",
+        "option",
+        "0.007",
+        "0.1",
+    )
 
 
 def test_a_seller_that_takes_is_a_sell() -> None:
@@ -204,13 +211,17 @@ def test_of_the_single_examples_only_the_foreign_ones_are_quarantined() -> None:
     """REST bodies, books of 2019 and combinations are put aside one by one, the rest is understood."""
     for name, odd in (("examples", set(ODD)), ("examples_2026", set())):
         offline = Offline(VENUE, [captures() / "deribit" / f"{name}.jsonl"])
-        found = {offline.lines: len(step.quarantined) for step in offline.run() if step.quarantined}
+        found: dict[int, int] = {}
+        for step in offline.run():
+            if step.quarantined:
+                found[offline.lines] = len(step.quarantined)
         assert found == dict.fromkeys(odd, 1)
 
 
 # control
 
 ACK = Ack("3", accepted=(Topic("book.100ms", "ETH-PERPETUAL"), Topic("book.100ms", "BTC_USDC-PERPETUAL")))
+TOO_MANY = ServerError("10028", "too_many_requests", "4")
 REFUSED_RAW = ServerError("13778", "raw_subscriptions_not_available_for_unauthorized", "5")
 TEST = b'{"jsonrpc":"2.0","id":0,"method":"public/test","params":{}}'
 
@@ -227,9 +238,9 @@ def test_recorded_answers_mean_what_the_venue_documents(line: int, meaning: obje
     (b'{"jsonrpc":"2.0","method":"heartbeat","params":{"type":"heartbeat"}}', Alive("heartbeat")),
     (b'{"jsonrpc":"2.0","id":9,"result":"ok","usIn":1,"usOut":2,"usDiff":1,"testnet":false}', Ack("9")),
     (b'{"jsonrpc":"2.0","id":0,"result":{"version":"1.2.26"},"testnet":false}', Ack("0")),
-    (b'{"jsonrpc":"2.0","id":4,"error":{"code":10028,"message":"too_many_requests"}}', ServerError("10028", "too_many_requests", "4")),
-    (b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"platform_state","data":{}}}', Ignored("platform_state")),
-    (b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"instrument.state.any.any","data":{}}}', Ignored("instrument.state.any.any")),
+    (b'{"jsonrpc":"2.0","id":4,"error":{"code":10028,"message":"too_many_requests"}}', TOO_MANY),
+    (notification("platform_state", {}), Ignored("platform_state")),
+    (notification("instrument.state.any.any", {}), Ignored("instrument.state.any.any")),
 ])  # fmt: skip
 def test_documented_answers_are_told_apart(frame: bytes, meaning: object) -> None:
     """Heartbeats, plain acknowledgements, errors and channels without use."""
@@ -443,6 +454,86 @@ def test_a_body_that_is_no_list_is_an_error(body: bytes) -> None:
     """An error page or a refusal is never read as an empty market."""
     with pytest.raises(InstrumentsError):
         VENUE.parse_instruments(body)
+
+
+# the server's side
+
+SERVER = DIALECTS["deribit"]
+
+
+def answers(*requests: object) -> tuple[list[Any], list[str]]:
+    """Send requests to a fresh server session; return its decoded answers and the streams it then serves."""
+    session = SERVER.connect("/ws/api/v2", {})
+    assert session is not None
+    texts = [request if isinstance(request, str) else json.dumps(request) for request in requests]
+    return [json.loads(reply) for text in texts for reply in session.receive(text)], list(session.streams())
+
+
+def call(number: int, method: str, **params: object) -> dict[str, object]:
+    """Spell a request."""
+    return {"jsonrpc": "2.0", "id": number, "method": f"public/{method}", "params": params}
+
+
+def test_the_server_lists_what_it_accepted() -> None:
+    """What is no channel is missing in the answer; leaving works alike."""
+    channels = ["book.BTC-PERPETUAL.100ms", "quote.BTC-PERPETUAL", "no channel"]
+    found, streams = answers(
+        call(1, "subscribe", channels=channels),
+        call(2, "unsubscribe", channels=["quote.BTC-PERPETUAL"]),
+    )
+    assert [(reply["id"], reply["result"]) for reply in found] == [(1, channels[:2]), (2, ["quote.BTC-PERPETUAL"])]
+    assert streams == ["book.BTC-PERPETUAL.100ms"]
+    assert answers(call(1, "subscribe", channels=channels), call(2, "unsubscribe_all"))[1] == []
+
+
+def test_the_server_understands_what_the_feeder_sends() -> None:
+    """Heartbeat, subscriptions and the answer to a test request are each answered without an error."""
+    (part,) = VENUE.subscribe(["BTC-PERPETUAL"], ["book.100ms", "quote"], 1)
+    found, streams = answers(*(frame.decode() for frame in (*part.frames, TEST)), call(9, "hello", client_name="tapecast"))
+    assert [list(reply) for reply in found] == [["jsonrpc", "id", "result", "testnet"]] * 4
+    assert streams == ["book.BTC-PERPETUAL.100ms", "quote.BTC-PERPETUAL"]
+    meanings = [VENUE.control(json.dumps(reply).encode()) for reply in found]
+    assert meanings[1] == Ack("1", accepted=part.topics)
+
+
+@pytest.mark.parametrize(("request_", "code"), [
+    ("{", 11050),
+    ([], -32600),
+    ({"id": 1}, -32600),
+    (call(1, "subscribe", channels="book"), -32602),
+    (call(1, "set_heartbeat", interval=5), -32602),
+    (call(1, "fly"), -32601),
+])  # fmt: skip
+def test_wrong_requests_get_an_error_and_subscribe_nothing(request_: object, code: int) -> None:
+    """JSON-RPC error codes, and the venue's own for what is no JSON; the feeder reads them as refusals."""
+    (reply,), streams = answers(request_)
+    assert (reply["error"]["code"], streams) == (code, [])
+    assert isinstance(VENUE.control(json.dumps(reply).encode()), ServerError)
+
+
+def test_recorded_frames_belong_to_their_channels() -> None:
+    """A notification names its channel; answers and heartbeats were the recording client's."""
+    assert SERVER.route(example(24)) == Route("book.BTC-15SEP26-77000-C.100ms", "BTC-15SEP26-77000-C", True)
+    assert SERVER.route(example(12)) == Route("quote.BTC-PERPETUAL", "BTC-PERPETUAL", False)
+    assert SERVER.route(example(3)) == Route("trades.option.any.raw", "", False)
+    assert [SERVER.route(example(line, "examples_2026")) for line in (1, 5, 6)] == [None, None, None]
+    assert SERVER.route(b"not json") is None
+    assert SERVER.connect("/ws/api/v1", {}) is None
+
+
+def test_intervals_match_one_another() -> None:
+    """A subscription is served at the recorded interval, the exact name before others; other channels match exactly."""
+    assert SERVER.resolve("book.BTC-PERPETUAL.100ms", {"book.BTC-PERPETUAL.raw"}) == "book.BTC-PERPETUAL.raw"
+    both = {"book.BTC-PERPETUAL.raw", "book.BTC-PERPETUAL.agg2"}
+    assert SERVER.resolve("book.BTC-PERPETUAL.agg2", both) == "book.BTC-PERPETUAL.agg2"
+    assert SERVER.resolve("book.BTC-PERPETUAL.100ms", {"book.BTC-PERPETUAL.none.20.100ms"}) == "book.BTC-PERPETUAL.100ms"
+    assert SERVER.resolve("quote.BTC-PERPETUAL", {"quote.ETH-PERPETUAL"}) == "quote.BTC-PERPETUAL"
+
+
+def test_a_recording_is_known_by_folder_or_name() -> None:
+    """The folder names the venue, else the beginning of the file's name does."""
+    assert guess_venue(Path("captures/deribit/cf_20210722_options.jsonl")) == "deribit"
+    assert guess_venue(Path("elsewhere/deribit_20260923.jsonl")) == "deribit"
 
 
 # recordings
