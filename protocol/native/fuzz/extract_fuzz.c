@@ -1,6 +1,6 @@
 /* Fuzz the extractor over compiled shapes. The tables come from `python -m tests.support.fuzz_tables DIRECTORY`.
  *
- * libFuzzer: define TC_LIBFUZZER, link ../extract*.c ../number.c, name the tables in TAPECAST_FUZZ_TABLES.
+ * libFuzzer: define TC_LIBFUZZER, link ../extract*.c ../number.c ../iso_time.c ../blake2b.c, name the tables in TAPECAST_FUZZ_TABLES.
  * Standalone (gcc, ASan and UBSan): extract_fuzz TABLES COUNT SEED FRAME_FILE... mutates the given frames COUNT times.
  * Every frame lies in a buffer of exactly its size; every result is checked against the wire's invariants. */
 #include <stdio.h>
@@ -42,7 +42,7 @@ static uint8_t *read_file(const char *name, size_t *size) {
     return data;
 }
 
-/* File: u32 programs; each: 4 x i32 (shapes, slots, envelope, by caller), 6 x u32 sizes, 6 arrays in that order. */
+/* File: u32 programs; each: 4 x i32 (shapes, slots, envelope, by caller), 7 x u32 sizes, 7 arrays in that order. */
 static void load_tables(const char *name) {
     size_t size;
     uint8_t *file = read_file(name, &size), *p = file;
@@ -53,17 +53,17 @@ static void load_tables(const char *name) {
     x.program_count = (int32_t)count;
     for (uint32_t i = 0; i < count; i++) {
         int32_t head[4];
-        uint32_t sizes[6];
-        void *arrays[6];
+        uint32_t sizes[7];
+        void *arrays[7];
         memcpy(head, p, sizeof head);
         memcpy(sizes, p + sizeof head, sizeof sizes);
         p += sizeof head + sizeof sizes;
-        for (int a = 0; a < 6; a++) {
+        for (int a = 0; a < 7; a++) {
             arrays[a] = allocate(sizes[a]);
             memcpy(arrays[a], p, sizes[a]);
             p += sizes[a];
         }
-        x.programs[i] = (tcx_program){arrays[0], arrays[1], arrays[2], arrays[3], arrays[4], arrays[5],
+        x.programs[i] = (tcx_program){arrays[0], arrays[1], arrays[2], arrays[3], arrays[4], arrays[5], arrays[6],
                                       head[0],   head[1],   head[2],   head[3]};
     }
     free(file);
