@@ -220,14 +220,17 @@ class LiveFeeder:
                 log.error("message not handled", venue=self._spec.name, connection=name, error=repr(error), exc_info=error)
                 session.quarantine(name, data, f"internal error: {error!r}", 0, ts_recv_ns, None)
 
+        def opened(connection: Socket) -> None:
+            self._sockets[name] = connection
+            self._opened[name] = now_ns = monotonic_ns()
+            session.on_connect(name, now_ns, time_ns())
+
         try:
-            connection = await connect(url, Handlers(message, self._send), _CONNECT_TIMEOUT_S)
+            connection = await connect(url, Handlers(opened, message, self._send), _CONNECT_TIMEOUT_S)
         except (OSError, TimeoutError, WSError) as error:
+            self._sockets.pop(name, None)
+            session.on_disconnect(name, monotonic_ns(), time_ns())
             return f"{type(error).__name__}: {error}"
-        now_ns = time.monotonic_ns()
-        self._sockets[name] = connection
-        self._opened[name] = now_ns
-        session.on_connect(name, now_ns, time.time_ns())
         log.info("connected", venue=self._spec.name, connection=name, url=url, topics=len(subscription.topics))
         try:
             await self._subscribe(name, connection, subscription)
@@ -290,7 +293,11 @@ class LiveFeeder:
         """Send what is finished, at the time of the last message: this ends every read of a socket."""
         session, publisher = self.session, self.publisher
         publisher.instruments(len(session.instruments))
-        session.flush(publisher.publish, self._now_ns, self._ts_ns)
+        try:
+            session.flush(publisher.publish, self._now_ns, self._ts_ns)
+        except Exception as error:  # a defect of ours costs a batch, counted and told, never the connection
+            session.counts["batches_failed"] += 1
+            log.error("batch not sent", venue=self._spec.name, error=repr(error), exc_info=error)
         if session.commands:
             self._carry_out()
 
@@ -425,7 +432,7 @@ class LiveFeeder:
         live = session.live_books()
         wanted = sum(1 for instrument in session.instruments if instrument.sync.state is not StatusState.IDLE)
         return HeartbeatItem(
-            upstream_dropped=session.counts["gaps"] + session.counts["quarantine"],
+            upstream_dropped=session.counts["gaps"] + session.counts["quarantine"] + session.counts["batches_failed"],
             instruments=len(session.instruments),
             suspect=wanted - live,
             interval_ms=self._config.feeder.heartbeat_max_ms,

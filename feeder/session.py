@@ -144,12 +144,17 @@ class Session(SessionBooks):
         return len(definitions)
 
     def flush(self, publish: Callable[[bytearray, int], object], now_ns: int, ts_recv_ns: int) -> int:
-        """Hand the finished packets to `publish(buffer, nbytes)`, then bring the session's own books up to them."""
+        """Hand the finished packets to `publish(buffer, nbytes)`, then bring the session's own books up to them.
+
+        Where `publish` raises, the buffer is empty all the same: one batch is lost, not every later one.
+        """
         nbytes = self._pos
         if nbytes:
-            publish(self.extractor.out, nbytes)
-            self._apply()
-            self._pos = self._applied = 0
+            try:
+                publish(self.extractor.out, nbytes)
+            finally:
+                self._apply()
+                self._pos = self._applied = 0
             if self._crossed:
                 self._check_crossed(now_ns, ts_recv_ns)
         return nbytes

@@ -48,7 +48,6 @@ class SessionBooks:
         self._has_books = False
         """Whether book packets stand behind `_applied`: trades and quotes alone need no look at the books."""
         self._crossed: set[int] = set()
-        self._crossed_events = 0
         self._waiting: set[int] = set()
 
     def on_timer(self, now_ns: int, ts_recv_ns: int) -> None:
@@ -208,9 +207,8 @@ class SessionBooks:
         if self._has_books:
             self._has_books = False
             books = self.books
-            result = books.apply(self.extractor.out, self._pos, start=self._applied)
-            if books.crossed_events != self._crossed_events:
-                self._crossed_events = books.crossed_events
+            result = books.apply(self.extractor.out, self._pos, self._applied)
+            if result.crossed:
                 self._crossed.update(book.instrument_id for book in map(books.at, result.touched.tolist()) if book.crossed)
         self._applied = self._pos
 

@@ -26,8 +26,12 @@ _TCP_USER_TIMEOUT_MS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """What a connection calls: `message` per complete message, `batch` when a read is used up."""
+    """What a connection calls: `opened` before anything else, `message` per complete message, `batch` when a read is used up.
 
+    The first messages can come in one read with the handshake, so before `connect` returns.
+    """
+
+    opened: Callable[[Socket], None]
     message: Callable[[bytes], None]
     batch: Callable[[], None]
 
@@ -37,6 +41,7 @@ class Socket(WSListener):
 
     def __init__(self, handlers: Handlers) -> None:
         super().__init__()
+        self._opened = handlers.opened
         self._message = handlers.message
         self._batch = handlers.batch
         self._parts: bytearray | None = None
@@ -50,6 +55,7 @@ class Socket(WSListener):
         raw = transport.underlying_transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _TCP_USER_TIMEOUT_MS)
+        self._opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Deliver complete messages; control frames are picows' matter, apart from close."""

@@ -170,11 +170,13 @@ class Book:
 
     def bids(self, n: int | None = None) -> Levels:
         """Return a read-only view of the `n` best bids (all without `n`), best first."""
-        return _best_first(self._bids, self._c.bid_count, n)
+        c = self._c
+        return _best_first(self._bids, c.bid_slack, c.bid_count, n)
 
     def asks(self, n: int | None = None) -> Levels:
         """Return a read-only view of the `n` best asks (all without `n`), best first."""
-        return _best_first(self._asks, self._c.ask_count, n)
+        c = self._c
+        return _best_first(self._asks, c.ask_slack, c.ask_count, n)
 
     def levels(self, n: int | None = None) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """Return bids and asks, best first, as lists of (price mantissa, quantity mantissa)."""
@@ -201,21 +203,22 @@ class Book:
     def _grow(self, need_bids: int, need_asks: int) -> None:
         c = self._c
         if need_bids > c.bid_capacity:
-            self._bids, c.bids, c.bid_capacity = _grown(self._bids, c.bid_count + c.load_bids, need_bids)
+            self._bids, c.bids, c.bid_capacity = _grown(self._bids, c.bid_slack, c.bid_count + c.load_bids, need_bids)
+            c.bid_slack = 0
         if need_asks > c.ask_capacity:
-            self._asks, c.asks, c.ask_capacity = _grown(self._asks, c.ask_count + c.load_asks, need_asks)
+            self._asks, c.asks, c.ask_capacity = _grown(self._asks, c.ask_slack, c.ask_count + c.load_asks, need_asks)
+            c.ask_slack = 0
 
 
-def _best_first(levels: Levels, count: int, n: int | None) -> Levels:
-    if n is None or n >= count:
-        return levels[:count][::-1]
-    return levels[count - n : count][::-1]
+def _best_first(levels: Levels, slack: int, count: int, n: int | None) -> Levels:
+    end = slack + count
+    return levels[slack if n is None or n >= count else end - n : end][::-1]
 
 
-def _grown(levels: Levels, count: int, need: int) -> tuple[Levels, ffi.CData, int]:
+def _grown(levels: Levels, slack: int, count: int, need: int) -> tuple[Levels, ffi.CData, int]:
     """Return a larger array with the same levels, as a read-only view, its address and its capacity."""
     capacity = max(_FIRST_CAPACITY, 1 << (need - 1).bit_length())
     larger = np.empty(capacity, LEVEL)
-    larger[:count] = levels[:count]
+    larger[:count] = levels[slack : slack + count]
     larger.flags.writeable = False
     return larger, ffi.cast("int64_t *", larger.ctypes.data), capacity

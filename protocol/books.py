@@ -12,7 +12,7 @@ Views of levels and of `BookSet.state` show the books themselves: they are valid
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,12 @@ __all__ = ["ApplyResult", "Book", "BookCopy", "BookSet", "BookState", "Counters"
 
 Buffer: TypeAlias = bytes | bytearray | memoryview | NDArray[np.uint8]
 
-_books_apply = lib.tc_books_apply
 _CHECK_SEQ = lib.TC_APPLY_CHECK_SEQ
 _DROP_OLD = lib.TC_APPLY_DROP_OLD
 _RESUME = lib.TC_APPLY_RESUME
 _NEEDS_ROOM = (lib.TC_APPLY_NO_SPACE, lib.TC_APPLY_NO_SLOT)
+_CROSSED = lib.TC_APPLY_CROSSED
+_MALFORMED = lib.TC_APPLY_MALFORMED
 _LEAST_MAX_LEVELS = 128
 
 
@@ -67,13 +68,15 @@ class Counters(NamedTuple):
 
 
 class ApplyResult:
-    """What the last `apply` or `apply_spans` of a set did; one object per set, so it changes with the next call."""
+    """What the last `apply` or `apply_spans` of a set did; objects that belong to the set and change with the next call."""
 
-    __slots__ = ("_set",)
+    __slots__ = ("_set", "crossed")
 
-    def __init__(self, books: BookSet) -> None:
+    def __init__(self, books: BookSet, *, crossed: bool) -> None:
         """Read the results of one set."""
         self._set = books
+        self.crossed = crossed
+        """True when an event left its book with best bid >= best ask."""
 
     @property
     def touched(self) -> NDArray[np.uint32]:
@@ -88,7 +91,13 @@ class ApplyResult:
     @property
     def malformed(self) -> bool:
         """True when `apply` met bytes that are no packet, at `position`, and left the rest of the buffer."""
-        return self._set._malformed
+        return bool(self._set._c.status == _MALFORMED)
+
+
+class _Apply(Protocol):
+    def __call__(
+        self, buffer: Buffer, nbytes: int | None = None, start: int = 0, check_seq: bool = False, drop_old: bool = False
+    ) -> ApplyResult: ...
 
 
 class BookSet:
@@ -117,11 +126,59 @@ class BookSet:
         self._books: list[Book] = []
         self._state = np.zeros(0, _STATE)
         self._touched = np.zeros(0, np.uint32)
-        self._malformed = False
-        self._result = ApplyResult(self)
-        self._buffer: Buffer = b""
-        self._data: ffi.CData = ffi.from_buffer(self._buffer)
+        self._result, self._crossed_result = ApplyResult(self, crossed=False), ApplyResult(self, crossed=True)
         self._make_slots(max(1, min(capacity_hint, max_books)))
+        self.apply = self._bind()
+        """Apply every BOOK packet among the contiguous packets of `buffer[start:nbytes]`.
+
+        `check_seq`: a delta whose instrument_seq is not last + 1 makes its book SUSPECT and is not applied; a snapshot flagged
+        RECOVERED that equals the last sequence of a healthy book is skipped. `drop_old`, with it: a delta or RECOVERED snapshot
+        at or before the last sequence is dropped instead. A bytearray stays exported until the next one.
+        """
+
+    def _bind(self) -> _Apply:
+        """Return `apply` as a function: per event, looking up the method and its attributes costs more than the books do."""
+        c, own_options, result = self._c, self._options, self._result
+        apply, apply_kept, from_buffer, settle = lib.tc_books_apply, lib.tc_books_apply_kept, ffi.from_buffer, self._settle
+        c.kept_options = own_options
+        kept = bytearray()
+        data = from_buffer(kept)
+
+        def apply_packets(
+            buffer: Buffer, nbytes: int | None = None, start: int = 0, check_seq: bool = False, drop_old: bool = False
+        ) -> ApplyResult:
+            nonlocal kept, data
+            if buffer is kept and nbytes is not None and not (start or check_seq or drop_old):
+                status = apply_kept(c, nbytes)
+                return settle(status, data, nbytes, own_options) if status else result
+            source: ffi.CData | bytes
+            if type(buffer) is bytes:
+                source = buffer
+            elif type(buffer) is bytearray:
+                if buffer is not kept:
+                    kept, data = buffer, from_buffer(buffer)
+                    c.kept, c.kept_size = data, len(data)
+                source = data
+            else:
+                source = from_buffer(buffer)
+            size = len(source) if nbytes is None else nbytes
+            if not 0 <= start <= size <= len(source):
+                raise ValueError(f"bytes {start} to {size} of a buffer of {len(source)}")
+            options = own_options | (_CHECK_SEQ if check_seq else 0) | (_DROP_OLD if drop_old else 0)
+            status = apply(c, source, size, start, options)
+            return settle(status, source, size, options) if status else result
+
+        return apply_packets
+
+    def _settle(self, status: int, data: ffi.CData | bytes, size: int, options: int) -> ApplyResult:
+        """Finish a call of `apply` that was not simply done."""
+        c = self._c
+        if status == lib.TC_APPLY_BAD_SIZE:
+            raise ValueError(f"{size} bytes of a buffer of {c.kept_size}")
+        while status in _NEEDS_ROOM:
+            self._make_room(status)
+            status = lib.tc_books_apply(c, data, size, c.position, options | _RESUME)
+        return self._crossed_result if c.crossed != c.crossed_before else self._result
 
     def __len__(self) -> int:
         """Return the number of books."""
@@ -172,33 +229,6 @@ class BookSet:
             self._books.append(Book(ffi.addressof(self._rows, new), new))
         return self._books[slot]
 
-    def apply(
-        self, buffer: Buffer, nbytes: int | None = None, *, start: int = 0, check_seq: bool = False, drop_old: bool = False
-    ) -> ApplyResult:
-        """Apply every BOOK packet among the contiguous packets of `buffer[start:nbytes]`.
-
-        `check_seq`: a delta whose instrument_seq is not last + 1 makes its book SUSPECT and is not applied; a snapshot flagged
-        RECOVERED that equals the last sequence of a healthy book is skipped. `drop_old`, with it: a delta or RECOVERED snapshot
-        at or before the last sequence is dropped instead. A buffer that is not bytes stays exported until the next one.
-        """
-        if type(buffer) is bytes:
-            data = buffer
-        else:
-            if buffer is not self._buffer:
-                self._data, self._buffer = ffi.from_buffer(buffer), buffer
-            data = self._data
-        size = len(data) if nbytes is None else nbytes
-        if not 0 <= start <= size <= len(data):
-            raise ValueError(f"bytes {start} to {size} of a buffer of {len(data)}")
-        options = self._options | (_CHECK_SEQ if check_seq else 0) | (_DROP_OLD if drop_old else 0)
-        c = self._c
-        status = _books_apply(c, data, size, start, options)
-        while status in _NEEDS_ROOM:
-            self._make_room(status)
-            status = _books_apply(c, data, size, c.position, options | _RESUME)
-        self._malformed = status != 0
-        return self._result
-
     def apply_spans(
         self,
         buffer: Buffer,
@@ -221,8 +251,7 @@ class BookSet:
             self._make_room(status)
             resumed = options | _RESUME
             status = lib.tc_books_apply_spans(c, data, len(data), *spans, count, c.position, resumed)
-        self._malformed = False
-        return self._result
+        return self._crossed_result if status == _CROSSED else self._result
 
     def top(self, slots: Sequence[int] | NDArray[np.uint32], n: int) -> tuple[Levels, Levels]:
         """Return copies of the `n` best bids and asks of several books: two LEVEL arrays of shape (len(slots), n), best first.

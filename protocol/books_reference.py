@@ -24,7 +24,7 @@ from collections import Counter
 
 from protocol.book import BookState, Touch
 from protocol.records import Header
-from protocol.schema import HEADER_SIZE, LEVEL, MAGIC, MAX_MANTISSA, TAG_SIZE, VERSION, Flag, MsgType
+from protocol.schema import HEADER_SIZE, LEVEL, MAGIC, MAX_MANTISSA, MAX_PACKET, TAG_SIZE, VERSION, Flag, MsgType
 
 __all__ = ["ReferenceBook", "ReferenceBookSet"]
 
@@ -242,7 +242,7 @@ def _packet_length(buffer: bytes, position: int) -> int:
     if header.magic != MAGIC or header.version != VERSION:
         return 0
     length = HEADER_SIZE + header.payload_len + (TAG_SIZE if header.flags & Flag.AUTH else 0)
-    return length if length <= len(buffer) - position else 0
+    return length if length <= min(len(buffer) - position, MAX_PACKET) else 0
 
 
 def _header(buffer: bytes, position: int) -> Header:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import random
 import signal
 import sys
@@ -25,15 +26,32 @@ __all__ = ["Fleet", "Process"]
 
 _GRACE_S = 15.0
 _LOG_LIMIT = 8 << 20
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 
 log = logs.get("tapecast.fleet")
+
+
+def _last_words(path: Path) -> str:
+    """Return the last line of a log, for a message; empty where there is none."""
+    try:
+        lines = path.read_bytes()[-2000:].decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return f": {lines[-1].strip()[:500]}" if lines else ""
+
+
+def _end_with_parent() -> None:
+    """In the child: be ended by the kernel when the fleet's process is gone, however it went (`man 2 prctl`)."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Process:
     """One child. `expect` and `last` look at the JSON lines it printed, by their `event`; a line without one is its report."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
         self.name = name
+        self._log = log
         self._process = process
         self._lines: list[dict[str, object]] = []
         self._news = asyncio.Event()
@@ -59,7 +77,8 @@ class Process:
                     if line is not None:
                         return line
                     if self.returncode is not None and (self._reader is None or self._reader.done()):
-                        raise TapecastError(f"{self.name} ended with exit code {self.returncode} before it said {event!r}")
+                        said = f"before it said {event!r}{_last_words(self._log)}"
+                        raise TapecastError(f"{self.name} ended with exit code {self.returncode} {said}")
                     await self._news.wait()
         except TimeoutError:
             raise TapecastError(f"{self.name} did not say {event!r} within {timeout_s} s") from None
@@ -93,6 +112,12 @@ class Process:
         if self._reader is not None:
             await self._reader
 
+    def kill(self) -> None:
+        """SIGKILL, where it still runs."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
     async def wait(self) -> int:
         """Wait for the end and return the exit code."""
         return await self._process.wait()
@@ -122,7 +147,7 @@ class Fleet:
         self._processes: list[Process] = []
         self._keepers: list[asyncio.Task[None]] = []
         self._ended: asyncio.Queue[str] = asyncio.Queue()
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     async def start(
         self,
@@ -136,22 +161,26 @@ class Fleet:
     ) -> Process:
         """Start `python -m module arguments`.
 
-        `restart`: again when it ends, with growing pauses. `foreground`: on this terminal.
+        `restart`: again when it ends, with growing pauses and the arguments as they are then. `foreground`: on this terminal.
         """
         process = await self._spawn(name, arguments, module, environ, foreground)
         self._keepers.append(asyncio.create_task(self._keep(process, name, arguments, module, environ, restart, foreground)))
         return process
 
     async def died(self) -> str:
-        """Wait until a child that is not restarted has ended, and return its name."""
+        """Wait until a child that is not restarted has ended, and return its name, its exit code and the last it told."""
         return await self._ended.get()
 
     async def stop(self) -> None:
-        """End every child, all at once."""
-        self._stopping = True
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*(process.end() for process in self._processes))
+        """End every child, all at once; when cancelled, at once and without asking."""
+        self._stopping.set()
+        try:
+            await asyncio.gather(*(process.end() for process in self._processes))
+            await asyncio.gather(*self._keepers)
+        except asyncio.CancelledError:
+            for process in self._processes:
+                process.kill()
+            raise
 
     async def _spawn(
         self, name: str, arguments: Sequence[str], module: str, environ: Mapping[str, str] | None, foreground: bool
@@ -172,8 +201,9 @@ class Fleet:
                 env={**self._environ, **(environ or {})},
                 limit=1 << 20,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
-        process = Process(name, child)
+        process = Process(name, child, path)
         self._processes.append(process)
         return process
 
@@ -191,16 +221,20 @@ class Fleet:
         while True:
             started = time.monotonic()
             code = await process.wait()
-            if self._stopping:
+            if self._stopping.is_set():
                 return
+            path = self.logs / f"{name}.log"
             if not restart:
-                self._ended.put_nowait(name)
+                self._ended.put_nowait(f"{name} (exit code {code}{_last_words(path)})")
                 return
             if time.monotonic() - started > 60.0:
                 pause = 1.0
-            log.error(
-                "process ended", process=name, exit_code=code, log=str(self.logs / f"{name}.log"), restart_s=round(pause, 1)
-            )
-            await asyncio.sleep(pause * (0.75 + random.random() / 2))  # noqa: S311 - jitter, not a secret
+            log.error("process ended", process=name, exit_code=code, log=str(path), restart_s=round(pause, 1))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause * (0.75 + random.random() / 2)):  # noqa: S311 - jitter, not a secret
+                    await self._stopping.wait()
+                    return
             pause = min(pause * 2, 60.0)
             process = await self._spawn(name, arguments, module, environ, foreground)
+            if self._stopping.is_set():
+                await process.end()

@@ -12,7 +12,7 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -54,7 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--venue", choices=sorted(VENUES), help="with --replay: venue of every file (default: told by the file)")
     parser.add_argument("--speed", default="1", metavar="N|max", help="with --replay: times the recorded pace (default 1)")
     parser.add_argument("--until-end", action="store_true", help="with --replay: stop when the recordings are over and report")
-    parser.add_argument("--events", type=Path, metavar="FILE", help="write what was received, as `tapecast decode` prints it")
+    parser.add_argument(
+        "--events",
+        type=Path,
+        metavar="FILE",
+        help="with --replay: play to the end, then write what was received as `tapecast decode` prints it",
+    )
     parser.add_argument("--json", action="store_true", help="print the report, or the monitor's state, as JSON")
     parser.add_argument("--no-monitor", action="store_true", help="show nothing while running")
 
@@ -63,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the fleet; with --until-end exit 0 only if nothing was lost."""
     if (args.until_end or args.events) and not args.replay:
         raise ConfigError(["--until-end and --events belong to --replay: a live stream has no end"])
+    args.until_end = args.until_end or args.events is not None
     config = configuration.load(args.overlay)
     unknown = sorted(set(args.venues) - set(VENUES))
     if unknown:
@@ -76,26 +82,35 @@ async def _up(args: argparse.Namespace, config: Config, shutdown: Shutdown) -> i
         overlay = {f"TAPECAST__{key.replace('.', '__').upper()}": value for key, value in args.overlay.items()}
         environ = {"TAPECAST__FEEDER__SESSION_END_S": "1.0", **os.environ, **overlay}
         fleet = Fleet(environ, Path(config.feeder.state_dir) / "logs")
+        run = asyncio.ensure_future(_replay(args, config, fleet, Path(scratch)) if args.replay else _live(args, config, fleet))
+        stopped = asyncio.ensure_future(shutdown.wait())
         try:
-            if args.replay:
-                return await _replay(args, config, fleet, shutdown, Path(scratch))
-            names = args.venues or [name for name in VENUES if name in config.venues and config.venues[name].enabled]
-            for name in names:
-                await fleet.start(f"feed-{name}", ["feed", name], restart=True)
-            return await _watch(args, fleet, shutdown)
+            await asyncio.wait({run, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if run.done():
+                return run.result()
         finally:
+            stopped.cancel()
+            run.cancel()
             await fleet.stop()
+        return 0 if not args.until_end else 1
 
 
-async def _watch(args: argparse.Namespace, fleet: Fleet, shutdown: Shutdown) -> int:
-    """Show the monitor until told to stop."""
+async def _live(args: argparse.Namespace, config: Config, fleet: Fleet) -> int:
+    names = args.venues or [name for name in VENUES if name in config.venues and config.venues[name].enabled]
+    for name in names:
+        await fleet.start(f"feed-{name}", ["feed", name], restart=True)
+    return await _watch(args, fleet)
+
+
+async def _watch(args: argparse.Namespace, fleet: Fleet) -> int:
+    """Show the monitor for as long as the run lasts."""
     if not args.no_monitor:
         await fleet.start("monitor", ["monitor", "udp", "--json" if args.json else "--plain"], restart=True, foreground=True)
-    await shutdown.wait()
+    await asyncio.Event().wait()
     return 0
 
 
-async def _replay(args: argparse.Namespace, config: Config, fleet: Fleet, shutdown: Shutdown, scratch: Path) -> int:
+async def _replay(args: argparse.Namespace, config: Config, fleet: Fleet, scratch: Path) -> int:
     groups = by_venue(_files(args.replay), args.venue)
     wanted = {name: paths for name, paths in groups.items() if name in VENUES and (not args.venues or name in args.venues)}
     if not wanted:
@@ -111,27 +126,28 @@ async def _replay(args: argparse.Namespace, config: Config, fleet: Fleet, shutdo
     overlay.setdefault("TAPECAST__FEEDER__STATE_DIR", str(scratch / "state"))
     overlay.setdefault("TAPECAST__FEEDER__QUARANTINE_DIR", str(scratch / "quarantine"))
     if measured:
-        command = ["--venues", ",".join(wanted), *(["--tape", str(tape)] if tape else [])]
-        capture = await fleet.start("capture", command, module="tapecast.capture")
+        arguments = ["--venues", ",".join(wanted), *(["--tape", str(tape)] if tape else [])]
+        capture = await fleet.start("capture", arguments, module="tapecast.capture")
         await capture.expect("ready", 20.0)
     servers: dict[str, Process] = {}
     feeders: dict[str, Process] = {}
     for name, paths in wanted.items():
         told = known[name]
-        options = ["--json", "--venue", name, "--speed", args.speed, "--start-after", str(told.connections)]
-        server = await fleet.start(f"replay-{name}", ["replay", *options, *map(str, paths)])
-        listening = await server.expect("listening", 60.0)
-        servers[name] = server
+        command = ["replay", "--json", "--venue", name, "--speed", args.speed, "--start-after", str(told.connections)]
+        command += map(str, paths)
+        servers[name] = await fleet.start(f"replay-{name}", command, restart=not measured)
+        listening = await servers[name].expect("listening", 60.0)
+        # A server that is started again must be where the feeder looks for it.
+        command += ["--port", str(urlsplit(str(listening["ws"])).port)]
+        environ = {**overlay, **told.variables(listening)}
         feeders[name] = await fleet.start(
-            f"feed-{name}", ["feed", name, "--replay", "--json"], environ={**overlay, **told.variables(listening)}
+            f"feed-{name}", ["feed", name, "--replay", "--json"], environ=environ, restart=not measured
         )
     if not measured:
-        return await _watch(args, fleet, shutdown)
+        return await _watch(args, fleet)
     assert capture is not None
-    ended = await _until(shutdown, [server.expect("end", None) for server in servers.values()], fleet)
-    if not ended:
-        return 1
-    reports = [await feeder.finish() for feeder in feeders.values()]
+    await _until_the_end(servers.values(), fleet)
+    reports = await asyncio.gather(*(feeder.finish() for feeder in feeders.values()))
     summary = await capture.finish(after_s=5.0)
     if args.events:
         write_events(tape, args.events)
@@ -139,22 +155,19 @@ async def _replay(args: argparse.Namespace, config: Config, fleet: Fleet, shutdo
     return print_report(reports, summary, ends, as_json=args.json)
 
 
-async def _until(shutdown: Shutdown, waits: Sequence[Coroutine[Any, Any, object]], fleet: Fleet) -> bool:
-    """Wait for all of `waits`; False when the user stopped the run. Raises TapecastError when a process died first."""
-    over = asyncio.gather(*waits)
-    stopped = asyncio.ensure_future(shutdown.wait())
+async def _until_the_end(servers: Iterable[Process], fleet: Fleet) -> None:
+    """Wait until every server has played to its end. Raises TapecastError when a process died first."""
+    over = asyncio.gather(*(server.expect("end", None) for server in servers))
     died = asyncio.ensure_future(fleet.died())
-    pending: set[asyncio.Future[Any]] = {over, stopped, died}
-    await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-    finished = {future for future in pending if future.done()}
-    for future in pending - finished:
-        future.cancel()
-    if over in finished:
+    first: set[asyncio.Future[Any]] = {over, died}
+    try:
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        if died.done():
+            raise TapecastError(f"{died.result()} ended before the recording did; logs are in {fleet.logs}")
         over.result()
-        return True
-    if died in finished:
-        raise TapecastError(f"{died.result()} ended before the recording did; see its log in {fleet.logs}")
-    return False
+    finally:
+        died.cancel()
+        over.cancel()
 
 
 class _Told:

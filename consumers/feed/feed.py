@@ -98,6 +98,7 @@ class Feed:
         self._ready = 0
         self._events = 0
         self._ticked_ns = 0
+        self._read_ns = 0
 
     @classmethod
     def replay(
@@ -280,11 +281,12 @@ class Feed:
             self._ready = self._ordering.finish()
             engine.complain()
             return True
+        # Silence is judged as of the last read, all of which has been taken in: a script that was slow is not a silent venue.
+        if self._read_ns - self._ticked_ns >= _TICK_NS:
+            self._ticked_ns = self._read_ns
+            engine.tick(self._read_ns)
         self._ready = self._ordering.receive(timeout)
-        now_ns = self._source.now_ns()
-        if now_ns - self._ticked_ns >= _TICK_NS:
-            self._ticked_ns = now_ns
-            engine.tick(now_ns)
+        self._read_ns = self._source.now_ns()
         return True
 
     async def _readable(self, patience_s: float) -> None:

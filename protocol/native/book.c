@@ -1,30 +1,12 @@
 /* The book kernel. A side is an array sorted towards the touch, best level last, so that a change near the touch moves little
    memory. A snapshot is collected best first, where each level is an append, and turned round at its last fragment. */
 #include "book.h"
+#include "book_side.h"
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
 
-typedef struct {
-    int64_t price;
-    int64_t quantity;
-} level;
-
 enum action { CONTINUE, BEGIN_SNAPSHOT, BEGIN_DELTA, IGNORE, SKIP, OLD, GAP, FRAGMENT_ERROR };
-
-static const int64_t POW10[19] = {INT64_C(1), INT64_C(10), INT64_C(100), INT64_C(1000), INT64_C(10000), INT64_C(100000),
-    INT64_C(1000000), INT64_C(10000000), INT64_C(100000000), INT64_C(1000000000), INT64_C(10000000000),
-    INT64_C(100000000000), INT64_C(1000000000000), INT64_C(10000000000000), INT64_C(100000000000000),
-    INT64_C(1000000000000000), INT64_C(10000000000000000), INT64_C(100000000000000000), INT64_C(1000000000000000000)};
-
-INLINE int fits(int64_t value) { return value <= TC_MAX_MANTISSA && value >= -TC_MAX_MANTISSA; }
-
-/* value * 10^digits; 0 when the result is not below 2^62. */
-static int scale(int64_t value, int digits, int64_t *out) {
-    *out = value;
-    if (value == 0 || digits == 0) return fits(value);
-    return digits <= 18 && !__builtin_mul_overflow(value, POW10[digits], out) && fits(*out);
-}
 
 INLINE uint64_t home(const tc_books *set, uint64_t instrument_id) {
     return ((instrument_id * UINT64_C(0x9E3779B97F4A7C15)) >> 32) & set->table_mask;
@@ -84,96 +66,12 @@ void tc_books_mark(tc_books *set, uint32_t slot, uint8_t state) {
     touch(set, &set->books[slot]);
 }
 
-/* Does price a lie further from the end of the array than price b? */
-INLINE int before(int64_t a, int64_t b, const int ascending) { return ascending ? a < b : a > b; }
-
-/* Set or delete one level. The search widens from `hint`, where the level before was found: levels mostly come in order. */
-INLINE void set_level(level *levels, uint32_t *count, uint32_t *hint, int64_t price, int64_t quantity, const int ascending) {
-    uint32_t n = *count, high;
-    if (n == 0 || before(levels[n - 1].price, price, ascending)) {
-        if (quantity == 0) return;
-        levels[n] = (level){price, quantity};
-        *hint = n;
-        *count = n + 1;
-        return;
-    }
-    uint32_t low = 0, step = 1;
-    if (*hint < n && before(levels[*hint].price, price, ascending)) {
-        low = *hint + 1;
-        high = n - 1;
-        while (step <= high - low) {
-            if (!before(levels[low + step - 1].price, price, ascending)) {
-                high = low + step - 1;
-                break;
-            }
-            low += step;
-            step <<= 1;
-        }
-    } else {
-        high = *hint < n ? *hint : n - 1;
-        while (step <= high) {
-            if (before(levels[high - step].price, price, ascending)) {
-                low = high - step + 1;
-                break;
-            }
-            high -= step;
-            step <<= 1;
-        }
-    }
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        int worse = before(levels[middle].price, price, ascending);
-        low = worse ? middle + 1 : low;
-        high = worse ? high : middle;
-    }
-    level *at = levels + low;
-    *hint = low;
-    if (at->price == price) {
-        if (quantity != 0) {
-            at->quantity = quantity;
-            return;
-        }
-        memmove(at, at + 1, (size_t)(n - low - 1) * sizeof(level));
-        *count = n - 1;
-    } else if (quantity != 0) {
-        memmove(at + 1, at, (size_t)(n - low) * sizeof(level));
-        *at = (level){price, quantity};
-        *count = n + 1;
-    }
-}
-
-/* Apply the items of one side; 0 when a number does not fit. Scaling digits are 0 when the exponents are equal. */
-INLINE int set_levels(tc_books *set, level *levels, uint32_t *count, const uint8_t *item, unsigned items, unsigned stride,
-                      int price_digits, int qty_digits, const int ascending) {
-    uint32_t hint = UINT32_MAX;
-    for (unsigned i = 0; i < items; i++, item += stride) {
-        level in;
-        memcpy(&in, item, sizeof in);
-        if (!scale(in.price, price_digits, &in.price) || !scale(in.quantity, qty_digits, &in.quantity)) return 0;
-        if (in.quantity < 0) {
-            set->negative_quantities++;
-            continue;
-        }
-        set_level(levels, count, &hint, in.price, in.quantity, ascending);
-    }
-    return 1;
-}
-
-static int rescale_side(level *levels, uint32_t count, int price_digits, int qty_digits, int write) {
-    for (uint32_t i = 0; i < count; i++) {
-        level out;
-        if (!scale(levels[i].price, price_digits, &out.price) || !scale(levels[i].quantity, qty_digits, &out.quantity)) return 0;
-        if (write) levels[i] = out;
-    }
-    return 1;
-}
-
 /* Bring the book to finer exponents, all of it or nothing. */
 static int rescale(tc_book *book, int price_digits, int qty_digits) {
     uint32_t bids = book->bid_count + book->load_bids, asks = book->ask_count + book->load_asks; /* one of each pair is 0 */
     for (int write = 0; write < 2; write++) {
-        if (!rescale_side((level *)book->bids, bids, price_digits, qty_digits, write)) return 0;
-        if (!rescale_side((level *)book->asks, asks, price_digits, qty_digits, write)) return 0;
+        if (!tc_side_rescale((tc_side_level *)book->bids, bids, price_digits, qty_digits, write)) return 0;
+        if (!tc_side_rescale((tc_side_level *)book->asks, asks, price_digits, qty_digits, write)) return 0;
     }
     book->price_exp = (int8_t)(book->price_exp - price_digits);
     book->qty_exp = (int8_t)(book->qty_exp - qty_digits);
@@ -200,19 +98,11 @@ static enum action route(const tc_book *book, const tc_header *header, unsigned 
     return IGNORE;
 }
 
-static void reverse(level *levels, uint32_t count) {
-    for (uint32_t i = 0, j = count; i + 1 < j; i++) {
-        level swap = levels[i];
-        levels[i] = levels[--j];
-        levels[j] = swap;
-    }
-}
-
 /* The last fragment has been applied. */
 static void finish(tc_books *set, tc_book *book, const tc_header *header) {
     if (book->state == TC_BOOK_LOADING) {
-        reverse((level *)book->bids, book->load_bids);
-        reverse((level *)book->asks, book->load_asks);
+        tc_side_reverse((tc_side_level *)book->bids, book->load_bids);
+        tc_side_reverse((tc_side_level *)book->asks, book->load_asks);
         book->bid_count = book->load_bids;
         book->ask_count = book->load_asks;
         book->load_bids = book->load_asks = 0;
@@ -227,7 +117,7 @@ static void finish(tc_books *set, tc_book *book, const tc_header *header) {
     book->flags = header->flags;
     book->touch = TC_TOUCH_NORMAL;
     if (book->bid_count > 0 && book->ask_count > 0) {
-        int64_t bid = ((level *)book->bids)[book->bid_count - 1].price, ask = ((level *)book->asks)[book->ask_count - 1].price;
+        int64_t bid = book->bids[2 * book->bid_count - 2], ask = book->asks[2 * book->ask_count - 2];
         if (bid >= ask) book->touch = bid > ask ? TC_TOUCH_CROSSED : TC_TOUCH_LOCKED;
     }
     book->crossed_run = book->touch == TC_TOUCH_NORMAL ? 0 : book->crossed_run + 1;
@@ -235,6 +125,38 @@ static void finish(tc_books *set, tc_book *book, const tc_header *header) {
     set->crossed += book->touch != TC_TOUCH_NORMAL;
     set->events++;
     touch(set, book);
+}
+
+/* The sides as they stand; of a side's two counts, that of the book and that of a snapshot being received, one is 0. */
+INLINE tc_side bid_side(const tc_book *book) {
+    return (tc_side){(tc_side_level *)book->bids, book->bid_count + book->load_bids, book->bid_capacity, book->bid_slack, 0};
+}
+
+INLINE tc_side ask_side(const tc_book *book) {
+    return (tc_side){(tc_side_level *)book->asks, book->ask_count + book->load_asks, book->ask_capacity, book->ask_slack, 0};
+}
+
+INLINE void set_bid_side(tc_book *book, const tc_side *side) {
+    book->bids = (int64_t *)side->levels;
+    *(book->state == TC_BOOK_LOADING ? &book->load_bids : &book->bid_count) = side->count;
+    book->bid_capacity = side->capacity;
+    book->bid_slack = side->slack;
+}
+
+INLINE void set_ask_side(tc_book *book, const tc_side *side) {
+    book->asks = (int64_t *)side->levels;
+    *(book->state == TC_BOOK_LOADING ? &book->load_asks : &book->ask_count) = side->count;
+    book->ask_capacity = side->capacity;
+    book->ask_slack = side->slack;
+}
+
+/* Move both sides to the start of their memory. */
+static void take_slack(tc_book *book) {
+    tc_side bids = bid_side(book), asks = ask_side(book);
+    tc_side_take_slack(&bids);
+    tc_side_take_slack(&asks);
+    set_bid_side(book, &bids);
+    set_ask_side(book, &asks);
 }
 
 /* Apply the levels of one packet to a book that has room for them; 0 when a number does not fit. */
@@ -250,13 +172,21 @@ static int merge(tc_books *set, tc_book *book, const tc_header *header) {
         qty_digits = qty_digits < 0 ? 0 : qty_digits;
     }
     const uint8_t *items = (const uint8_t *)(header + 1);
-    unsigned stride = header->item_size, bids = header->bid_count, asks = header->item_count - bids;
-    level *bid_levels = (level *)book->bids, *ask_levels = (level *)book->asks;
-    if (book->state == TC_BOOK_LOADING)
-        return set_levels(set, bid_levels, &book->load_bids, items, bids, stride, price_digits, qty_digits, 0) &&
-               set_levels(set, ask_levels, &book->load_asks, items + bids * stride, asks, stride, price_digits, qty_digits, 1);
-    return set_levels(set, bid_levels, &book->bid_count, items, bids, stride, price_digits, qty_digits, 1) &&
-           set_levels(set, ask_levels, &book->ask_count, items + bids * stride, asks, stride, price_digits, qty_digits, 0);
+    unsigned bids = header->bid_count, asks = header->item_count - bids;
+    tc_side_change change = {header->item_size, price_digits, qty_digits, &set->negative_quantities};
+    int loading = book->state == TC_BOOK_LOADING; /* a snapshot is collected the other way round */
+    int fit = 1;
+    if (bids > 0) {
+        tc_side side = bid_side(book);
+        fit = tc_side_apply(&side, items, bids, &change, !loading);
+        set_bid_side(book, &side);
+    }
+    if (asks > 0 && fit) {
+        tc_side side = ask_side(book);
+        fit = tc_side_apply(&side, items + bids * change.stride, asks, &change, loading);
+        set_ask_side(book, &side);
+    }
+    return fit;
 }
 
 static int apply_to_book(tc_books *set, tc_book *book, const tc_header *header, unsigned options) {
@@ -278,6 +208,7 @@ static int apply_to_book(tc_books *set, tc_book *book, const tc_header *header, 
         bids += book->bid_count + book->load_bids;
         asks += book->ask_count + book->load_asks;
     }
+    if (bids > book->bid_capacity || asks > book->ask_capacity) take_slack(book);
     if (bids > book->bid_capacity || asks > book->ask_capacity) {
         set->slot = (uint32_t)(book - set->books);
         set->need_bids = bids;
@@ -309,12 +240,12 @@ static int apply_to_book(tc_books *set, tc_book *book, const tc_header *header, 
     return TC_APPLY_OK;
 }
 
-/* The length of the packet at `data`, or 0 when there is none within `available` bytes. */
+/* The length of the packet at `data`, 0 = none. One that is too long might hold more levels than a side may have room for. */
 INLINE size_t packet_length(const uint8_t *data, size_t available) {
     const tc_header *header = (const tc_header *)data;
     if (available < TC_HEADER_SIZE || header->magic != TC_MAGIC || header->version != TC_VERSION) return 0;
     size_t length = TC_HEADER_SIZE + (size_t)header->payload_len + (header->flags & TC_FLAG_AUTH ? TC_TAG_SIZE : 0);
-    return length <= available ? length : 0;
+    return length <= available && length <= TC_MAX_PACKET ? length : 0;
 }
 
 static int apply_packet(tc_books *set, const tc_header *header, unsigned options) {
@@ -343,6 +274,13 @@ static void start_call(tc_books *set, unsigned options) {
     if (options & TC_APPLY_RESUME) return;
     set->generation++;
     set->touched_count = 0;
+    set->crossed_before = set->crossed;
+}
+
+static int end_call(tc_books *set, size_t position, int status) {
+    set->position = position;
+    set->status = status;
+    return status == TC_APPLY_OK && set->crossed != set->crossed_before ? TC_APPLY_CROSSED : status;
 }
 
 /* Apply contiguous packets from byte `start` on. */
@@ -360,8 +298,13 @@ int tc_books_apply(tc_books *set, const uint8_t *buffer, size_t nbytes, size_t s
         if (status != TC_APPLY_OK) break;
         position += length;
     }
-    set->position = position;
-    return status;
+    return end_call(set, position, status);
+}
+
+/* Apply the first bytes of the buffer that is kept in the set: few arguments, because each costs its conversion from Python. */
+int tc_books_apply_kept(tc_books *set, int64_t nbytes) {
+    if (nbytes < 0 || (uint64_t)nbytes > set->kept_size) return TC_APPLY_BAD_SIZE;
+    return tc_books_apply(set, set->kept, (size_t)nbytes, 0, set->kept_options);
 }
 
 /* Apply the datagrams that spans `start` and later describe; one that is not a packet is counted and passed over. */
@@ -378,8 +321,7 @@ int tc_books_apply_spans(tc_books *set, const uint8_t *buffer, size_t nbytes, co
         status = apply_packet(set, (const tc_header *)(buffer + offsets[i]), options);
         if (status != TC_APPLY_OK) break;
     }
-    set->position = i;
-    return status;
+    return end_call(set, i, status);
 }
 
 INLINE void top_side(const int64_t *levels, uint32_t count, size_t depth, int64_t *out) {

@@ -14,9 +14,12 @@
 #define TC_BOOK_BROKEN 4  /* a number did not fit; shows no levels until a snapshot */
 
 #define TC_APPLY_OK 0
-#define TC_APPLY_NO_SPACE 1  /* grow the sides of `slot` by need_bids, need_asks; resume at `position` */
+#define TC_APPLY_NO_SPACE 1  /* grow the sides of `slot` to need_bids, need_asks; resume at `position` */
 #define TC_APPLY_NO_SLOT 2   /* grow books, touched and table; resume at `position` */
 #define TC_APPLY_MALFORMED 3 /* no packet boundary at `position`: the rest of a contiguous buffer is unreadable */
+
+#define TC_APPLY_CROSSED 4   /* done, and an event left its book locked or crossed */
+#define TC_APPLY_BAD_SIZE 5  /* more bytes than the kept buffer has; nothing was done */
 
 #define TC_APPLY_CHECK_SEQ 1   /* a delta must carry last + 1; a cycle snapshot equal to last is skipped */
 #define TC_APPLY_DROP_OLD 2    /* with CHECK_SEQ: what is at or before last is dropped instead of suspected */
@@ -39,8 +42,10 @@ typedef struct {
     int64_t ts_recv_ns;
     uint32_t bid_count;
     uint32_t ask_count;
-    uint32_t bid_capacity;
+    uint32_t bid_capacity; /* levels that fit from `bids` on */
     uint32_t ask_capacity;
+    uint32_t bid_slack; /* free levels before `bids`, which moves when the far end of a side changes */
+    uint32_t ask_slack;
     uint32_t load_bids; /* levels of the snapshot being received, best first */
     uint32_t load_asks;
     uint32_t instrument_seq; /* of the last complete event */
@@ -73,11 +78,16 @@ typedef struct {
     uint32_t book_capacity;
     uint32_t max_books;
     uint32_t generation;
+    const uint8_t *kept; /* the buffer of tc_books_apply_kept */
+    uint64_t kept_size;
+    uint32_t kept_options;
     /* about the last call */
+    int32_t status;
     uint32_t touched_count;
     uint32_t slot;
     uint32_t need_bids;
     uint32_t need_asks;
+    uint64_t crossed_before; /* `crossed` when it began */
     uint64_t position; /* contiguous: byte offset; spans: index */
     /* counted since the start */
     uint64_t packets; /* BOOK packets applied */
@@ -97,6 +107,7 @@ typedef struct {
 } tc_books;
 
 int tc_books_apply(tc_books *set, const uint8_t *buffer, size_t nbytes, size_t start, unsigned options);
+int tc_books_apply_kept(tc_books *set, int64_t nbytes);
 int tc_books_apply_spans(tc_books *set, const uint8_t *buffer, size_t nbytes, const uint32_t *offsets,
                          const uint32_t *lengths, size_t count, size_t start, unsigned options);
 int64_t tc_books_find(const tc_books *set, uint64_t instrument_id);

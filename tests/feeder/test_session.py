@@ -567,3 +567,21 @@ def test_every_packet_is_valid_and_numbered() -> None:
     trades = [packet for packet in packets if packet.header.msg_type == MsgType.TRADE]
     assert len({packet.header.instrument_id for packet in trades}) == 2
     assert all(packet.header.flags & Flag.LAST for packet in trades)
+
+
+def test_failed_publication_costs_one_batch() -> None:
+    """What could not be published is gone and told by the exception; the next batch goes out."""
+    feed = Feed("okx", "BTC-USDT-SWAP")
+    session = feed.session
+    frame = okx_trade("84000", "1", ts_ms=TIME_MS, number=7)
+
+    def refuse(buffer: bytearray, nbytes: int) -> None:
+        raise OSError("no socket")
+
+    session.on_frame("ws.1", frame, RECV_NS, 1)
+    with pytest.raises(OSError, match="no socket"):
+        session.flush(refuse, 1, RECV_NS)
+    sent: list[int] = []
+    session.on_frame("ws.1", frame, RECV_NS, 2)
+    session.flush(lambda buffer, nbytes: sent.append(nbytes), 2, RECV_NS)
+    assert sent == [98]

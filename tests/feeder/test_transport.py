@@ -22,6 +22,12 @@ class Heard:
         """Start with nothing."""
         self.messages: list[bytes] = []
         self.batches = 0
+        self.opened = False
+
+    def open(self, _: Socket) -> None:
+        """Note the beginning, which comes before any message."""
+        assert not self.messages
+        self.opened = True
 
     def batch(self) -> None:
         """Count a batch."""
@@ -30,7 +36,7 @@ class Heard:
     @property
     def handlers(self) -> Handlers:
         """What to give to `connect`."""
-        return Handlers(self.messages.append, self.batch)
+        return Handlers(self.open, self.messages.append, self.batch)
 
 
 async def ended(connection: Socket) -> str:
@@ -58,6 +64,7 @@ async def test_text_binary_and_fragments_are_messages() -> None:
         assert await ended(connection) == "done"
     assert heard.messages == [b"text", b"binary", b"fragmented", b"in pieces", b"\xff\xfe not UTF-8"]
     assert heard.batches > 0
+    assert heard.opened
 
 
 async def test_a_snapshot_of_several_megabytes_passes() -> None:
@@ -141,7 +148,7 @@ async def test_a_failing_handler_does_not_lose_the_end() -> None:
         await link.send("text")
 
     async with VenueServer(script).running() as server:
-        connection = await connect(server.ws, Handlers(fail, lambda: None), 5.0)
+        connection = await connect(server.ws, Handlers(lambda _: None, fail, lambda: None), 5.0)
         await ended(connection)
 
 

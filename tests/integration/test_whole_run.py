@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from feeder.replay.venues import guess_venue
 from feeder.venues import VENUES
 from tests.support.captures import captures
 from tests.support.event_lines import PlainBook, by_instrument, read_events
@@ -65,11 +66,10 @@ def measured_run(start: Start, folder: Path, *files: Path, within_s: float = 60.
     return code, json.loads(child.stdout()), events
 
 
-def decoded(start: Start, venue: str, *files: Path) -> Path:
-    """Return the file of what `decode` prints."""
-    child = start("decode", "--venue", venue, *files)
-    assert child.wait() == 0, child.stderr()
-    return child.out
+def decoded(decoding: Child) -> Path:
+    """Return the file of what `decode` printed."""
+    assert decoding.wait() == 0, decoding.stderr()
+    return decoding.out
 
 
 def assert_nothing_lost(report: dict[str, object]) -> None:
@@ -105,10 +105,12 @@ def assert_equal(received: Path, printed: Path, leave_out: tuple[str, ...] = ())
 def test_what_a_consumer_receives_is_what_decode_prints(name: str, start: Start, tmp_path: Path) -> None:
     """Every instrument's lines are equal apart from receive times, nothing is lost, and the exit code is 0."""
     file = captures() / name
+    venue = guess_venue(file)
+    decoding = start("decode", "--venue", venue, file)
     code, report, events = measured_run(start, tmp_path, file)
     assert_nothing_lost(report)
-    (venue,) = report["venues"]  # type: ignore[misc]
-    kinds = assert_equal(events, decoded(start, venue, file))
+    assert list(report["venues"]) == [venue]  # type: ignore[call-overload]
+    kinds = assert_equal(events, decoded(decoding))
     assert code == 0
     sent = {kind: count for kind, count in report["events"].items() if count}  # type: ignore[attr-defined]
     assert kinds["stat"] >= sent.pop("stat", 0), "one message holds several statistics, one line each"
@@ -144,7 +146,7 @@ def test_several_venues_run_at_once(start: Start, tmp_path: Path) -> None:
     assert_nothing_lost(report)
     assert set(report["venues"]) == set(names)  # type: ignore[call-overload]
     printed = tmp_path / "all.jsonl"
-    texts = [decoded(start, venue, folder / venue / name).read_bytes() for venue, name in names.items()]
+    texts = [decoded(start("decode", "--venue", venue, folder / venue / name)).read_bytes() for venue, name in names.items()]
     printed.write_bytes(b"".join(texts))
     assert_equal(events, printed)
     assert code == 0
@@ -159,7 +161,9 @@ def test_a_folder_is_one_recording_of_each_venue(start: Start, tmp_path: Path) -
     code, report, events = measured_run(start, tmp_path, folder)
     assert_nothing_lost(report)
     files = sorted(file for file in folder.glob("*.jsonl") if not file.name.startswith("examples"))
-    kinds = assert_equal(events, decoded(start, "binance_futures", *files), leave_out=("status", "instrument"))
+    kinds = assert_equal(
+        events, decoded(start("decode", "--venue", "binance_futures", *files)), leave_out=("status", "instrument")
+    )
     assert kinds["book"] == report["events"]["book"]  # type: ignore[index]
     assert code == 0
 

@@ -205,6 +205,37 @@ def test_locked_and_crossed_books_are_counted() -> None:
     assert seen == [(locked, 1, 1), (crossed, 2, 2), (locked, 3, 3), (normal, 0, 3), (locked, 1, 4)]
 
 
+def test_a_book_of_fixed_depth_slides() -> None:
+    """Levels that come and go at the far end as the price drifts, as venues with a fixed depth send them, give equal books."""
+    books, reference = BookSet(1), ReferenceBookSet()
+    depth, shift = 100, 0
+    levels = [(1000 - i, 1) for i in range(depth)], [(1001 + i, 1) for i in range(depth)]
+    apply_both(books, reference, event(7, *levels, seq=1, flags=SNAPSHOT), False, False)
+    rng = random.Random(1)
+    for seq in range(2, 1500):
+        step = 1 if rng.random() < (0.8 if seq < 700 else 0.2) else -1
+        bottom, top = 1000 + shift - depth, 1000 + shift
+        bids = [(top + 1, seq), (bottom + 1, 0)] if step > 0 else [(top, 0), (bottom, seq)]
+        asks = [(top + 1, 0), (top + 1 + depth, seq)] if step > 0 else [(top, seq), (top + depth, 0)]
+        shift += step
+        apply_both(books, reference, event(7, bids, asks, seq=seq), False, False)
+        if seq % 100 == 0:
+            restart = [(top - 2 * i, 2) for i in range(rng.choice([1, 300]))]
+            apply_both(books, reference, event(8, restart, restart, seq=seq, flags=SNAPSHOT), False, False)
+    assert books.at(0).depth == (depth, depth)
+
+
+def test_the_result_says_whether_an_event_crossed_its_book() -> None:
+    """`crossed` is about the events of one call: true for each that crosses, false for one that finds the book so."""
+    books = live()
+    data = bytearray(event(7, [(101, 1)], seq=11))
+    assert books.apply(data).crossed
+    assert books.apply(data, len(data)).crossed
+    assert not books.apply(data, 0).crossed
+    assert not books.apply(event(7, [(101, 0)], seq=12)).crossed
+    assert not books.apply(packet(7, msg_type=MsgType.TRADE)).crossed
+
+
 def test_unknown_instruments_are_counted_or_added_up_to_the_limit() -> None:
     """Without auto_add only declared instruments have books; with it no more than max_books."""
     data = b"".join(event(i, [(1, 1)], flags=SNAPSHOT) for i in range(1, 301))
@@ -234,6 +265,17 @@ def test_a_side_beyond_max_levels_breaks_its_book_only() -> None:
     assert books.apply(data).touched.tolist() == [0, 1]
     assert [book.state for book in books] == [BookState.BROKEN, BookState.LIVE]
     assert books.counters.overflows == 1
+
+
+def test_a_packet_longer_than_the_format_allows_is_none() -> None:
+    """255 levels in one packet, more than the smallest limit of a side, end the walk instead of asking for room for ever."""
+    books, reference = BookSet(max_levels=128), ReferenceBookSet()
+    data = packet(7, [(i + 1, 1) for i in range(255)], flags=SNAPSHOT | LAST)
+    assert books.apply(data).malformed
+    assert not reference.apply(data)
+    assert len(books) == 0
+    spans = books.apply_spans(data, np.zeros(1, np.uint32), np.array([len(data)], np.uint32))
+    assert (len(spans.touched), books.counters.invalid) == (0, 1)
 
 
 def test_other_types_and_longer_items_and_tags_are_walked_over() -> None:
@@ -308,9 +350,10 @@ def test_suspect_and_reset_wait_for_a_snapshot() -> None:
 def test_arguments_outside_the_buffer_are_refused() -> None:
     """`nbytes` beyond the buffer, negative sizes and spans of other types raise ValueError."""
     books = BookSet()
-    for nbytes in (-1, 3):
-        with pytest.raises(ValueError, match="buffer of 2"):
-            books.apply(b"ab", nbytes)
+    for buffer in (b"ab", kept := bytearray(b"ab"), kept, memoryview(b"ab")):
+        for nbytes in (-1, 3):
+            with pytest.raises(ValueError, match="buffer of 2"):
+                books.apply(buffer, nbytes)
     with pytest.raises(ValueError, match="u32"):
         books.apply_spans(b"", np.zeros(1, np.int64), np.zeros(1, np.uint32))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left, insort
 from collections import defaultdict
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 __all__ = ["PlainBook", "by_instrument", "read_events"]
 
@@ -16,7 +17,7 @@ Event = dict[str, Any]
 
 def read_events(path: Path) -> list[Event]:
     """Return every event of a file."""
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
 
 
 def by_instrument(events: list[Event], leave_out: tuple[str, ...] = ()) -> dict[str, list[Event]]:

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 
 from feeder.live import LiveFeeder
 from feeder.recording import Line, read
+from feeder.venue import VenueSpec
 from feeder.venues import venue
 from runtime import config as configuration
 from runtime.settings import Config
@@ -119,13 +120,15 @@ class VenueServer:
 
 
 @contextlib.asynccontextmanager
-async def feeding(name: str, server: VenueServer, net: Net, folder: Path, **settings: object) -> AsyncIterator[LiveFeeder]:
+async def feeding(
+    name: str, server: VenueServer, net: Net, folder: Path, *, spec: VenueSpec | None = None, **settings: object
+) -> AsyncIterator[LiveFeeder]:
     """Run a venue's live feeder against a server for the length of the block; settings are written section__key=value.
 
-    The feeder must end within seconds, and no task of it may fail.
+    The feeder must run until the end of the block, and then end within seconds.
     """
     config = feeder_config(name, server, net, folder, **settings)
-    feeder = LiveFeeder(venue(name), config)
+    feeder = LiveFeeder(spec or venue(name), config)
     stop = asyncio.Event()
     task = asyncio.create_task(feeder.run(stop))
     try:
