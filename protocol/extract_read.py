@@ -1,4 +1,4 @@
-"""One shape read from a JSON tree in plain Python: identification, then types, then scaled items.
+"""One shape read from a JSON tree in plain Python: identification (`protocol.extract_identify`), types, scaled items.
 
 The rules are those of `protocol.shapes`; the order of the checks decides which status a frame with several defects gets, and
 the C extractor keeps it: identification, ambiguity, types, symbol, too large, inexact.
@@ -21,57 +21,14 @@ from protocol.exact import (
     stat_value,
     time_ns,
 )
+from protocol.extract_identify import NotThisShape, RejectedError, find, identify
 from protocol.extract_packets import Event, LevelItem, StatItem, TradeItem
 from protocol.extract_types import NO_ID, TRADE_TYPES, Status
 from protocol.schema import Flag, MsgType, Side, StatKind, TradeFlag
 from protocol.shapes import IdKind, Numbers, ObjectRows, PairRows, Quote, Rows, Shape, SidedRows, StatField, TimeUnit
 from protocol.strict_json import JsonObject, JsonValue, Number
 
-__all__ = ["NotThisShape", "Reading", "RejectedError", "read"]
-
-
-class NotThisShape(Exception):  # noqa: N818 - an answer, not an error
-    """The frame has another shape."""
-
-
-class RejectedError(Exception):
-    """The frame has this shape, and a value is wrong."""
-
-    def __init__(self, reason: str) -> None:
-        """Keep the reason."""
-        super().__init__(reason)
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What a path leads to: a value, nothing, or a doubt (repeated key, array that has not exactly one element)."""
-
-    value: JsonValue = None
-    exists: bool = False
-    ambiguous: bool = False
-    not_single: bool = False
-
-
-_MISSING = _Found()
-
-
-def _find(base: JsonValue, path: str) -> _Found:
-    node = base
-    for step in path.split("."):
-        key = step.removesuffix("[]")
-        if not isinstance(node, JsonObject) or key not in node:
-            return _MISSING
-        if key in node.repeated:
-            return _Found(ambiguous=True)
-        node = node[key]
-        if key != step:
-            if not isinstance(node, list):
-                return _MISSING
-            if len(node) != 1:
-                return _Found(not_single=True)
-            node = node[0]
-    return _Found(node, exists=True)
+__all__ = ["Reading", "read"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,96 +168,13 @@ def read(shape: Shape, root: JsonValue) -> Reading | None:
                     ambiguous = key
                 elif isinstance(beside, str) and any(text in beside for text in texts):
                     raise NotThisShape
-    elements = _identify(shape, message)
+    elements = identify(shape, message)
     if ambiguous is not None:
         raise RejectedError(f"key {ambiguous} is repeated")
     if shape.silent:
         return None
     reading = _Reader(shape).fill(message, elements)
     return None if shape.stats and not reading.stats else reading
-
-
-def _identify(shape: Shape, message: JsonValue) -> list[JsonValue]:
-    """Return the trade objects of `each` (or the message itself); raises where the frame has another shape."""
-    ambiguous = False
-    conditions = dict(shape.where)
-    if shape.snapshot_if is not None:
-        conditions[shape.snapshot_if[0]] = shape.snapshot_if[1:]
-    for path, constants in conditions.items():
-        found = _find(message, path)
-        ambiguous |= found.ambiguous
-        if not found.ambiguous and not _matches(found.value, constants, prefixes=path in shape.where):
-            raise NotThisShape
-    for path in shape.absent:
-        found = _find(message, path)
-        ambiguous |= found.ambiguous
-        if found.exists:
-            raise NotThisShape
-    not_single = False
-    for path in required_paths(shape):
-        found = _find(message, path)
-        ambiguous |= found.ambiguous
-        not_single |= found.not_single
-        if not (found.exists or found.ambiguous or found.not_single):
-            raise NotThisShape
-    elements: list[JsonValue] = [message]
-    if shape.each is not None:
-        found = _find(message, shape.each.removesuffix("[]"))
-        ambiguous |= found.ambiguous
-        not_single |= found.not_single
-        if found.exists:
-            if not isinstance(found.value, list):
-                raise NotThisShape
-            elements = found.value
-            not_single |= not elements
-        elif not (found.ambiguous or found.not_single):
-            raise NotThisShape
-        else:
-            elements = []
-    for number, element in enumerate(elements):
-        for path in element_paths(shape):
-            found = _find(element, path)
-            ambiguous |= found.ambiguous
-            not_single |= found.not_single
-            if number == 0 and not (found.exists or found.ambiguous or found.not_single):
-                raise NotThisShape
-        if shape.trade_flags is not None:
-            found = _find(element, shape.trade_flags[0])
-            ambiguous |= found.ambiguous
-            known = isinstance(found.value, (str, bool)) and found.value in shape.trade_flags[1]
-            if found.exists and found.value is not None and not known:
-                raise NotThisShape
-    if ambiguous:
-        raise RejectedError("a repeated key makes the message ambiguous")
-    if not_single:
-        raise RejectedError("an array has not the declared number of elements")
-    return elements
-
-
-def _matches(value: JsonValue, constants: Sequence[str], *, prefixes: bool) -> bool:
-    if not isinstance(value, str):
-        return False
-    return value in constants or (prefixes and any(c.endswith("*") and value.startswith(c[:-1]) for c in constants))
-
-
-def required_paths(shape: Shape) -> list[str]:
-    """Return the paths relative to the message that must exist for a frame to have this shape."""
-    paths = [shape.symbol, shape.first_id, shape.last_id, shape.prev_id, shape.checksum]
-    if shape.msg_type not in TRADE_TYPES:
-        paths.append(shape.ts)
-        paths.extend(source.path for source in shape.sources())
-        for quote in (shape.bid, shape.ask):
-            if quote is not None:
-                paths += [quote.price, quote.quantity]
-    return [path for path in paths if path is not None and path not in shape.optional]
-
-
-def element_paths(shape: Shape) -> list[str]:
-    """Return the paths that every trade must have, relative to it."""
-    if shape.msg_type not in TRADE_TYPES:
-        return []
-    paths = [shape.each_symbol, shape.price, shape.quantity, shape.trade_id, shape.side, shape.ts]
-    return [path for path in paths if path is not None and path not in shape.optional]
 
 
 class _Reader:
@@ -326,7 +200,7 @@ class _Reader:
         checksum = self._id(message, shape.checksum)
         reading.checksum = None if checksum == NO_ID else checksum
         for path in (*shape.zero, *shape.one):
-            found = _find(message, path)
+            found = find(message, path)
             if found.ambiguous or found.not_single:
                 raise RejectedError(f"{path} is ambiguous")
             text = _number_text(found.value)
@@ -340,7 +214,7 @@ class _Reader:
         reading.ts, reading.good_ts = self._time(message)
         reading.snapshot = shape.snapshot
         if shape.snapshot_if is not None:
-            reading.snapshot = _find(message, shape.snapshot_if[0]).value == shape.snapshot_if[1]
+            reading.snapshot = find(message, shape.snapshot_if[0]).value == shape.snapshot_if[1]
         self._levels(message, reading)
         stats = [self._stat(message, stat, reading) for stat in shape.stats]
         reading.stats = [stat for stat in stats if stat is not None]
@@ -354,7 +228,7 @@ class _Reader:
 
     def _get(self, base: JsonValue, path: str) -> JsonValue:
         """Return a value, None for an optional one that is missing; raises RejectedError for null."""
-        found = _find(base, path)
+        found = find(base, path)
         if found.ambiguous or found.not_single:
             raise RejectedError(f"{path} is ambiguous")
         if found.value is None and path not in self._shape.optional:
@@ -412,7 +286,7 @@ class _Reader:
                     raise RejectedError(f"{shape.side} is no known side")
                 side = shape.sides[text]
         if shape.trade_flags is not None:
-            text = _find(element, shape.trade_flags[0]).value
+            text = find(element, shape.trade_flags[0]).value
             flags |= shape.trade_flags[1][text] if isinstance(text, (str, bool)) else 0
         ts, good = self._time(element)
         return _Trade(trade_id, price, quantity, side, flags, ts, good)
@@ -448,7 +322,7 @@ class _Reader:
     @staticmethod
     def _stat_part(message: JsonValue, path: str) -> JsonValue:
         """Return a value, None where it is absent."""
-        found = _find(message, path)
+        found = find(message, path)
         if found.ambiguous or found.not_single:
             raise RejectedError(f"{path} is ambiguous")
         return None if found.value == "" else found.value

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from protocol.extract_identify import NotThisShape, RejectedError
 from protocol.extract_packets import Event, Origin, packets
-from protocol.extract_read import NotThisShape, Reading, RejectedError, read
+from protocol.extract_read import Reading, read
 from protocol.extract_types import NO_ID, Status
 from protocol.shapes import Shape
 from protocol.strict_json import JsonError, JsonValue, parse

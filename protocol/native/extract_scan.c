@@ -32,7 +32,7 @@ static int text_equals(const tc_reading *r, const tcx_slot *slot, const tcx_choi
 
 static int text_starts(const tc_reading *r, const tcx_slot *slot, const tcx_choice *choice) {
     uint32_t length = choice->length & ~TC_LENGTH_PREFIX;
-    return choice->length != length && length <= slot->length &&
+    return (choice->length & TC_LENGTH_PREFIX) != 0 && length <= slot->length &&
            tc_same(r->scan.start + slot->offset, r->program->text + choice->text, length);
 }
 

@@ -4,6 +4,9 @@
 #include "extract_scan.h"
 #include "iso_time.h"
 
+/* Called from many places: copies of it in each would only crowd the code of every frame. */
+#define TC_SHARED __attribute__((noinline, unused))
+
 #define TC_BIT(slot) (UINT64_C(1) << (slot))
 #define TC_SECOND INT64_C(1000000000)
 #define TC_NANO INT64_C(1000000000000000000)
@@ -35,7 +38,7 @@ static inline int tc_integer_of(const tc_view *v, int slot, uint64_t *magnitude,
 }
 
 /* Signed 64-bit id of a slot (-1 = not declared); 0, or -1 where it is of another type. */
-static inline int tc_id_of(const tc_view *v, int slot, int64_t *id) {
+static TC_SHARED int tc_id_of(const tc_view *v, int slot, int64_t *id) {
     uint64_t magnitude;
     int negative, saturated;
     *id = TC_NO_ID;
@@ -45,7 +48,7 @@ static inline int tc_id_of(const tc_view *v, int slot, int64_t *id) {
     return 0;
 }
 
-static inline int tc_time_of(const tc_view *v, int slot, int unit, int64_t *ns) {
+static TC_SHARED int tc_time_of(const tc_view *v, int slot, int unit, int64_t *ns) {
     static const int64_t factors[] = {0, 1000000, 1000, 1};
     uint64_t value;
     int negative, saturated, coarse = 0;
@@ -77,7 +80,7 @@ static inline int tc_time_of(const tc_view *v, int slot, int unit, int64_t *ns) 
 }
 
 /* Price or quantity of a scalar slot; 0, or -1 where it is no number of the shape's kind. */
-static inline int tc_decimal_of(const tc_view *v, int slot, int is_signed, tc_decimal *value) {
+static TC_SHARED int tc_decimal_of(const tc_view *v, int slot, int is_signed, tc_decimal *value) {
     const tcx_slot *s = &v->slots[slot];
     if (s->kind != (v->shape->bare ? TC_KIND_NUMBER : TC_KIND_STRING)) return -1;
     /* The frame goes on behind the number, so the parser may read ahead to its end. */
@@ -87,7 +90,7 @@ static inline int tc_decimal_of(const tc_view *v, int slot, int is_signed, tc_de
     return value->mantissa < 0 && !is_signed ? -1 : 0;
 }
 
-static inline const tcx_choice *tc_choice_of(const tc_view *v, int slot, uint32_t first, uint32_t count) {
+static TC_SHARED const tcx_choice *tc_choice_of(const tc_view *v, int slot, uint32_t first, uint32_t count) {
     const tcx_slot *s = &v->slots[slot];
     const tcx_program *program = v->reading->program;
     const tc_scan *scan = &v->reading->scan;
