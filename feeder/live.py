@@ -248,12 +248,17 @@ class LiveFeeder:
     async def _subscribe(self, name: str, connection: Socket, subscription: Subscription) -> None:
         limits = self._venue.limits
         burst, window_s = int(limits.get("messages", 4)), float(limits.get("messages_window_s", 1))
+        self._note_requests(name, subscription)
         for position, frame in enumerate(subscription.frames):
             if position and position % max(1, burst - 1) == 0:
                 await asyncio.sleep(window_s)
             connection.send(frame)
         books = [topic.symbol for topic in subscription.topics if self._carries_book(topic)]
         self.session.on_subscribed(dict.fromkeys(books), name, time.monotonic_ns())
+
+    def _note_requests(self, name: str, subscription: Subscription) -> None:
+        for frame, request_id in zip(subscription.frames, subscription.request_ids, strict=False):
+            self.session.on_request(name, request_id, self._spec.requested("", frame))
 
     def _carries_book(self, topic: Topic) -> bool:
         channel = self._spec.channels.get(topic.channel)
@@ -306,6 +311,8 @@ class LiveFeeder:
                 self._resubscribe(command)
             elif command.kind is CommandKind.RECONNECT and command.connection in self._sockets:
                 self._sockets[command.connection].close(command.reason)
+            elif command.kind is CommandKind.SEND and command.connection in self._sockets:
+                self._sockets[command.connection].send(command.frame)
             elif command.kind is CommandKind.COMPLAIN:
                 log.error(
                     "the venue answered an error", venue=self._spec.name, connection=command.connection, text=command.reason
@@ -344,6 +351,7 @@ class LiveFeeder:
         topics = [Topic(channel, command.symbol) for channel in channels]
         connection.send(unsubscribe(topics, self._request_id))
         for subscription in self._spec.subscribe([command.symbol], channels, self._request_id + 1):
+            self._note_requests(command.connection, subscription)
             for frame in subscription.frames:
                 connection.send(frame)
         self._request_id += 1 + len(channels)

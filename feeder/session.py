@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from feeder.fitting import fitting_exponents
 from feeder.session_books import SessionBooks
 from feeder.session_types import Command, CommandKind, Instrument, Quarantined, SessionOptions
-from feeder.venue import Ack, Control, InstrumentDef, Notice, ServerError, VenueSpec, qualified
+from feeder.venue import Ack, Control, InstrumentDef, Notice, Reply, ServerError, Topic, VenueSpec, qualified
 from protocol.extract_types import Result, Status
 from protocol.schema import MsgType, StatusReason, StatusScope, StatusState
 
@@ -42,6 +42,8 @@ class Session(SessionBooks):
         self._reference = self._table.reference
         self._quarantined_bytes = 0
         self._acked: dict[int, int] = {}
+        self._asked: dict[tuple[str, str], frozenset[Topic]] = {}
+        """(Connection, request id) -> the topics of a request that the venue has not answered."""
         self._bad: dict[str, deque[int]] = {}
         self._markets: dict[str, str] | None = None if spec.market is None else {}
         """Connection -> market, as its URL tells."""
@@ -66,6 +68,7 @@ class Session(SessionBooks):
         if self.last_data_ns.pop(connection, None) is None:
             return
         self._bad.pop(connection, None)
+        self._asked = {key: topics for key, topics in self._asked.items() if key[0] != connection}
         self._status(None, StatusScope.CONNECTION, StatusState.DISCONNECTED, StatusReason.NONE, ts_recv_ns, text=connection)
         for instrument in self.instruments:
             if instrument.connection == connection:
@@ -89,6 +92,12 @@ class Session(SessionBooks):
                 instrument.connection = connection
                 instrument.sync.subscribed(now_ns)
                 self._waiting.add(instrument.index)
+
+    def on_request(self, connection: str, request_id: str, topics: Iterable[Topic]) -> None:
+        """Note what a request asks for: a venue that lists what it accepts may leave something out without an error."""
+        asked = frozenset(topics)
+        if asked:
+            self._asked[connection, request_id] = asked
 
     def on_frame(self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int) -> None:
         """Handle one complete WebSocket message."""
@@ -286,6 +295,8 @@ class Session(SessionBooks):
     def _on_control(self, connection: str, control: Control, ts_recv_ns: int) -> None:
         self.counts[f"control_{type(control).__name__.lower()}"] += 1
         if isinstance(control, Ack):
+            if control.accepted is not None:
+                self._compare(connection, control)
             channel = self.spec.channels.get(control.channel or "")
             if self.spec.replays_last_trade and control.symbol and channel is not None and channel.carries is MsgType.TRADE:
                 key = qualified(self._market, control.symbol)
@@ -294,12 +305,23 @@ class Session(SessionBooks):
                     instrument = self._register(key, ts_recv_ns)
                 if instrument is not None:
                     self._acked[instrument.index] = ts_recv_ns
+        elif isinstance(control, Reply):
+            self.commands.append(Command(CommandKind.SEND, connection=connection, frame=control.frame))
         elif isinstance(control, ServerError):
             self.commands.append(
                 Command(CommandKind.COMPLAIN, control.symbol or "", connection, f"{control.code} {control.text}")
             )
         elif isinstance(control, Notice) and control.reconnect:
             self.commands.append(Command(CommandKind.ROTATE, connection=connection, reason=control.text))
+
+    def _compare(self, connection: str, ack: Ack) -> None:
+        """Complain of topics that were asked for and are missing in the venue's list."""
+        asked = self._asked.pop((connection, ack.request_id or ""), frozenset())
+        missing = sorted(f"{topic.channel} {topic.symbol}" for topic in asked.difference(ack.accepted or ()))
+        if missing:
+            self.counts["not_accepted"] += len(missing)
+            text = f"{len(missing)} of {len(asked)} topics not accepted: {', '.join(missing)}"
+            self.commands.append(Command(CommandKind.COMPLAIN, connection=connection, reason=text[:_REASON]))
 
     def _mark_repeated(self, result: Result) -> None:
         """Flag the trade that a venue repeats after a subscription, which is older than the acknowledgement."""

@@ -20,6 +20,8 @@ class CommandKind(Enum):
     RESUBSCRIBE = "resubscribe"
     RECONNECT = "reconnect"
     ROTATE = "rotate"
+    SEND = "send"
+    """Send `frame` on `connection` at once."""
     COMPLAIN = "complain"
     """The venue refused something: tell the operator."""
 
@@ -31,6 +33,7 @@ class Command(NamedTuple):
     symbol: str = ""
     connection: str = ""
     reason: str = ""
+    frame: bytes = b""
 
 
 class Quarantined(NamedTuple):

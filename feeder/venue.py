@@ -34,6 +34,7 @@ __all__ = [
     "Levels",
     "Limits",
     "Notice",
+    "Reply",
     "RestRequest",
     "ServerError",
     "Subscription",
@@ -189,6 +190,8 @@ class Ack(msgspec.Struct, frozen=True, gc=False):
     request_id: str | None = None
     channel: str | None = None
     symbol: str | None = None
+    accepted: tuple[Topic, ...] | None = None
+    """Every topic that the request brought, where the venue lists them: what else was asked for will stay silent."""
 
 
 class ServerError(msgspec.Struct, frozen=True, gc=False):
@@ -207,6 +210,12 @@ class Alive(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """The venue asks whether the client is alive: this frame is to be sent on the same connection at once; not data."""
+
+    frame: bytes
+
+
 class Notice(msgspec.Struct, frozen=True, gc=False):
     """The venue announces something; `reconnect`: this connection ends soon, open its replacement now."""
 
@@ -221,7 +230,7 @@ class Ignored(msgspec.Struct, frozen=True, gc=False):
     channel: str
 
 
-Control: TypeAlias = Ack | ServerError | Alive | Notice | Ignored
+Control: TypeAlias = Ack | ServerError | Alive | Reply | Notice | Ignored
 
 
 class InstrumentDef(msgspec.Struct, frozen=True, kw_only=True):

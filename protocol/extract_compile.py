@@ -303,7 +303,7 @@ class _Program:
         out.optional = self._mask(path for path in required if path in optional)
         out.optional |= self._mask((path for path in in_element if path in optional), shape.each)
         out.single = self._mask(_single_arrays(shape))
-        out.zero = self._mask(shape.zero)
+        out.zero, out.one = self._mask(shape.zero), self._mask(shape.one)
         out.number, out.msg_type = number, shape.msg_type
         out.bare = shape.numbers is Numbers.BARE
         out.time_unit, out.snapshot, out.top_only, out.silent = shape.ts_unit, shape.snapshot, shape.top_only, shape.silent

@@ -199,14 +199,15 @@ class _Reader:
         reading.prev_id = self._id(message, shape.prev_id)
         checksum = self._id(message, shape.checksum)
         reading.checksum = None if checksum == NO_ID else checksum
-        for path in shape.zero:
+        for path in (*shape.zero, *shape.one):
             found = find(message, path)
             if found.ambiguous or found.not_single:
                 raise RejectedError(f"{path} is ambiguous")
             text = _number_text(found.value)
             value = None if text is None else parse_natural(text)
-            if found.exists and (value is None or not value.is_zero):
-                raise RejectedError(f"{path} is not 0")
+            wanted = int(path in shape.one)
+            if found.exists and (value is None or (value.mantissa, value.exponent) != (wanted, 0)):
+                raise RejectedError(f"{path} is not {wanted}")
         if shape.msg_type in TRADE_TYPES:
             reading.trades = [self._trade(element) for element in elements]
             return reading

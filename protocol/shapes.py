@@ -181,6 +181,8 @@ class Shape:
     """The venue truncates the depth: TOP_ONLY is set."""
     zero: tuple[str, ...] = ()
     """Number paths that must be 0 where present (Upbit `level`: a grouped book is not the book); else a wrong type."""
+    one: tuple[str, ...] = ()
+    """Number paths that must be 1 where present (Bithumb `level`), likewise."""
     first_id: str | None = None
     last_id: str | None = None
     prev_id: str | None = None
@@ -227,7 +229,7 @@ class Shape:
 
     def paths(self) -> list[str]:
         """Return every path relative to the message that the shape names, except those of single trades."""
-        named: list[str | None] = [*self.where, *self.absent, *self.zero]
+        named: list[str | None] = [*self.where, *self.absent, *self.zero, *self.one]
         named += [self.symbol, self.first_id, self.last_id, self.prev_id, self.checksum, self.each]
         named += [source.path for source in self.sources()]
         named += [path for stat in self.stats for path in stat.paths()]

@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 
 from feeder.recording import RecordingError, read
 from feeder.replay.binance import Binance
+from feeder.replay.bithumb import Bithumb
 from feeder.replay.bybit import Bybit
+from feeder.replay.deribit import Deribit
 from feeder.replay.dialect import Dialect
 from feeder.replay.okx import Okx
 from feeder.replay.upbit import Upbit
@@ -25,6 +27,8 @@ DIALECTS: dict[str, Dialect] = {
     "binance_futures": Binance(routed=True),
     "binance_coinm": Binance(routed=True),
     "bybit": Bybit(),
+    "bithumb": Bithumb(),
+    "deribit": Deribit(),
     "okx": Okx(),
     "upbit": Upbit(),
 }
@@ -35,6 +39,8 @@ _PREFIXES = {
     "binance_usdm_": "binance_futures",
     "binance_coinm_": "binance_coinm",
     "bybit_": "bybit",
+    "bithumb_": "bithumb",
+    "deribit_": "deribit",
     "okx_": "okx",
     "upbit_": "upbit",
 }
@@ -49,6 +55,10 @@ _HOSTS = {
     "api.binance.com": "binance",
     "stream.bybit.com": "bybit",
     "api.bybit.com": "bybit",
+    "ws-api.bithumb.com": "bithumb",
+    "api.bithumb.com": "bithumb",
+    "www.deribit.com": "deribit",
+    "streams.deribit.com": "deribit",
     "ws.okx.com": "okx",
     "www.okx.com": "okx",
     "api.upbit.com": "upbit",

@@ -200,11 +200,14 @@ static int publish(tc_view *v, int32_t index, int64_t ts_recv_ns, int64_t pos, c
         return fail(r, TC_WRONG_TYPE);
     r->has_checksum = r->checksum != TC_NO_ID;
     if (!r->has_checksum) r->checksum = 0;
-    for (uint64_t zero = shape->zero & v->seen; zero; zero &= zero - 1) {
-        const tcx_slot *s = &v->slots[__builtin_ctzll(zero)];
+    for (uint64_t fixed = (shape->zero | shape->one) & v->seen; fixed; fixed &= fixed - 1) {
+        const tcx_slot *s = &v->slots[__builtin_ctzll(fixed)];
+        const int64_t wanted = (shape->one & fixed & (0 - fixed)) != 0;
         tc_decimal value;
+        int64_t whole = 0;
         if ((s->kind != TC_KIND_STRING && s->kind != TC_KIND_NUMBER) ||
-            tc_parse_decimal(tc_text_of(v, s), s->length, 0, &value) || value.mantissa != 0)
+            tc_parse_decimal(tc_text_of(v, s), s->length, 0, &value) ||
+            (value.mantissa != 0 && tc_scale_decimal(value.mantissa, value.exponent, 0, &whole)) || whole != wanted)
             return fail(r, TC_WRONG_TYPE);
     }
     const int trades = shape->msg_type == TC_MSG_TRADE || shape->msg_type == TC_MSG_LIQUIDATION;

@@ -98,6 +98,7 @@ typedef struct {
     uint64_t optional;
     uint64_t single;           /* arrays that must have one element */
     uint64_t zero;
+    uint64_t one;
     int32_t number;            /* index as declared */
     int16_t msg_type;
     int16_t bare;

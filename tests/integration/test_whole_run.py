@@ -34,6 +34,8 @@ SHORT = (
     "bybit/cf_20250613_v5_l1.jsonl",
     "bybit/cf_20260809_v5_linear_spot.p1.jsonl",
     "bybit/nautilus_20241201_linear_xrpusdt_ob500.jsonl",
+    "deribit/cf_20210405_options.jsonl",
+    "deribit/cf_20210722_options.jsonl",
     "okx/cf_20220227_v5_books_l2_tbt.jsonl",
     "okx/cf_20220513_v5_books.jsonl",
     "okx/fastmm_20260926_btc_usdt_swap.p1.jsonl",
@@ -53,10 +55,11 @@ LONG = (
 )
 LONG_IN_EVERY_RUN = LONG[1]
 WITHOUT_MARKET_DATA = (
+    "bithumb/cf_20210602_pubwss_v1.p1.jsonl",
     "upbit/sml_20250714_default_ticker_reserialized.jsonl",
     "upbit/jun_20260512_krw_ticker_reduced.p1.jsonl.gz",
 )
-"""Tickers only: `decode` quarantines every message, so there is nothing to run."""
+"""Tickers, or a feed that ended: `decode` publishes nothing of them, so there is nothing to run."""
 
 
 def measured_run(start: Start, folder: Path, *files: Path, within_s: float = 60.0) -> tuple[int, dict[str, object], Path]:

@@ -28,6 +28,16 @@ _LONG = 120
 _TRADES = 4
 """As many as the target has room for."""
 
+_FRAMES = EXAMPLES | {
+    # Bithumb of 23 September 2026 (KRW-BTC), layouts of apidocs.bithumb.com.
+    "bithumb": (
+        b'{"type":"orderbook","code":"KRW-BTC","orderbook_units":[{"ask_price":116208000,"bid_price":116204000,"ask_size":0.3313,'
+        b'"bid_size":0.0037}],"level":1,"timestamp":1790133505564033,"stream_type":"SNAPSHOT"}',
+        b'{"type":"trade","code":"KRW-BTC","trade_price":116208000,"trade_volume":0.0009,"ask_bid":"BID",'
+        b'"trade_timestamp":1790133513739,"sequential_id":1079953210371761700,"stream_type":"REALTIME"}',
+    ),
+}
+
 
 def _tables(name: str) -> bytes:
     spec = venue(name)
@@ -53,7 +63,7 @@ def write(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in VENUES:
         (folder / f"{name}.tables").write_bytes(_tables(name))
-        frames = dict.fromkeys((*EXAMPLES[name], *map(_long, EXAMPLES[name])))
+        frames = dict.fromkeys((*_FRAMES[name], *map(_long, _FRAMES[name])))
         for number, frame in enumerate(frames):
             (folder / f"{name}-{number}.json").write_bytes(frame)
     for number, packets in enumerate(fuzz_packets.inputs()):

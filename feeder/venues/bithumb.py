@@ -1,0 +1,228 @@
+"""Bithumb, API v1: the whole book in every message, trades, and numbers written bare; no sequence numbers anywhere.
+
+Truth: apidocs.bithumb.com and the recordings; evidence per message variant is in `docs/venues/bithumb.md`. Endpoints, symbols and
+rate limits are in `config/venues/bithumb.toml`. Of the older feed (`pubwss`) nothing is published: its books
+cannot be verified and its trades carry neither an id nor a time zone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from feeder.venue import (
+    Alive,
+    BookRule,
+    Channel,
+    Control,
+    Ignored,
+    InstrumentDef,
+    Instruments,
+    InstrumentsError,
+    Keepalive,
+    RestRequest,
+    ServerError,
+    Subscription,
+    Topic,
+    VenueSpec,
+    is_wire_symbol,
+    matcher,
+)
+from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
+from protocol.shapes import Numbers, PairRows, Shape, TimeUnit
+
+__all__ = ["VENUE"]
+
+TAKER: dict[str | bool, Side] = {"ASK": Side.SELL, "BID": Side.BUY}
+
+CHANNELS = {
+    "orderbook": Channel(route="ws", carries=MsgType.BOOK),
+    "trade": Channel(route="ws", carries=MsgType.TRADE),
+}
+
+
+def _book(name: str, keys: dict[str, str], units: PairRows) -> Shape:
+    return Shape(
+        name=name,
+        msg_type=MsgType.BOOK,
+        numbers=Numbers.BARE,
+        where={keys["type"]: ("orderbook",)},
+        symbol=keys["code"],
+        ts=keys["timestamp"],
+        ts_unit=TimeUnit.AUTO,  # documented as ms, sent as us
+        pairs=units,
+        snapshot=True,
+        top_only=True,
+        one=(keys["level"],),  # a grouped book is another book
+    )
+
+
+def _trade(name: str, keys: dict[str, str]) -> Shape:
+    return Shape(
+        name=name,
+        msg_type=MsgType.TRADE,
+        numbers=Numbers.BARE,
+        where={keys["type"]: ("trade",), keys["stream_type"]: ("REALTIME",)},
+        symbol=keys["code"],
+        ts=keys["trade_timestamp"],
+        ts_unit=TimeUnit.AUTO,
+        price=keys["trade_price"],
+        quantity=keys["trade_volume"],
+        trade_id=keys["sequential_id"],
+        side=keys["ask_bid"],
+        sides=TAKER,
+    )
+
+
+_SIMPLE = {
+    "ask_bid": "ab",
+    "code": "cd",
+    "level": "lv",
+    "sequential_id": "sid",
+    "stream_type": "st",
+    "timestamp": "tms",
+    "trade_price": "tp",
+    "trade_timestamp": "ttms",
+    "trade_volume": "tv",
+    "type": "ty",
+}
+_DEFAULT = {name: name for name in _SIMPLE}
+
+SHAPES = (
+    _book("orderbook", _DEFAULT, PairRows("orderbook_units", "bid_price", "bid_size", "ask_price", "ask_size")),
+    _trade("trade", _DEFAULT),
+    _book("orderbook_simple", _SIMPLE, PairRows("obu", "bp", "bs", "ap", "as")),
+    _trade("trade_simple", _SIMPLE),
+)
+
+_SYMBOL = re.compile(r"(KRW|BTC|USDT)-([A-Z0-9]+)")
+"""Quote first."""
+
+
+def _kind_of(symbol: str) -> InstrumentKind | None:
+    return InstrumentKind.SPOT if is_wire_symbol(symbol) and _SYMBOL.fullmatch(symbol) else None
+
+
+def _subscribe(symbols: Sequence[str], channels: Sequence[str], request_id: int) -> list[Subscription]:
+    """One frame holds the whole set, because a new one replaces the last; the venue acknowledges nothing."""
+    parts: list[dict[str, object]] = [{"ticket": f"tapecast-{request_id}"}]
+    for channel in channels:
+        if channel not in CHANNELS:
+            raise KeyError(channel)
+        parts.append({"type": channel, "codes": list(symbols)})
+        if channel == "trade":
+            parts[-1]["isOnlyRealtime"] = True
+    parts.append({"format": "DEFAULT"})
+    topics = tuple(Topic(channel, symbol) for channel in channels for symbol in symbols)
+    return [Subscription("ws", (msgspec.json.encode(parts),), topics, ())]
+
+
+class _Error(msgspec.Struct, frozen=True):
+    name: str
+    message: str = ""
+
+
+class _Message(msgspec.Struct, frozen=True):
+    type: str | None = None
+    ty: str | None = None
+    stream_type: str | None = None
+    st: str | None = None
+    status: str | None = None
+    resmsg: str = ""
+    error: _Error | None = None
+
+
+_decode_message = msgspec.json.Decoder(_Message).decode
+_IGNORED = frozenset({"ticker", "orderbookdepth", "orderbooksnapshot"})
+_ACCEPTED = "0000"
+"""Status of the older feed's answers; any other is an error code."""
+
+
+def _control(frame: bytes) -> Control | None:
+    try:
+        message = _decode_message(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if message.error is not None:
+        return ServerError(message.error.name, message.error.message)
+    if message.status is not None:
+        if message.status.isdigit() and message.status != _ACCEPTED:
+            return ServerError(message.status, message.resmsg)
+        return Alive(message.status)
+    kind = message.type or message.ty
+    if kind in _IGNORED:
+        return Ignored(kind)
+    if kind == "trade" and (message.stream_type or message.st) == "SNAPSHOT":
+        return Ignored("trade snapshot")
+    return None
+
+
+_finders = tuple((matcher(kind), matcher(code)) for kind, code in (("type", "code"), ("ty", "cd")))
+
+
+def _peek(frame: bytes) -> Topic | None:
+    for find_kind, find_code in _finders:
+        kind, code = find_kind(frame), find_code(frame)
+        if kind is not None and code is not None:
+            return Topic(kind, code)
+    return None
+
+
+class _Part(msgspec.Struct, frozen=True):
+    type: str | None = None
+    codes: list[str] = []
+
+
+def _requested(_: str, sent: bytes) -> list[Topic]:
+    try:
+        parts = msgspec.json.decode(sent, type=list[_Part]) if sent else []
+    except msgspec.DecodeError:
+        return []
+    return [Topic(part.type, code.partition(".")[0]) for part in parts if part.type for code in part.codes]
+
+
+class _Market(msgspec.Struct, frozen=True):
+    market: str
+
+
+def _parse_instruments(body: bytes) -> Instruments:
+    try:
+        markets = msgspec.json.decode(body, type=list[_Market])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InstrumentsError(f"bithumb markets: {error}") from None
+    defs: list[InstrumentDef] = []
+    rejected: list[str] = []
+    for entry in markets:
+        kind = _kind_of(entry.market)
+        quote, _, base = entry.market.partition("-")
+        if kind is None:
+            rejected.append(f"{entry.market[:60]!r}: not a known form")
+            continue
+        state = InstrumentState.TRADING
+        defs.append(InstrumentDef(symbol=entry.market, kind=kind, state=state, base=base, quote=quote, settle=quote))
+    return Instruments(tuple(defs), tuple(rejected))
+
+
+VENUE = VenueSpec(
+    name="bithumb",
+    venue_id=VENUES["bithumb"],
+    shapes=SHAPES,
+    rule=BookRule(chain="full", snapshot="stream", newer_only=True),
+    default_price_exp=-8,
+    default_qty_exp=-8,
+    channels=CHANNELS,
+    endpoints=("ws", "rest"),
+    kind_of=_kind_of,
+    subscribe=_subscribe,
+    control=_control,
+    peek=_peek,
+    requested=_requested,
+    instruments_requests=lambda: [RestRequest("rest", "/v1/market/all", (("isDetails", "true"),))],
+    is_instruments_url=lambda url: "/v1/market/all" in url,
+    parse_instruments=_parse_instruments,
+    native=lambda base, quote: (f"{quote}-{base}",),
+    keepalive=Keepalive(interval_s=60.0, payload=b"PING"),
+    silence_s=120.0,
+)
