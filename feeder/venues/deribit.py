@@ -271,7 +271,6 @@ class _Instrument(msgspec.Struct, frozen=True):
     quote_currency: str
     tick_size: Decimal
     min_trade_amount: Decimal
-    contract_size: Decimal | None = None
     is_active: bool = True
     state: str | None = None
     settlement_currency: str | None = None
@@ -334,7 +333,8 @@ def _definition(entry: _Instrument) -> InstrumentDef:
         settle=entry.settlement_currency or (entry.quote_currency if kind is InstrumentKind.SPOT else entry.base_currency),
         tick=_exact(entry.tick_size),
         min_qty=_exact(entry.min_trade_amount),
-        multiplier=_exact(entry.contract_size),
+        # Amounts are money or coins already, not contracts: one unit of quantity is one.
+        multiplier=Exact(1, 0),
         inverse=entry.kind == "future" and reversed_,
         # A perpetual is given the year 3000.
         expiry_ns=milliseconds_to_ns(entry.expiration_timestamp or 0) if expires else 0,

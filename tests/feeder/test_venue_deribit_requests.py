@@ -137,7 +137,7 @@ def test_each_kind_is_defined_exactly() -> None:
         settle="BTC",
         tick=Exact(5, -1),
         min_qty=Exact(10, 0),
-        multiplier=Exact(10, 0),
+        multiplier=Exact(1, 0),
         inverse=True,
     )
     assert known["BTC-PERPETUAL"] == bitcoin

@@ -66,7 +66,7 @@ def test_a_sound_target_passes_and_repeats_itself(tree: Path) -> None:
 
 
 _SLIPS = [
-    ("books", "book_side.c", "if (quantity == 0) return;", "", "fuzz: "),
+    ("books", "book_side.c", "if (quantity == 0) return;", "", "a quantity that no level has"),
     (
         "books",
         "book.c",

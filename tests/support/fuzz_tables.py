@@ -29,6 +29,15 @@ _TRADES = 4
 """As many as the target has room for."""
 
 _FRAMES = EXAMPLES | {
+    # BTCUSD_PERP of 8 August 2024, layouts of the recording in long/.
+    "binance_coinm": (
+        b'{"stream":"btcusd_perp@depth@0ms","data":{"e":"depthUpdate","E":1723161257440,"T":1723161257432,"s":"BTCUSD_PERP",'
+        b'"ps":"BTCUSD","U":1007198631260,"u":1007198631565,"pu":1007198631198,"b":[["61773.6","1001"],["61776.4","412"]],"a":[]}}',
+        b'{"stream":"btcusd_perp@bookTicker","data":{"u":1007198632021,"e":"bookTicker","s":"BTCUSD_PERP","ps":"BTCUSD",'
+        b'"b":"61804.7","B":"35","a":"61804.8","A":"1645","T":1723161257465,"E":1723161257476}}',
+        b'{"stream":"btcusd_perp@trade","data":{"e":"trade","E":1723161257687,"T":1723161257679,"s":"BTCUSD_PERP",'
+        b'"t":849714402,"p":"61804.8","q":"4","X":"MARKET","m":false}}',
+    ),
     # Bithumb of 23 September 2026 (KRW-BTC), layouts of apidocs.bithumb.com.
     "bithumb": (
         b'{"type":"orderbook","code":"KRW-BTC","orderbook_units":[{"ask_price":116208000,"bid_price":116204000,"ask_size":0.3313,'

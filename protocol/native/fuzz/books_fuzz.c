@@ -35,12 +35,16 @@ static void make_slots(tc_books *set, uint32_t capacity) {
     tc_books_rehash(set);
 }
 
-static void grow_side(int64_t **levels, uint32_t *capacity, uint32_t used, uint32_t need) {
+/* Where the memory of a side begins: the kernel may have moved its first level behind some free ones. */
+static int64_t *memory_of(int64_t *levels, uint32_t slack) { return levels == NULL ? NULL : levels - 2 * (size_t)slack; }
+
+static void grow_side(int64_t **levels, uint32_t *slack, uint32_t *capacity, uint32_t used, uint32_t need) {
     if (need <= *capacity) return;
     int64_t *more = fuzz_allocate(need * sizeof(level));
     if (used) memcpy(more, *levels, used * sizeof(level));
-    free(*levels);
+    free(memory_of(*levels, *slack));
     *levels = more;
+    *slack = 0;
     *capacity = need;
 }
 
@@ -55,8 +59,8 @@ static void make_room(tc_books *set, int status, int generous) {
         return;
     }
     uint32_t bids = generous ? MAX_LEVELS : set->need_bids, asks = generous ? MAX_LEVELS : set->need_asks;
-    grow_side(&book->bids, &book->bid_capacity, book->bid_count + book->load_bids, bids);
-    grow_side(&book->asks, &book->ask_capacity, book->ask_count + book->load_asks, asks);
+    grow_side(&book->bids, &book->bid_slack, &book->bid_capacity, book->bid_count + book->load_bids, bids);
+    grow_side(&book->asks, &book->ask_slack, &book->ask_capacity, book->ask_count + book->load_asks, asks);
 }
 
 static void open_set(tc_books *set, uint8_t config) {
@@ -68,8 +72,8 @@ static void open_set(tc_books *set, uint8_t config) {
 
 static void close_set(tc_books *set) {
     for (uint32_t i = 0; i < set->book_count; i++) {
-        free(set->books[i].bids);
-        free(set->books[i].asks);
+        free(memory_of(set->books[i].bids, set->books[i].bid_slack));
+        free(memory_of(set->books[i].asks, set->books[i].ask_slack));
     }
     free(set->books);
     free(set->touched);
@@ -161,7 +165,7 @@ static void apply_contiguous(tc_books *set, const fuzz_record *records, uint32_t
         make_room(set, status, 1);
         status = tc_books_apply(set, buffer, size, set->position, options | TC_APPLY_RESUME);
     }
-    fuzz_check(status == TC_APPLY_OK && set->position == size, "a boundary of packets is not seen");
+    fuzz_check((status == TC_APPLY_OK || status == TC_APPLY_CROSSED) && set->position == size, "a boundary of packets is not seen");
     free(buffer);
 }
 
@@ -181,7 +185,7 @@ static void apply_spans(tc_books *set, const fuzz_record *records, uint32_t coun
         make_room(set, status, 0);
         status = tc_books_apply_spans(set, buffer, size, offsets, lengths, count, set->position, options | TC_APPLY_RESUME);
     }
-    fuzz_check(status == TC_APPLY_OK && set->position == count, "spans are left over");
+    fuzz_check((status == TC_APPLY_OK || status == TC_APPLY_CROSSED) && set->position == count, "spans are left over");
     free(buffer);
     free(offsets);
     free(lengths);
