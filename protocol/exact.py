@@ -7,17 +7,31 @@ no wire mantissa can carry are recognised from their digit count.
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from enum import Enum
+from hashlib import blake2b
 from typing import NamedTuple
 
 from protocol.schema import MAX_MANTISSA
 from protocol.shapes import TimeUnit
 
-__all__ = ["ExactError", "Natural", "Problem", "parse_integer", "parse_natural", "scale", "time_ns"]
+__all__ = [
+    "ExactError",
+    "Natural",
+    "Problem",
+    "hashed_id",
+    "iso_ns",
+    "parse_integer",
+    "parse_natural",
+    "scale",
+    "stat_value",
+    "time_ns",
+]
 
 _QUOTED = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
 _INTEGER = re.compile(r"(-?)([0-9]+)")
 _MIN_EXPONENT = -128
+_MAX_STAT_EXPONENT = 127
 _MAX_EXPONENT = 300
 """Above this no 8-bit instrument exponent leaves a mantissa below 2^62."""
 
@@ -118,3 +132,43 @@ def time_ns(value: int, unit: TimeUnit) -> tuple[int, bool]:
         return 0, False
     ns = value * {TimeUnit.MS: 10**6, TimeUnit.US: 10**3, TimeUnit.NS: 1}[unit]
     return (ns, True) if _NANO <= ns < 2**63 else (0, False)
+
+
+_ISO = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?(?:Z|\+00:00)")
+
+
+def iso_ns(text: str) -> tuple[int, bool] | None:
+    """Return (UTC ns, good) of RFC 3339 text in UTC; None: not such a text.
+
+    (0, False) for what is no time of the calendar (a leap second, too), out of range or finer than 1 ns.
+    """
+    match = _ISO.fullmatch(text)
+    if match is None:
+        return None
+    *parts, fraction = match.groups(default="")
+    if fraction[9:].strip("0"):
+        return 0, False
+    try:
+        year, month, day, hour, minute, second = map(int, parts)
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    except ValueError:
+        return 0, False
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return time_ns((since.days * 86400 + since.seconds) * 10**9 + int(fraction[:9].ljust(9, "0")), TimeUnit.NS)
+
+
+def hashed_id(text: str) -> int:
+    """Return the id of a trade that the venue names by a text: BLAKE2b-64 of its UTF-8, read little-endian."""
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def stat_value(value: Natural) -> tuple[int, int]:
+    """Return (mantissa, exponent) of a statistic as `StatField` wants it; raises ExactError where no mantissa carries it."""
+    if value.mantissa is None:
+        raise ExactError(Problem.TOO_LARGE)
+    whole = value.mantissa * 10 ** max(value.exponent, 0)
+    if abs(whole) <= MAX_MANTISSA:
+        return whole, min(value.exponent, 0)
+    if value.exponent > _MAX_STAT_EXPONENT:
+        raise ExactError(Problem.TOO_LARGE)
+    return value.mantissa, value.exponent

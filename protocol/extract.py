@@ -101,7 +101,7 @@ class Extractor:
         self._x.out, self._x.out_capacity = self._out_view, capacity
 
     def extract_as(self, index: int, frame: bytes, ts_recv_ns: int, pos: int = 0) -> int:
-        """Turn one body into packets of the given instrument; only shapes without `symbol` are tried."""
+        """Turn one body into packets of the given instrument; only shapes that name none are tried."""
         if not 0 <= index < len(self._index):
             raise IndexError(f"no instrument {index}")
         status: int = lib.tcx_extract_as(self._x, index, frame, len(frame), ts_recv_ns, pos)

@@ -8,18 +8,19 @@ tried only where none of the earlier shapes fits, so the declared order holds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from protocol._native import ffi, lib
 from protocol.extract_types import TRADE_TYPES
-from protocol.shapes import Numbers, PairRows, Rows, Shape
+from protocol.schema import Side
+from protocol.shapes import Numbers, ObjectRows, PairRows, Rows, Shape, SidedRows
 
 __all__ = ["Tables", "compile_shapes"]
 
 _MAX = 64
 _BUCKETS = 32
-_RowsForm: TypeAlias = "Rows | PairRows | None"
+_RowsForm: TypeAlias = "Rows | ObjectRows | PairRows | SidedRows | None"
 
 
 class _Conflict(Exception):  # noqa: N818 - starts the next program
@@ -36,7 +37,7 @@ class _Key:
     where_users: int = 0
     absent_users: int = 0
     each_users: int = 0
-    constants: dict[str, int] = field(default_factory=dict)
+    constants: dict[tuple[str, bool], int] = field(default_factory=dict)
     rows: _RowsForm = None
     object: _Node | None = None
     array: _Node | None = None
@@ -54,7 +55,7 @@ class _Node:
 
 
 _Table: TypeAlias = tuple[_Node, list[tuple[_Key, int]]]
-"""A node and its keys, each with its slot (in a pair row: its role)."""
+"""A node and its keys, each with its slot (in a row that is an object: its role)."""
 
 
 class Tables:
@@ -74,7 +75,7 @@ def compile_shapes(shapes: Sequence[Shape]) -> Tables:
         group: list[tuple[int, Shape]] = []
         current: _Program | None = None
         for number, shape in enumerate(shapes):
-            if (shape.symbol is None) != by_caller:
+            if shape.by_caller != by_caller:
                 continue
             if group and group[-1][1].envelope != shape.envelope:
                 group, current = [], None
@@ -105,6 +106,7 @@ class _Program:
         self._keys: list[_Key] = []
         self._text = bytearray()
         self._choices: list[tuple[int, int, int]] = []
+        self._stats: list[tuple[int, int, int, int]] = []
         if len(shapes) > _MAX:
             raise _Conflict("more than 64 shapes")
         for bit, (_, shape) in enumerate(shapes):
@@ -156,9 +158,11 @@ class _Program:
             self._key(shape.each, mask).each_users |= mask
             for path in shape.element_paths():
                 self._key(path, mask, shape.each)
-        conditions = dict(shape.where)
+        if len(shape.stats) > _MAX:
+            raise _Conflict("more than 64 statistics")
+        conditions = {path: [_condition(text) for text in texts] for path, texts in shape.where.items()}
         if shape.snapshot_if is not None:
-            conditions[shape.snapshot_if[0]] = shape.snapshot_if[1:]
+            conditions[shape.snapshot_if[0]] = [(text, False) for text in shape.snapshot_if[1:]]
         for path, constants in conditions.items():
             key = self._key(path, mask)
             key.where_users |= mask
@@ -166,13 +170,12 @@ class _Program:
                 key.constants[constant] = key.constants.get(constant, 0) | mask
         for path in shape.absent:
             self._key(path, mask).absent_users |= mask
-        for source in (shape.bids, shape.asks, shape.pairs):
-            if source is not None:
-                key = self._key(source.path, mask)
-                form = source if isinstance(source, PairRows) else Rows("", source.price, source.quantity)
-                if key.array is not None or key.rows not in (None, form):
-                    raise _Conflict("a path is read as different rows")
-                key.rows = form
+        for source in shape.sources():
+            key = self._key(source.path, mask)
+            form = replace(source, path="")
+            if key.array is not None or key.rows not in (None, form):
+                raise _Conflict("a path is read as different rows")
+            key.rows = form
 
     def _number(self, node: _Node, slot: int) -> int:
         """Give slots to a node and what is below it; returns the next free one."""
@@ -211,6 +214,14 @@ class _Program:
                 self._choices.append((value, self._put_text(data), len(data)))
         return first, len(self._choices) - first
 
+    def _put_conditions(self, constants: dict[tuple[str, bool], int]) -> tuple[int, int]:
+        first = len(self._choices)
+        for (text, is_prefix), mask in constants.items():
+            data = text.encode()
+            length = len(data) | (lib.TC_LENGTH_PREFIX if is_prefix else 0)
+            self._choices.append((mask, self._put_text(data), length))
+        return first, len(self._choices) - first
+
     def lay_out(self, out: ffi.CData) -> list[ffi.CData]:
         """Fill a `tcx_program` and return what it points to."""
         slots = ffi.new("tcx_slot_info[]", self._slots or 1)
@@ -235,29 +246,35 @@ class _Program:
         for c_shape, (number, shape) in zip(shapes, self._shapes, strict=True):
             self._lay_shape(c_shape, number, shape)
         choices = ffi.new("tcx_choice[]", [{"value": v, "text": t, "length": n} for v, t, n in self._choices] or 1)
+        stats = ffi.new("tcx_stat[]", self._stats or 1)
         text = ffi.new("uint8_t[]", bytes(self._text) or b"\0")
         out.text, out.keys, out.nodes, out.slots = text, c_keys, c_nodes, slots
-        out.choices, out.shapes = choices, shapes
+        out.choices, out.shapes, out.stats = choices, shapes, stats
         out.shape_count, out.slot_count = len(self._shapes), self._slots
         out.has_envelope = self._envelope
-        out.by_caller = self._shapes[0][1].symbol is None
-        return [text, c_keys, c_nodes, slots, choices, shapes]
+        out.by_caller = self._shapes[0][1].by_caller
+        return [text, c_keys, c_nodes, slots, choices, shapes, stats]
 
     def _lay_slot(self, out: ffi.CData, key: _Key, tables: list[_Table]) -> None:
         out.users, out.where_users, out.absent_users = key.users, key.where_users, key.absent_users
         out.each_users = key.each_users
-        out.first_choice, out.choices = self._put_choices(key.constants.items())
+        out.first_choice, out.choices = self._put_conditions(key.constants)
         out.rows = lib.TC_ROWS_NONE
-        out.pair_node = -1
+        out.row_node = out.side_column = -1
         if isinstance(key.rows, Rows):
             out.rows = lib.TC_ROWS_ARRAYS
             out.price_column, out.quantity_column = key.rows.price, key.rows.quantity
         elif key.rows is not None:
-            pairs = key.rows
-            names = (pairs.bid_price, pairs.bid_quantity, pairs.ask_price, pairs.ask_quantity)
-            out.rows = lib.TC_ROWS_PAIRS
-            out.pair_node = len(tables)
-            tables.append((_Node(), [(_Key(name.encode()), role) for role, name in enumerate(names)]))
+            names = _members(key.rows)
+            out.rows = lib.TC_ROWS_PAIRS if isinstance(key.rows, PairRows) else lib.TC_ROWS_OTHER
+            if isinstance(key.rows, SidedRows):
+                sides = [(text, int(side is Side.SELL)) for text, side in key.rows.sides.items()]
+                out.first_side, out.sides = self._put_choices(sides)
+            if isinstance(names[0], int):
+                out.price_column, out.quantity_column, out.side_column = names
+            else:
+                out.row_node = len(tables)
+                tables.append((_Node(), [(_Key(str(name).encode()), role) for role, name in enumerate(names)]))
 
     def _lay_key(self, out: ffi.CData, key: _Key, slot: int, place: dict[int, int]) -> None:
         pattern = (key.text + b'"')[:8]
@@ -272,10 +289,10 @@ class _Program:
     def _lay_shape(self, out: ffi.CData, number: int, shape: Shape) -> None:
         trades = shape.msg_type in TRADE_TYPES
         required: list[str | None] = [shape.symbol, shape.first_id, shape.last_id, shape.prev_id, shape.checksum]
-        required += [source.path for source in (shape.bids, shape.asks, shape.pairs) if source is not None]
+        required += [source.path for source in shape.sources()]
         for quote in (shape.bid, shape.ask):
             required += [] if quote is None else [quote.price, quote.quantity]
-        in_element = [shape.price, shape.quantity, shape.trade_id, shape.side, shape.ts] if trades else []
+        in_element = [shape.each_symbol, shape.price, shape.quantity, shape.trade_id, shape.side, shape.ts] if trades else []
         if not trades:
             required.append(shape.ts)
         conditions = [*shape.where, *([] if shape.snapshot_if is None else [shape.snapshot_if[0]])]
@@ -292,9 +309,10 @@ class _Program:
         out.time_unit, out.snapshot, out.top_only, out.silent = shape.ts_unit, shape.snapshot, shape.top_only, shape.silent
         for name in ("symbol", "first_id", "last_id", "prev_id", "checksum", "each"):
             setattr(out, name, self._slot(getattr(shape, name)))
-        for name in ("price", "quantity", "trade_id", "side", "ts"):
+        out.trade_id_kind = shape.trade_id_kind
+        for name in ("each_symbol", "price", "quantity", "trade_id", "side", "ts"):
             setattr(out, name, self._slot(getattr(shape, name), shape.each))
-        for name in ("bids", "asks", "pairs"):
+        for name in ("bids", "asks", "pairs", "levels"):
             source = getattr(shape, name)
             setattr(out, name, -1 if source is None else self._slot(source.path))
         for index, quote in ((0, shape.bid), (2, shape.ask)):
@@ -311,6 +329,23 @@ class _Program:
             out.first_flag, out.flags = self._put_choices(shape.trade_flags[1].items())
         if shape.beside_lacks is not None:
             out.first_beside, out.besides = self._put_choices((text, 0) for text in shape.beside_lacks[1])
+        out.first_stat, out.stats = len(self._stats), len(shape.stats)
+        for stat in shape.stats:
+            self._stats.append((stat.kind, self._slot(stat.path), self._slot(stat.ts), self._slot(stat.due)))
+
+
+def _condition(text: str) -> tuple[str, bool]:
+    """Return a constant of `where` without its star, and whether it had one."""
+    return text.removesuffix("*"), text.endswith("*")
+
+
+def _members(rows: ObjectRows | PairRows | SidedRows) -> tuple[int | str, ...]:
+    """Return the keys (or columns) of a row in the order of their roles."""
+    if isinstance(rows, PairRows):
+        return rows.bid_price, rows.bid_quantity, rows.ask_price, rows.ask_quantity
+    if isinstance(rows, SidedRows):
+        return rows.price, rows.quantity, rows.side
+    return rows.price, rows.quantity
 
 
 def _single_arrays(shape: Shape) -> list[str]:

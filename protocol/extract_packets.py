@@ -12,11 +12,12 @@ from typing import NamedTuple
 from protocol.extract_types import MAX_FRAGMENTS, items_per_packet
 from protocol.schema import HEADER_SIZE, ITEM_OF, MAGIC, VERSION, Flag, MsgType
 
-__all__ = ["Event", "LevelItem", "Origin", "TradeItem", "packets"]
+__all__ = ["Event", "LevelItem", "Origin", "StatItem", "TradeItem", "packets"]
 
 _HEADER = struct.Struct("<HBBHBBIHHQQIbbBBqqqH")
 _LEVEL = struct.Struct("<qq")
 _TRADE = struct.Struct("<QqqiBBH")
+_STAT = struct.Struct("<qqHbBi")
 
 
 class LevelItem(NamedTuple):
@@ -45,6 +46,20 @@ class TradeItem(NamedTuple):
         return _TRADE.pack(*self, 0)
 
 
+class StatItem(NamedTuple):
+    """A statistic as it goes on the wire."""
+
+    value: int
+    ts: int
+    kind: int
+    exp: int
+    aux: int
+
+    def pack(self) -> bytes:
+        """Return the 24 bytes of the item."""
+        return _STAT.pack(self.value, self.ts, self.kind, self.exp, 0, self.aux)
+
+
 class Origin(NamedTuple):
     """What all packets of one frame share."""
 
@@ -59,12 +74,12 @@ class Origin(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One event: `bids` first items are bids, the rest asks; 0 for trades."""
+    """One event: `bids` first items are bids, the rest asks; 0 for trades and statistics."""
 
     msg_type: MsgType
     flags: int
     ts_exchange_ns: int
-    items: Sequence[LevelItem | TradeItem]
+    items: Sequence[LevelItem | TradeItem | StatItem]
     bids: int
 
 

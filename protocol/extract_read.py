@@ -1,4 +1,4 @@
-"""One shape read from a JSON tree in plain Python: identification, then types, then scaled items.
+"""One shape read from a JSON tree in plain Python: identification (`protocol.extract_identify`), types, scaled items.
 
 The rules are those of `protocol.shapes`; the order of the checks decides which status a frame with several defects gets, and
 the C extractor keeps it: identification, ambiguity, types, symbol, too large, inexact.
@@ -9,58 +9,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from protocol.exact import ExactError, Natural, Problem, parse_integer, parse_natural, scale, time_ns
-from protocol.extract_packets import Event, LevelItem, TradeItem
+from protocol.exact import (
+    ExactError,
+    Natural,
+    Problem,
+    hashed_id,
+    iso_ns,
+    parse_integer,
+    parse_natural,
+    scale,
+    stat_value,
+    time_ns,
+)
+from protocol.extract_identify import NotThisShape, RejectedError, find, identify
+from protocol.extract_packets import Event, LevelItem, StatItem, TradeItem
 from protocol.extract_types import NO_ID, TRADE_TYPES, Status
-from protocol.schema import Flag, MsgType, Side
-from protocol.shapes import Numbers, PairRows, Quote, Rows, Shape
+from protocol.schema import Flag, MsgType, Side, StatKind, TradeFlag
+from protocol.shapes import IdKind, Numbers, ObjectRows, PairRows, Quote, Rows, Shape, SidedRows, StatField, TimeUnit
 from protocol.strict_json import JsonObject, JsonValue, Number
 
-__all__ = ["NotThisShape", "Reading", "RejectedError", "read"]
-
-
-class NotThisShape(Exception):  # noqa: N818 - an answer, not an error
-    """The frame has another shape."""
-
-
-class RejectedError(Exception):
-    """The frame has this shape, and a value is wrong."""
-
-    def __init__(self, reason: str) -> None:
-        """Keep the reason."""
-        super().__init__(reason)
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What a path leads to: a value, nothing, or a doubt (repeated key, array that has not exactly one element)."""
-
-    value: JsonValue = None
-    exists: bool = False
-    ambiguous: bool = False
-    not_single: bool = False
-
-
-_MISSING = _Found()
-
-
-def _find(base: JsonValue, path: str) -> _Found:
-    node = base
-    for step in path.split("."):
-        key = step.removesuffix("[]")
-        if not isinstance(node, JsonObject) or key not in node:
-            return _MISSING
-        if key in node.repeated:
-            return _Found(ambiguous=True)
-        node = node[key]
-        if key != step:
-            if not isinstance(node, list):
-                return _MISSING
-            if len(node) != 1:
-                return _Found(not_single=True)
-            node = node[0]
-    return _Found(node, exists=True)
+__all__ = ["Reading", "read"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +48,18 @@ class _Level:
     quantity: Natural
 
 
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    kind: StatKind
+    value: Natural
+    ts: int
+    aux: int
+
+    def item(self) -> StatItem:
+        mantissa, exponent = stat_value(self.value)
+        return StatItem(mantissa, self.ts, self.kind, exponent, self.aux)
+
+
 @dataclass(slots=True)
 class Reading:
     """What one frame of a shape says, before its instrument's exponents are known."""
@@ -96,6 +76,7 @@ class Reading:
     bids: list[_Level] = field(default_factory=list)
     asks: list[_Level] = field(default_factory=list)
     trades: list[_Trade] = field(default_factory=list)
+    stats: list[_Stat] = field(default_factory=list)
 
     def _values(self) -> Sequence[_Level | _Trade]:
         return [*self.bids, *self.asks, *self.trades]
@@ -109,6 +90,11 @@ class Reading:
                     scale(natural, exponent)
                 except ExactError as error:
                     found.add(error.problem)
+        for stat in self.stats:
+            try:
+                stat.item()
+            except ExactError as error:
+                found.add(error.problem)
         if Problem.TOO_LARGE in found:
             return Status.TOO_LARGE
         return Status.INEXACT if found else None
@@ -130,6 +116,8 @@ class Reading:
             flags |= Flag.SNAPSHOT
         if not self.good_ts:
             flags |= Flag.BAD_TS_EXCHANGE
+        if self.stats:
+            return [Event(self.shape.msg_type, flags, self.ts, [stat.item() for stat in self.stats], 0)]
         items = [LevelItem(scale(v.price, price_exp), scale(v.quantity, qty_exp)) for v in (*self.bids, *self.asks)]
         return [Event(self.shape.msg_type, flags, self.ts, items, len(self.bids))]
 
@@ -164,7 +152,7 @@ def _trade_event(msg_type: MsgType, trades: Sequence[_Trade], price_exp: int, qt
 
 
 def read(shape: Shape, root: JsonValue) -> Reading | None:
-    """Return what a frame of this shape says, None for a silent shape; raises NotThisShape or RejectedError."""
+    """Return what a frame of this shape says, None where that is nothing to publish; raises NotThisShape or RejectedError."""
     message = root
     ambiguous = None
     if shape.envelope is not None and isinstance(root, JsonObject):
@@ -180,89 +168,13 @@ def read(shape: Shape, root: JsonValue) -> Reading | None:
                     ambiguous = key
                 elif isinstance(beside, str) and any(text in beside for text in texts):
                     raise NotThisShape
-    elements = _identify(shape, message)
+    elements = identify(shape, message)
     if ambiguous is not None:
         raise RejectedError(f"key {ambiguous} is repeated")
     if shape.silent:
         return None
-    return _Reader(shape).fill(message, elements)
-
-
-def _identify(shape: Shape, message: JsonValue) -> list[JsonValue]:
-    """Return the trade objects of `each` (or the message itself); raises where the frame has another shape."""
-    ambiguous = False
-    conditions = dict(shape.where)
-    if shape.snapshot_if is not None:
-        conditions[shape.snapshot_if[0]] = shape.snapshot_if[1:]
-    for path, constants in conditions.items():
-        found = _find(message, path)
-        ambiguous |= found.ambiguous
-        if not found.ambiguous and not (found.exists and isinstance(found.value, str) and found.value in constants):
-            raise NotThisShape
-    for path in shape.absent:
-        found = _find(message, path)
-        ambiguous |= found.ambiguous
-        if found.exists:
-            raise NotThisShape
-    not_single = False
-    for path in required_paths(shape):
-        found = _find(message, path)
-        ambiguous |= found.ambiguous
-        not_single |= found.not_single
-        if not (found.exists or found.ambiguous or found.not_single):
-            raise NotThisShape
-    elements: list[JsonValue] = [message]
-    if shape.each is not None:
-        found = _find(message, shape.each.removesuffix("[]"))
-        ambiguous |= found.ambiguous
-        not_single |= found.not_single
-        if found.exists:
-            if not isinstance(found.value, list):
-                raise NotThisShape
-            elements = found.value
-            not_single |= not elements
-        elif not (found.ambiguous or found.not_single):
-            raise NotThisShape
-        else:
-            elements = []
-    for number, element in enumerate(elements):
-        for path in element_paths(shape):
-            found = _find(element, path)
-            ambiguous |= found.ambiguous
-            not_single |= found.not_single
-            if number == 0 and not (found.exists or found.ambiguous or found.not_single):
-                raise NotThisShape
-        if shape.trade_flags is not None:
-            found = _find(element, shape.trade_flags[0])
-            ambiguous |= found.ambiguous
-            known = isinstance(found.value, str) and found.value in shape.trade_flags[1]
-            if found.exists and found.value is not None and not known:
-                raise NotThisShape
-    if ambiguous:
-        raise RejectedError("a repeated key makes the message ambiguous")
-    if not_single:
-        raise RejectedError("an array has not the declared number of elements")
-    return elements
-
-
-def required_paths(shape: Shape) -> list[str]:
-    """Return the paths relative to the message that must exist for a frame to have this shape."""
-    paths = [shape.symbol, shape.first_id, shape.last_id, shape.prev_id, shape.checksum]
-    if shape.msg_type not in TRADE_TYPES:
-        paths.append(shape.ts)
-        paths.extend(source.path for source in (shape.bids, shape.asks, shape.pairs) if source is not None)
-        for quote in (shape.bid, shape.ask):
-            if quote is not None:
-                paths += [quote.price, quote.quantity]
-    return [path for path in paths if path is not None and path not in shape.optional]
-
-
-def element_paths(shape: Shape) -> list[str]:
-    """Return the paths that every trade must have, relative to it."""
-    if shape.msg_type not in TRADE_TYPES:
-        return []
-    paths = [shape.price, shape.quantity, shape.trade_id, shape.side, shape.ts]
-    return [path for path in paths if path is not None and path not in shape.optional]
+    reading = _Reader(shape).fill(message, elements)
+    return None if shape.stats and not reading.stats else reading
 
 
 class _Reader:
@@ -276,17 +188,19 @@ class _Reader:
         shape = self._shape
         reading = Reading(shape)
         if shape.symbol is not None:
-            symbol = self._get(message, shape.symbol)
-            if not isinstance(symbol, str):
-                raise RejectedError(f"{shape.symbol} is not a string")
-            reading.symbol = symbol
+            reading.symbol = self._symbol(message, shape.symbol)
+        if shape.each_symbol is not None:
+            symbols = {self._symbol(element, shape.each_symbol) for element in elements}
+            if len(symbols) > 1:
+                raise RejectedError("several instruments in one message")
+            reading.symbol = symbols.pop()
         reading.first_id = self._id(message, shape.first_id)
         reading.last_id = self._id(message, shape.last_id)
         reading.prev_id = self._id(message, shape.prev_id)
         checksum = self._id(message, shape.checksum)
         reading.checksum = None if checksum == NO_ID else checksum
         for path in shape.zero:
-            found = _find(message, path)
+            found = find(message, path)
             if found.ambiguous or found.not_single:
                 raise RejectedError(f"{path} is ambiguous")
             text = _number_text(found.value)
@@ -299,13 +213,21 @@ class _Reader:
         reading.ts, reading.good_ts = self._time(message)
         reading.snapshot = shape.snapshot
         if shape.snapshot_if is not None:
-            reading.snapshot = _find(message, shape.snapshot_if[0]).value == shape.snapshot_if[1]
+            reading.snapshot = find(message, shape.snapshot_if[0]).value == shape.snapshot_if[1]
         self._levels(message, reading)
+        stats = [self._stat(message, stat, reading) for stat in shape.stats]
+        reading.stats = [stat for stat in stats if stat is not None]
         return reading
+
+    def _symbol(self, base: JsonValue, path: str) -> str:
+        symbol = self._get(base, path)
+        if not isinstance(symbol, str):
+            raise RejectedError(f"{path} is not a string")
+        return symbol
 
     def _get(self, base: JsonValue, path: str) -> JsonValue:
         """Return a value, None for an optional one that is missing; raises RejectedError for null."""
-        found = _find(base, path)
+        found = find(base, path)
         if found.ambiguous or found.not_single:
             raise RejectedError(f"{path} is ambiguous")
         if found.value is None and path not in self._shape.optional:
@@ -331,8 +253,9 @@ class _Reader:
         return number
 
     def _time(self, base: JsonValue) -> tuple[int, bool]:
-        number = None if self._shape.ts is None else self._integer(base, self._shape.ts)
-        return (0, False) if number is None else time_ns(number, self._shape.ts_unit)
+        path, unit = self._shape.ts, self._shape.ts_unit
+        value = None if path is None else self._get(base, path)
+        return (0, False) if value is None else _time_of(value, unit, path)
 
     def _decimal(self, value: JsonValue, what: str, *, signed: bool) -> Natural:
         text = None
@@ -353,9 +276,7 @@ class _Reader:
         assert shape.quantity is not None
         price = self._decimal(self._get(element, shape.price), shape.price, signed=True)
         quantity = self._decimal(self._get(element, shape.quantity), shape.quantity, signed=False)
-        trade_id = None if shape.trade_id is None else self._integer(element, shape.trade_id)
-        if trade_id is not None and not 0 <= trade_id < 2**64:
-            raise RejectedError(f"{shape.trade_id} does not fit 64 unsigned bits")
+        trade_id, flags = self._trade_id(element)
         side = Side.UNKNOWN
         if shape.side is not None:
             text = self._get(element, shape.side)
@@ -363,17 +284,54 @@ class _Reader:
                 if not isinstance(text, (str, bool)) or text not in shape.sides:
                     raise RejectedError(f"{shape.side} is no known side")
                 side = shape.sides[text]
-        flags = 0
         if shape.trade_flags is not None:
-            text = _find(element, shape.trade_flags[0]).value
-            flags = shape.trade_flags[1][text] if isinstance(text, str) else 0
+            text = find(element, shape.trade_flags[0]).value
+            flags |= shape.trade_flags[1][text] if isinstance(text, (str, bool)) else 0
         ts, good = self._time(element)
-        return _Trade(trade_id or 0, price, quantity, side, flags, ts, good)
+        return _Trade(trade_id, price, quantity, side, flags, ts, good)
+
+    def _trade_id(self, element: JsonValue) -> tuple[int, int]:
+        """Return the id and its trade flags."""
+        path, kind = self._shape.trade_id, self._shape.trade_id_kind
+        value = None if path is None else self._get(element, path)
+        if path is None or value is None:
+            return 0, 0
+        if isinstance(value, str) and kind is not IdKind.NUMBER:
+            digits = kind is IdKind.EITHER and 1 <= len(value) <= 20 and value.isascii() and value.isdigit()
+            if not digits or int(value) >= 2**64:
+                return hashed_id(value), TradeFlag.HASHED_ID
+        number = None if kind is IdKind.TEXT else self._integer(element, path)
+        if number is None or not 0 <= number < 2**64:
+            raise RejectedError(f"{path} is no trade id")
+        return number, 0
+
+    def _stat(self, message: JsonValue, stat: StatField, reading: Reading) -> _Stat | None:
+        value = self._stat_part(message, stat.path)
+        times = []
+        for path in (stat.ts, stat.due):
+            part = None if path is None else self._stat_part(message, path)
+            times.append((0, False) if part is None else _time_of(part, self._shape.ts_unit, path))
+        if value is None:
+            return None
+        (ts, _), (due, _) = times
+        seconds = (due - reading.ts) // 10**9 if due and reading.ts else 0
+        natural = self._decimal(value, stat.path, signed=True)
+        return _Stat(stat.kind, natural, reading.ts if stat.ts is None else ts, seconds if 0 <= seconds < 2**31 else 0)
+
+    @staticmethod
+    def _stat_part(message: JsonValue, path: str) -> JsonValue:
+        """Return a value, None where it is absent."""
+        found = find(message, path)
+        if found.ambiguous or found.not_single:
+            raise RejectedError(f"{path} is ambiguous")
+        return None if found.value == "" else found.value
 
     def _levels(self, message: JsonValue, reading: Reading) -> None:
         shape = self._shape
         if shape.pairs is not None:
             reading.bids, reading.asks = self._pairs(message, shape.pairs)
+        if shape.levels is not None:
+            reading.bids, reading.asks = self._sided(message, shape.levels)
         for source, quote, side in ((shape.bids, shape.bid, reading.bids), (shape.asks, shape.ask, reading.asks)):
             if source is not None:
                 side.extend(self._rows(message, source))
@@ -403,14 +361,21 @@ class _Reader:
             raise RejectedError(f"{path} is not an array")
         return value
 
-    def _rows(self, message: JsonValue, rows: Rows) -> list[_Level]:
-        out = []
+    def _rows(self, message: JsonValue, rows: Rows | ObjectRows) -> list[_Level]:
+        return [self._level(row, rows) for row in self._array(message, rows.path)]
+
+    def _level(self, row: JsonValue, rows: Rows | ObjectRows | SidedRows) -> _Level:
+        price = self._decimal(_cell(row, rows.price, rows.path), f"price in {rows.path}", signed=True)
+        return _Level(price, self._decimal(_cell(row, rows.quantity, rows.path), f"quantity in {rows.path}", signed=False))
+
+    def _sided(self, message: JsonValue, rows: SidedRows) -> tuple[list[_Level], list[_Level]]:
+        sides: dict[Side, list[_Level]] = {Side.BUY: [], Side.SELL: []}
         for row in self._array(message, rows.path):
-            if not isinstance(row, list) or len(row) <= max(rows.price, rows.quantity):
-                raise RejectedError(f"a row of {rows.path} is no array with price and quantity")
-            price = self._decimal(row[rows.price], f"price in {rows.path}", signed=True)
-            out.append(_Level(price, self._decimal(row[rows.quantity], f"quantity in {rows.path}", signed=False)))
-        return out
+            text = _cell(row, rows.side, rows.path)
+            if not isinstance(text, str) or text not in rows.sides:
+                raise RejectedError(f"{rows.side} of {rows.path} is no known side")
+            sides[rows.sides[text]].append(self._level(row, rows))
+        return sides[Side.BUY], sides[Side.SELL]
 
     def _pairs(self, message: JsonValue, pairs: PairRows) -> tuple[list[_Level], list[_Level]]:
         bids, asks = [], []
@@ -427,6 +392,29 @@ class _Reader:
             bids = [v for v in bids if not v.price.is_zero]
             asks = [v for v in asks if not v.price.is_zero]
         return bids, asks
+
+
+def _cell(row: JsonValue, column: int | str, path: str) -> JsonValue:
+    """Return a column of a row that is an array, or a member of one that is an object."""
+    if isinstance(column, str):
+        if not isinstance(row, JsonObject) or column not in row or column in row.repeated:
+            raise RejectedError(f"{column} of {path} is missing or repeated")
+        return row[column]
+    if not isinstance(row, list) or len(row) <= column:
+        raise RejectedError(f"a row of {path} is no array with column {column}")
+    return row[column]
+
+
+def _time_of(value: JsonValue, unit: TimeUnit, path: str | None) -> tuple[int, bool]:
+    if unit is TimeUnit.ISO:
+        found = iso_ns(value) if isinstance(value, str) else None
+    else:
+        text = _number_text(value)
+        number = None if text is None else parse_integer(text)
+        found = None if number is None else time_ns(number, unit)
+    if found is None:
+        raise RejectedError(f"{path} is no time")
+    return found
 
 
 def _number_text(value: JsonValue) -> str | None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from protocol.extract_identify import NotThisShape, RejectedError
 from protocol.extract_packets import Event, Origin, packets
-from protocol.extract_read import NotThisShape, Reading, RejectedError, read
+from protocol.extract_read import Reading, read
 from protocol.extract_types import NO_ID, Status
 from protocol.shapes import Shape
 from protocol.strict_json import JsonError, JsonValue, parse
@@ -116,7 +117,7 @@ class ReferenceExtractor:
         return self._extract(None, frame, ts_recv_ns, pos)
 
     def extract_as(self, index: int, frame: bytes, ts_recv_ns: int, pos: int = 0) -> Status:
-        """Turn one body into packets of the given instrument; only shapes without `symbol` are tried."""
+        """Turn one body into packets of the given instrument; only shapes that name none are tried."""
         if not 0 <= index < len(self._instruments):
             raise IndexError(f"no instrument {index}")
         return self._extract(index, frame, ts_recv_ns, pos)
@@ -132,7 +133,7 @@ class ReferenceExtractor:
             self.r.error_offset = error.offset
             return Status.MALFORMED
         for number, shape in enumerate(self._shapes):
-            if (shape.symbol is None) != (index is not None):
+            if shape.by_caller != (index is not None):
                 continue
             try:
                 reading = read(shape, root)

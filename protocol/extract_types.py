@@ -42,7 +42,7 @@ class Status(IntEnum):
     NO_SPACE = 8
     """The packets do not fit behind `pos`; `need_bytes` says how much they take."""
     SUPPRESSED = 9
-    """A `silent` shape."""
+    """A `silent` shape, or statistics of which none is present."""
 
 
 class Result(Protocol):

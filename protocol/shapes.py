@@ -14,9 +14,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from protocol.schema import MsgType, Side
+from protocol.schema import MsgType, Side, StatKind
 
-__all__ = ["Numbers", "PairRows", "Quote", "Rows", "Shape", "TimeUnit"]
+__all__ = [
+    "IdKind",
+    "Numbers",
+    "ObjectRows",
+    "PairRows",
+    "Quote",
+    "Rows",
+    "Shape",
+    "SidedRows",
+    "StatField",
+    "TimeUnit",
+]
 
 
 class Numbers(IntEnum):
@@ -27,12 +38,28 @@ class Numbers(IntEnum):
 
 
 class TimeUnit(IntEnum):
-    """Unit of an integer time stamp; AUTO tells s, ms, us and ns apart by magnitude (years 2001 to 2286)."""
+    """Unit of an integer time stamp; AUTO tells s, ms, us and ns apart by magnitude (years 2001 to 2286).
+
+    ISO is no integer but RFC 3339 text in UTC (`2024-08-08T23:54:15.343Z`, or `+00:00`). What is finer than 1 ns, outside
+    2001 to 2262 or no day of the calendar is an unknown time; another text is a wrong type.
+    """
 
     MS = 1
     US = 2
     NS = 3
     AUTO = 4
+    ISO = 5
+
+
+class IdKind(IntEnum):
+    """How a venue names trades. A text's id is its BLAKE2b-64 (little-endian, of the UTF-8) with HASHED_ID set."""
+
+    NUMBER = 1
+    """An unsigned 64-bit integer, bare or quoted."""
+    TEXT = 2
+    """A string, always hashed."""
+    EITHER = 3
+    """As NUMBER where it is bare or a string of 1 to 20 digits below 2^64; every other string is hashed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +69,29 @@ class Rows:
     path: str
     price: int = 0
     quantity: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRows:
+    """An array of objects, one level an object; `price` and `quantity` are keys of it, other keys are ignored."""
+
+    path: str
+    price: str
+    quantity: str
+
+
+@dataclass(frozen=True, slots=True)
+class SidedRows:
+    """An array of bids and asks in any order, each row with its side: arrays (columns) or objects (keys).
+
+    `sides` maps the venue's text to BUY (a bid) or SELL (an ask); any other value is a wrong type.
+    """
+
+    path: str
+    side: int | str
+    price: int | str
+    quantity: int | str
+    sides: dict[str, Side]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +113,25 @@ class Quote:
     quantity: str
 
 
+@dataclass(frozen=True, slots=True)
+class StatField:
+    """One statistic of a message: a signed number at `path`, absent where that is missing, null or an empty string.
+
+    `ts` is the path of the time the value applies to (declared and absent: unknown, 0), by default the message's time. `due` is
+    the path of the time a funding rate is due: the item's `aux` is the whole seconds from the message's time to then, 0 where
+    one of them is unknown or it has passed. Both times are in the shape's `ts_unit`.
+    """
+
+    kind: StatKind
+    path: str
+    ts: str | None = None
+    due: str | None = None
+
+    def paths(self) -> list[str]:
+        """Return the paths named here."""
+        return [path for path in (self.path, self.ts, self.due) if path is not None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """One kind of hot message.
@@ -80,7 +149,8 @@ class Shape:
     silent: bool = False
     """Frames of this shape are understood and give nothing (a replay of old trades): status SUPPRESSED."""
     where: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Path -> strings, one of which the value must equal."""
+    """Path -> strings, one of which the value must equal; one that ends in `*` matches any string with what precedes it
+    (`orderbook.50.*`)."""
     absent: tuple[str, ...] = ()
     envelope: str | None = None
     """Key under which the whole message may be wrapped (Binance combined streams); paths are relative to the inside."""
@@ -90,15 +160,18 @@ class Shape:
     optional: tuple[str, ...] = ()
     """Paths that may be missing or null."""
     symbol: str | None = None
-    """Path of the native symbol; None: the caller names the instrument (REST bodies)."""
+    """Path of the native symbol; None, and no `each_symbol`: the caller names the instrument (REST bodies)."""
+    each_symbol: str | None = None
+    """Path of the native symbol in each element of `each`, instead of `symbol`; several different ones are a wrong type."""
     ts: str | None = None
-    """Path of the exchange time (an integer, bare or quoted); None: the message has none (BAD_TS_EXCHANGE, 0)."""
+    """Path of the exchange time (an integer, bare or quoted, or ISO text); None: the message has none (BAD_TS_EXCHANGE, 0)."""
     ts_unit: TimeUnit = TimeUnit.MS
 
     # BOOK, BBO
-    bids: Rows | None = None
-    asks: Rows | None = None
+    bids: Rows | ObjectRows | None = None
+    asks: Rows | ObjectRows | None = None
     pairs: PairRows | None = None
+    levels: SidedRows | None = None
     bid: Quote | None = None
     ask: Quote | None = None
     snapshot: bool = False
@@ -120,23 +193,38 @@ class Shape:
     price: str | None = None
     quantity: str | None = None
     trade_id: str | None = None
-    """An unsigned 64-bit integer, bare or quoted."""
+    trade_id_kind: IdKind = IdKind.NUMBER
     side: str | None = None
     sides: dict[str | bool, Side] = field(default_factory=dict)
     """Venue's text or boolean -> taker's side; any other value is a wrong type."""
-    trade_flags: tuple[str, dict[str, int]] | None = None
-    """(path, text -> TradeFlag bits); the path may be missing or null; anything else: not this shape."""
+    trade_flags: tuple[str, dict[str | bool, int]] | None = None
+    """(path, text or boolean -> TradeFlag bits); the path may be missing or null; anything else: not this shape."""
+
+    # STAT
+    stats: tuple[StatField, ...] = ()
+    """A frame in which every one is absent is SUPPRESSED. A value has its own exponent: 0 for an integer below 2^62, otherwise
+    that of the mantissa without trailing zeros."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a declaration that neither extractor could read."""
         for problem in _problems(self):
             raise ValueError(f"shape {self.name}: {problem}")
 
+    @property
+    def by_caller(self) -> bool:
+        """Whether the caller names the instrument, not the message."""
+        return self.symbol is None and self.each_symbol is None
+
+    def sources(self) -> list[Rows | ObjectRows | PairRows | SidedRows]:
+        """Return the declared arrays of levels."""
+        return [source for source in (self.bids, self.asks, self.pairs, self.levels) if source is not None]
+
     def paths(self) -> list[str]:
         """Return every path relative to the message that the shape names, except those of single trades."""
         named: list[str | None] = [*self.where, *self.absent, *self.zero]
         named += [self.symbol, self.first_id, self.last_id, self.prev_id, self.checksum, self.each]
-        named += [source.path for source in (self.bids, self.asks, self.pairs) if source is not None]
+        named += [source.path for source in self.sources()]
+        named += [path for stat in self.stats for path in stat.paths()]
         for quote in (self.bid, self.ask):
             named += [] if quote is None else [quote.price, quote.quantity]
         named += [] if self.snapshot_if is None else [self.snapshot_if[0]]
@@ -146,7 +234,7 @@ class Shape:
 
     def element_paths(self) -> list[str]:
         """Return the paths of one trade, and `ts`, which is relative to `each` where that is declared."""
-        named = [self.price, self.quantity, self.trade_id, self.side, self.ts]
+        named = [self.each_symbol, self.price, self.quantity, self.trade_id, self.side, self.ts]
         named += [] if self.trade_flags is None else [self.trade_flags[0]]
         return [path for path in named if path is not None]
 
@@ -156,7 +244,7 @@ _STEP = re.compile(r"[^.\[\]\"\\\x00-\x1f]+(\[\])?")
 
 def _problems(shape: Shape) -> Iterator[str]:
     trades = shape.msg_type in (MsgType.TRADE, MsgType.LIQUIDATION)
-    if not trades and shape.msg_type not in (MsgType.BOOK, MsgType.BBO):
+    if not trades and shape.msg_type not in (MsgType.BOOK, MsgType.BBO, MsgType.STAT):
         yield f"{shape.msg_type.name} cannot be extracted"
     for path in [*shape.paths(), *shape.element_paths()]:
         if not all(_STEP.fullmatch(step) for step in path.split(".")):
@@ -178,18 +266,46 @@ def _problems(shape: Shape) -> Iterator[str]:
             yield "beside_lacks needs an envelope, a key of its own and texts that are not empty"
         if any(path.split(".")[0].removesuffix("[]") == key for path in shape.paths()):
             yield "the key beside the envelope cannot be a path of the message"
-    if shape.symbol in shape.optional:
+    if shape.each_symbol is not None and (shape.each is None or shape.symbol is not None):
+        yield "each_symbol needs `each` and stands instead of symbol"
+    if {shape.symbol, shape.each_symbol} - {None} & set(shape.optional):
         yield "the symbol cannot be optional"
+    yield from _level_problems(shape)
     if shape.silent:
         return
     if trades and (shape.price is None or shape.quantity is None):
         yield "a trade needs price and quantity"
     if trades and {shape.price, shape.quantity} & set(shape.optional):
         yield "price and quantity of a trade cannot be optional"
-    sources = [source for source in (shape.bids, shape.asks, shape.pairs, shape.bid, shape.ask) if source is not None]
-    if trades == bool(sources) or (shape.pairs is not None and len(sources) > 1):
-        yield "levels come from bids and asks, or from pairs, and belong to BOOK and BBO"
+    sources = [*shape.sources(), *(quote for quote in (shape.bid, shape.ask) if quote is not None)]
+    whole = shape.pairs is not None or shape.levels is not None
+    if (shape.msg_type in (MsgType.BOOK, MsgType.BBO)) != bool(sources) or (whole and len(sources) > 1):
+        yield "levels come from bids and asks, or from pairs or levels alone, and belong to BOOK and BBO"
+    if (shape.msg_type is MsgType.STAT) != bool(shape.stats):
+        yield "stats belong to STAT"
     if shape.msg_type is MsgType.BOOK and (shape.bid is not None or shape.ask is not None):
         yield "quotes belong to BBO"
     if (shape.bids is not None and shape.bid is not None) or (shape.asks is not None and shape.ask is not None):
         yield "a side has one source"
+
+
+def _level_problems(shape: Shape) -> Iterator[str]:
+    names: list[int | str] = []
+    for source in shape.sources():
+        if isinstance(source, ObjectRows):
+            names += [source.price, source.quantity]
+        elif isinstance(source, PairRows):
+            names += [source.bid_price, source.bid_quantity, source.ask_price, source.ask_quantity]
+        elif isinstance(source, SidedRows):
+            columns = (source.side, source.price, source.quantity)
+            names += columns
+            if len({type(column) for column in columns}) > 1 or len(set(columns)) < 3:
+                yield "the columns of sided rows are three integers or three keys"
+            if not source.sides or not {Side.BUY, Side.SELL}.issuperset(source.sides.values()):
+                yield "the side of a level is BUY or SELL"
+        else:
+            names += [source.price, source.quantity]
+    if any(not _STEP.fullmatch(name) or name.endswith("[]") or "." in name for name in names if isinstance(name, str)):
+        yield "a row's keys are plain keys"
+    if any(name < 0 for name in names if isinstance(name, int)):
+        yield "a row's columns count from 0"

@@ -21,13 +21,17 @@
 #define TC_SUPPRESSED 9
 
 #define TC_MAX_SLOTS 64
+/* How rows are read. Roles of keys in PAIRS: 0-3 bid price, bid quantity, ask price, ask quantity; in OTHER: 0 price,
+ * 1 quantity, 2 side. OTHER are objects with one level each, and rows of both sides, which are put in order: bids first. */
 #define TC_ROWS_NONE 0
 #define TC_ROWS_ARRAYS 1
 #define TC_ROWS_PAIRS 2
+#define TC_ROWS_OTHER 3
 #define TC_FULL_ROWS 1
 #define TC_FULL_ELEMENTS 2
 #define TC_LENGTH_TRUE 0xFFFFFFFE
 #define TC_LENGTH_FALSE 0xFFFFFFFF
+#define TC_LENGTH_PREFIX 0x80000000
 
 /* A key of an object that is declared: what its value may be. Indexes are -1 where it may not. */
 typedef struct {
@@ -35,7 +39,7 @@ typedef struct {
     uint64_t mask;      /* which bytes of `word` count */
     uint32_t text;      /* offset in the program's text */
     uint16_t length;
-    int16_t slot;       /* of the path that ends here; pair rows: 0-3 bid price, bid quantity, ask price, ask quantity */
+    int16_t slot;       /* of the path that ends here; rows of objects: the role, see TC_ROWS_ */
     int16_t object;     /* node of the value if it is an object */
     int16_t array;      /* node of the elements if it is an array of objects */
     int16_t chain;      /* next key in the same bucket */
@@ -61,18 +65,30 @@ typedef struct {
     uint64_t each_users;  /* shapes whose trades are the elements here */
     uint32_t first_choice; /* constants of where_users */
     uint32_t choices;
+    uint32_t first_side;  /* texts of the side column: value 0 bid, 1 ask */
+    uint32_t sides;       /* 0: the rows have no side column */
     int16_t rows;         /* TC_ROWS_ */
     int16_t price_column;
     int16_t quantity_column;
-    int16_t pair_node;
+    int16_t side_column;
+    int16_t row_node;     /* rows that are objects: their keys, with roles; otherwise -1 */
+    int16_t unused;
 } tcx_slot_info;
 
 /* A text with a meaning: constants of `where` (value = shapes it satisfies), sides, trade flags. */
 typedef struct {
     uint64_t value;
     uint32_t text;
-    uint32_t length;      /* or TC_LENGTH_TRUE, TC_LENGTH_FALSE */
+    uint32_t length;      /* or TC_LENGTH_TRUE, TC_LENGTH_FALSE; with TC_LENGTH_PREFIX (`where` only): of a prefix */
 } tcx_choice;
+
+/* A statistic: slots of its value and times (-1 = not declared). */
+typedef struct {
+    int16_t kind;
+    int16_t value;
+    int16_t ts;
+    int16_t due;
+} tcx_stat;
 
 /* A shape: slots (-1 = not declared) and how to read them. Bit n of a slot mask is slot n. */
 typedef struct {
@@ -106,6 +122,10 @@ typedef struct {
     int16_t trade_id;
     int16_t side;
     int16_t trade_flags;
+    int16_t trade_id_kind;
+    int16_t levels;
+    int16_t each_symbol;
+    int16_t unused;
     uint32_t snapshot_choice;  /* the choice that means snapshot */
     uint32_t first_side;
     uint32_t sides;
@@ -113,6 +133,8 @@ typedef struct {
     uint32_t flags;
     uint32_t first_beside;     /* texts that the string beside the envelope must not contain */
     uint32_t besides;
+    uint32_t first_stat;
+    uint32_t stats;
 } tcx_shape;
 
 typedef struct {
@@ -122,6 +144,7 @@ typedef struct {
     const tcx_slot_info *slots;
     const tcx_choice *choices;
     const tcx_shape *shapes;
+    const tcx_stat *stats;
     int32_t shape_count;
     int32_t slot_count;
     int32_t has_envelope;
@@ -142,7 +165,7 @@ typedef struct {
     int64_t quantity;
     int16_t price_exp;
     int16_t quantity_exp;
-    int32_t unused;
+    int32_t side;              /* rows with a side column: 0 bid, 1 ask */
 } tcx_row;
 
 /* The slots of one trade object. */

@@ -206,3 +206,30 @@ int tc_emit_trades(const tc_target *target, tcx_raw_trade *trades, int64_t count
     }
     return x->r.status = TC_OK;
 }
+
+static uint8_t *write_stats(uint8_t *out, const tc_raw_stat *stats, int64_t count) {
+    for (int64_t i = 0; i < count; i++, out += sizeof(tc_stat)) {
+        tc_stat item = {stats[i].value, stats[i].ts, (uint16_t)stats[i].kind, (int8_t)stats[i].exponent, 0, stats[i].aux};
+        memcpy(out, &item, sizeof item);
+    }
+    return out;
+}
+
+int tc_emit_stats(const tc_target *target, const tc_raw_stat *stats, int64_t count, int64_t ts_exchange_ns) {
+    tcx_extractor *x = target->x;
+    int64_t per_packet = items_per_packet(x, sizeof(tc_stat)), packets = packets_for(count, per_packet);
+    if (reserve(target, packets, count, sizeof(tc_stat))) return x->r.status;
+    tc_header header;
+    start_header(target, &header, sizeof(tc_stat), ts_exchange_ns);
+    uint8_t *out = x->out + target->pos;
+    for (int64_t number = 0, i = 0; number < packets; number++) {
+        int64_t n = count - i < per_packet ? count - i : per_packet;
+        number_packet(&header, target->flags, number, packets);
+        header.item_count = (uint8_t)n;
+        header.payload_len = (uint16_t)(n * (int64_t)sizeof(tc_stat));
+        memcpy(out, &header, sizeof header);
+        out = write_stats(out + sizeof header, stats + i, n);
+        i += n;
+    }
+    return x->r.status = TC_OK;
+}

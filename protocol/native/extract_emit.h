@@ -10,6 +10,15 @@ typedef struct {
     int64_t count;
 } tc_side;
 
+/* One statistic with the exponent it goes out with. */
+typedef struct {
+    int64_t value;
+    int64_t ts;
+    int32_t exponent;
+    int32_t kind;
+    int32_t aux;
+} tc_raw_stat;
+
 /* What the packets of one frame share. */
 typedef struct {
     tcx_extractor *x;
@@ -24,5 +33,8 @@ typedef struct {
 int tc_emit_levels(const tc_target *target, tc_side *bids, tc_side *asks, int64_t ts_exchange_ns);
 /* Trades as one event, or several where a time does not fit the first one's delta; at least one trade. */
 int tc_emit_trades(const tc_target *target, tcx_raw_trade *trades, int64_t count);
+
+/* Statistics as one event; at least one. */
+int tc_emit_stats(const tc_target *target, const tc_raw_stat *stats, int64_t count, int64_t ts_exchange_ns);
 
 #endif

@@ -1,5 +1,8 @@
-/* Level arrays: rows of columns, and objects that hold a bid and an ask. Numbers are parsed where they stand, unscaled. */
+/* Level arrays: rows of columns, and objects that hold a bid and an ask, or one level. Numbers are parsed where they stand, unscaled. */
 #include "extract_scan.h"
+
+/* Declared keys of a row that is an object. */
+enum { LEVEL = 2, SIDED = 3, PAIR = 4 };
 
 static inline int at(const uint8_t *p, const uint8_t *end, uint8_t c) { return p < end && *p == c; }
 
@@ -25,16 +28,38 @@ static const uint8_t *read_decimal(tc_reading *r, const uint8_t *p, int depth, i
     return tc_skip_value(scan, p, depth);
 }
 
-/* The columns of a row from the given one on, up to behind the closing bracket; p stands at the column's value. */
-static const uint8_t *read_columns(
-    tc_reading *r, const uint8_t *p, const tcx_slot_info *info, int depth, int column, int *form, tc_decimal *price,
-    tc_decimal *quantity) {
+/* The side of a row: 0 or 1 by the texts declared. */
+static const uint8_t *read_side(tc_reading *r, const uint8_t *p, const tcx_slot_info *info, int depth, int *form, int32_t *side) {
     tc_scan *scan = &r->scan;
-    int wanted = (column > info->price_column) + (column > info->quantity_column);
-    for (;; column++) {
+    const uint8_t *text = p + 1;
+    int escapes;
+    if (*p != '"') {
+        *form |= TC_FORM_WRONG;
+        return tc_skip_value(scan, p, depth);
+    }
+    if ((p = tc_string(scan, text, &escapes)) == NULL) return NULL;
+    if (escapes != TC_STRING_PLAIN) return tc_fail(scan, TC_DECLINED, text);
+    size_t length = (size_t)(p - text);
+    const tcx_choice *choice = r->program->choices + info->first_side, *behind = choice + info->sides;
+    while (choice < behind && !(choice->length == length && tc_same(text, r->program->text + choice->text, length))) choice++;
+    if (choice < behind) *side = (int32_t)choice->value;
+    else *form |= TC_FORM_WRONG;
+    return p + 1;
+}
+
+/* The columns of a row up to behind the closing bracket; p stands at the first one's value. */
+static const uint8_t *read_columns(
+    tc_reading *r, const uint8_t *p, const tcx_slot_info *info, int depth, int *form, tc_decimal *price, tc_decimal *quantity,
+    int32_t *side) {
+    tc_scan *scan = &r->scan;
+    int wanted = info->side_column < 0;
+    for (int column = 0;; column++) {
         if (column == info->price_column || column == info->quantity_column) {
             wanted++;
             p = read_decimal(r, p, depth, form, column == info->price_column ? price : quantity);
+        } else if (column == info->side_column) {
+            wanted++;
+            p = read_side(r, p, info, depth, form, side);
         } else if (*p == '"') {
             int escapes;
             if ((p = tc_string(scan, p + 1, &escapes)) != NULL) p++;
@@ -44,7 +69,7 @@ static const uint8_t *read_columns(
         if (p == NULL || (p = tc_next(scan, p, ']')) == NULL) return NULL;
         if (*p == ']') break;
     }
-    if (wanted < 2) *form |= TC_FORM_WRONG;
+    if (wanted < 3) *form |= TC_FORM_WRONG;
     return p + 1;
 }
 
@@ -115,14 +140,15 @@ static const uint8_t *end_rows(tc_reading *r, const uint8_t *p, const tcx_row *r
 
 /* A row that is not plain, or no row at all. */
 static const uint8_t *read_row(
-    tc_reading *r, const uint8_t *p, const tcx_slot_info *info, int depth, int *form, tc_decimal *price, tc_decimal *quantity) {
+    tc_reading *r, const uint8_t *p, const tcx_slot_info *info, int depth, int *form, tc_decimal *price, tc_decimal *quantity,
+    int32_t *side) {
     *price = *quantity = (tc_decimal){0, 0};
     if (*p != '[') {
         *form |= TC_FORM_WRONG;
         return tc_skip_value(&r->scan, p, depth);
     }
     if ((p = tc_token(&r->scan, p + 1)) == NULL) return NULL;
-    if (*p != ']') return read_columns(r, p, info, depth + 1, 0, form, price, quantity);
+    if (*p != ']') return read_columns(r, p, info, depth + 1, form, price, quantity, side);
     *form |= TC_FORM_WRONG;
     return p + 1;
 }
@@ -141,7 +167,8 @@ const uint8_t *tc_read_rows(tc_reading *r, const uint8_t *p, const tcx_slot_info
             form |= TC_FORM_QUOTED;
             p = q;
         } else {
-            if ((p = read_row(r, p, info, depth + 1, &form, &price, &quantity)) == NULL) return NULL;
+            int32_t side;
+            if ((p = read_row(r, p, info, depth + 1, &form, &price, &quantity, &side)) == NULL) return NULL;
             if (quantity.mantissa < 0) form |= TC_FORM_WRONG;
             if (row >= limit) return rows_full(r, p);
             store_row(row++, &price, &quantity);
@@ -151,9 +178,12 @@ const uint8_t *tc_read_rows(tc_reading *r, const uint8_t *p, const tcx_slot_info
     }
 }
 
-/* One object of a pair array, from the opening brace; values[0..3] as tcx_key.slot numbers them. */
-static const uint8_t *read_pair(tc_reading *r, const uint8_t *p, tcx_node *node, int depth, int *form, tc_decimal *values) {
+/* One object of an array of rows, from the opening brace, with `roles` declared keys; values[] by role, the side apart. */
+static inline __attribute__((always_inline)) const uint8_t *read_members(
+    tc_reading *r, const uint8_t *p, const tcx_slot_info *info, int depth, unsigned roles, int *form, tc_decimal *values,
+    int32_t *side) {
     tc_scan *scan = &r->scan;
+    tcx_node *node = &r->program->nodes[info->row_node];
     int16_t *hint = &node->predicted;
     unsigned seen = 0;
     if ((p = tc_token(scan, p + 1)) == NULL) return NULL;
@@ -174,18 +204,19 @@ static const uint8_t *read_pair(tc_reading *r, const uint8_t *p, tcx_node *node,
             hint = &key->predicted;
             if (seen >> key->slot & 1) return tc_fail(scan, TC_DECLINED, p);
             seen |= 1u << key->slot;
-            p = read_decimal(r, p, depth + 1, form, &values[key->slot]);
+            if (roles == SIDED && key->slot == 2) p = read_side(r, p, info, depth + 1, form, side);
+            else p = read_decimal(r, p, depth + 1, form, &values[key->slot]);
         }
         if (p == NULL || (p = tc_next(scan, p, '}')) == NULL) return NULL;
         if (*p == '}') break;
     }
-    if (seen != 15 || values[1].mantissa < 0 || values[3].mantissa < 0) *form |= TC_FORM_WRONG;
+    if (seen + 1 != 1u << roles || values[1].mantissa < 0) *form |= TC_FORM_WRONG;
+    if (roles == PAIR && values[3].mantissa < 0) *form |= TC_FORM_WRONG;
     return p + 1;
 }
 
 const uint8_t *tc_read_pairs(tc_reading *r, const uint8_t *p, const tcx_slot_info *info, int depth, tcx_slot *slot) {
     tc_scan *scan = &r->scan;
-    tcx_node *node = &r->program->nodes[info->pair_node];
     tcx_row *row = r->x->rows + r->row_count, *limit = rows_limit(r);
     int form = 0;
     if ((p = begin_rows(r, p, depth, slot)) == NULL) return NULL;
@@ -193,7 +224,7 @@ const uint8_t *tc_read_pairs(tc_reading *r, const uint8_t *p, const tcx_slot_inf
     for (;;) {
         tc_decimal values[4] = {{0, 0}, {0, 0}, {0, 0}, {0, 0}};
         if (*p == '{') {
-            p = read_pair(r, p, node, depth + 1, &form, values);
+            p = read_members(r, p, info, depth + 1, PAIR, &form, values, NULL);
         } else {
             form |= TC_FORM_WRONG;
             p = tc_skip_value(scan, p, depth + 1);
@@ -205,4 +236,46 @@ const uint8_t *tc_read_pairs(tc_reading *r, const uint8_t *p, const tcx_slot_inf
         if ((p = tc_next(scan, p, ']')) == NULL) return NULL;
         if (*p == ']') return end_rows(r, p, row, form, slot);
     }
+}
+
+/* Put the rows from `first` up to `end` in order, bids first; 0 where the scratch behind them is too small for the asks. */
+static int order_sides(tcx_row *first, tcx_row *end, const tcx_row *limit) {
+    tcx_row *bid = first, *ask = end;
+    int64_t asks = 0;
+    for (const tcx_row *row = first; row < end; row++) asks += row->side;
+    if (limit - end < asks) return 0;
+    for (const tcx_row *row = first; row < end; row++) *(row->side ? ask++ : bid++) = *row;
+    memcpy(bid, end, (size_t)asks * sizeof *bid);
+    return 1;
+}
+
+const uint8_t *tc_read_other_rows(tc_reading *r, const uint8_t *p, const tcx_slot_info *info, int depth, tcx_slot *slot) {
+    tc_scan *scan = &r->scan;
+    tcx_row *first = r->x->rows + r->row_count, *row = first, *limit = rows_limit(r);
+    int form = 0;
+    if ((p = begin_rows(r, p, depth, slot)) == NULL) return NULL;
+    if (*p == ']') return end_rows(r, p, row, form, slot);
+    for (;;) {
+        tc_decimal values[2] = {{0, 0}, {0, 0}};
+        int32_t side = 0;
+        if (info->row_node < 0) {
+            p = read_row(r, p, info, depth + 1, &form, &values[0], &values[1], &side);
+            if (values[1].mantissa < 0) form |= TC_FORM_WRONG;
+        } else if (*p != '{') {
+            form |= TC_FORM_WRONG;
+            p = tc_skip_value(scan, p, depth + 1);
+        } else if (info->sides) {
+            p = read_members(r, p, info, depth + 1, SIDED, &form, values, &side);
+        } else {
+            p = read_members(r, p, info, depth + 1, LEVEL, &form, values, NULL);
+        }
+        if (p == NULL) return NULL;
+        if (__builtin_expect(row >= limit, 0)) return rows_full(r, p);
+        row->side = side;
+        store_row(row++, &values[0], &values[1]);
+        if ((p = tc_next(scan, p, ']')) == NULL) return NULL;
+        if (*p == ']') break;
+    }
+    if (info->sides && !order_sides(first, row, limit)) return rows_full(r, p);
+    return end_rows(r, p, row, form, slot);
 }

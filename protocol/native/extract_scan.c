@@ -30,13 +30,19 @@ static int text_equals(const tc_reading *r, const tcx_slot *slot, const tcx_choi
            tc_same(r->scan.start + slot->offset, r->program->text + choice->text, slot->length);
 }
 
+static int text_starts(const tc_reading *r, const tcx_slot *slot, const tcx_choice *choice) {
+    uint32_t length = choice->length & ~TC_LENGTH_PREFIX;
+    return choice->length != length && length <= slot->length &&
+           tc_same(r->scan.start + slot->offset, r->program->text + choice->text, length);
+}
+
 /* Shapes that survive the value of a slot that some demand a constant of. */
 static uint64_t where_survivors(const tc_reading *r, const tcx_slot_info *info, const tcx_slot *slot) {
     uint64_t satisfied = 0;
     if (slot->kind == TC_KIND_STRING)
         for (uint32_t i = 0; i < info->choices; i++) {
             const tcx_choice *choice = &r->program->choices[info->first_choice + i];
-            if (text_equals(r, slot, choice)) satisfied |= choice->value;
+            if (text_equals(r, slot, choice) || text_starts(r, slot, choice)) satisfied |= choice->value;
         }
     return ~info->where_users | satisfied;
 }
@@ -118,6 +124,8 @@ static inline const uint8_t *read_value(tc_reading *r, const uint8_t *p, const t
             p = tc_read_rows(r, p, info, depth, slot);
         } else if (info->rows == TC_ROWS_PAIRS) {
             p = tc_read_pairs(r, p, info, depth, slot);
+        } else if (info->rows == TC_ROWS_OTHER) {
+            p = tc_read_other_rows(r, p, info, depth, slot);
         } else if (key->array >= 0) {
             p = read_objects(r, p, key->array, info->each_users, depth, slot);
         } else {

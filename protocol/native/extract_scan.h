@@ -11,7 +11,7 @@ enum {
     TC_KIND_NULL,
     TC_KIND_OBJECT,
     TC_KIND_ARRAY,      /* length: elements */
-    TC_KIND_ROWS        /* offset, length: rows in the scratch; pairs: bid and ask alternate */
+    TC_KIND_ROWS        /* offset, length: rows in the scratch; pairs: bid and ask alternate; sides: bids first */
 };
 
 /* Forms of numbers in rows. */
@@ -37,6 +37,7 @@ int tc_read_frame(tc_reading *r);
 
 /* Arrays of level rows from the opening bracket; fills *slot. Returns the position behind, NULL on failure. */
 const uint8_t *tc_read_rows(tc_reading *r, const uint8_t *p, const tcx_slot_info *info, int depth, tcx_slot *slot);
+const uint8_t *tc_read_other_rows(tc_reading *r, const uint8_t *p, const tcx_slot_info *info, int depth, tcx_slot *slot);
 const uint8_t *tc_read_pairs(tc_reading *r, const uint8_t *p, const tcx_slot_info *info, int depth, tcx_slot *slot);
 
 static inline unsigned tc_bucket(const uint8_t *text, size_t length) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -21,13 +22,20 @@ _ODD = st.one_of(
     st.sampled_from(["", "-", "1e999999999999", "1e-400", "1.", "+1", "null"]),
 )
 _SYMBOL = st.sampled_from(["BTCUSDT", "KRW-BTC", "BTC-USDT-SWAP", "nobody", "", "币安", "BTCUSDTBTCUSDT"])
+_TEXT_ID = st.one_of(st.integers(0, 10**21).map(str), st.sampled_from(["", "-0", "ETH-1", "é" * 70, "+1", "007", "1" * 300]))
+_ISO = st.one_of(
+    st.datetimes().map(lambda moment: f"{moment.isoformat()}Z"),
+    st.sampled_from(["2024-02-29T00:00:00+00:00", "2023-02-29T00:00:00Z", "2024-08-08T23:54:60Z", "", "2024-08-08", "2024-1-1"]),
+    st.from_regex(r"2024-0[1-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9](\.[0-9]{1,12})?Z", fullmatch=True),
+)
+_PIECE = st.sampled_from(["null", "1", '"x"', "{}", "[]", "true"])
 _PIECES = [b'"', b"\\", b"\\u00e9", b"{", b"}", b"[", b"]", b",", b":", b"null", b"true", b"-", b"1e-9", b"0", b"9" * 21]
 _PIECES += [b".5", b"e99999999999", b" ", b"\n", b"\xc3\xa9", b"\xff", b"{}", b"[]", b'"e":', b'"s":"BTCUSDT",', b'"",']
 
 
 def _pair(venue: str) -> Pair:
     made = Pair(VENUES[venue], out_capacity=1 << 14)
-    for symbol in ("BTCUSDT", "KRW-BTC", "BTC-USDT-SWAP", "NKNUSDT"):
+    for symbol in ("BTCUSDT", "KRW-BTC", "BTC-USDT-SWAP", "NKNUSDT", "ETH-USD", "LTCUSDT", "BTC-26MAR21", "ETH/USD"):
         made.add(symbol)
     return made
 
@@ -41,10 +49,10 @@ class _Writer:
     def __init__(self, draw: st.DrawFn, bare: bool) -> None:
         self._draw = draw
         self._bare = bare
-        self._odd = draw(st.booleans())
+        self.odd = draw(st.booleans())
 
     def number(self) -> str:
-        text = self._draw(st.one_of(_PLAIN, _ODD) if self._odd else _PLAIN)
+        text = self._draw(st.one_of(_PLAIN, _ODD) if self.odd else _PLAIN)
         return text if self._bare else f'"{text}"'
 
     def integer(self) -> str:
@@ -57,20 +65,103 @@ class _Writer:
         return "[" + f"{self._draw(_SPACE)},{self._draw(_SPACE)}".join(rows) + "]"
 
     def object(self, members: dict[str, str]) -> str:
-        if self._odd and self._draw(st.booleans()):
+        if self.odd and self._draw(st.booleans()):
             intruder = self._draw(st.sampled_from([*members, "x", "e", "data"]))
             members = dict([*members.items(), (intruder, self._draw(st.sampled_from(["null", "1", '"x"', "{}", "[]", "[{}]"])))])
         items = self._draw(st.permutations(list(members.items())))
         space = self._draw(_SPACE)
         return "{" + ",".join(f'{space}"{key}"{space}:{space}{value}{space}' for key, value in items) + "}"
 
+    def text(self, *texts: str) -> str:
+        return f'"{self._draw(st.sampled_from(texts))}"' if self._draw(st.integers(0, 9)) else self._draw(_PIECE)
+
+    def time(self) -> str:
+        return f'"{self._draw(_ISO)}"' if self._draw(st.integers(0, 9)) else self.integer()
+
+    def trade_id(self) -> str:
+        return f'"{self._draw(_TEXT_ID)}"' if self._draw(st.booleans()) else self.integer()
+
+    def array(self, items: Callable[[], str], sizes: tuple[int, ...] = (0, 1, 2, 3)) -> str:
+        return "[" + ",".join(items() for _ in range(self._draw(st.sampled_from(sizes)))) + "]"
+
+    def statistic(self) -> str:
+        return (
+            self.number() if self._draw(st.booleans()) else self._draw(st.sampled_from(['""', "null", "0", '"-1e3"', '"9e40"']))
+        )
+
+    def some(self, members: dict[str, str]) -> str:
+        return self.object({key: value for key, value in members.items() if self._draw(st.integers(0, 5))})
+
+
+def _bybit(w: _Writer, symbol: str) -> str:
+    topic = w.text("orderbook.1.X", "orderbook.50.X", "publicTrade.X", "tickers.X", "publicTrade", "tickers.", "x")
+    if "publicTrade" in topic:
+        trade = {
+            "s": symbol,
+            "T": w.integer(),
+            "p": w.number(),
+            "v": w.number(),
+            "i": w.trade_id(),
+            "S": w.text("Buy", "Sell", "buy"),
+        }
+        flags = {"BT": w.text("x")} if w.odd else {"BT": "true"}
+        return w.object({"topic": topic, "data": w.array(lambda: w.object(trade | flags), (1, 1, 2, 3, 0))})
+    if "tickers" in topic:
+        data = {"symbol": symbol, "markPrice": w.statistic(), "fundingRate": w.statistic(), "nextFundingTime": w.integer()}
+        inside = w.some(data | {"openInterest": w.statistic()})
+        return w.object({"topic": topic, "data": inside, "ts": w.integer()})
+    data = {"s": symbol, "b": w.rows(), "a": w.rows(), "u": w.integer()}
+    return w.object({"topic": topic, "type": w.text("snapshot", "delta"), "data": w.object(data), "cts": w.integer()})
+
+
+def _deribit(w: _Writer, symbol: str) -> str:
+    channel = w.text("book.X.raw", "ticker.X.raw", "trades.X.raw", "x")
+    common = {"instrument_name": symbol, "timestamp": w.integer()}
+    if "trades" in channel:
+        trade = {"price": w.number(), "amount": w.number(), "trade_id": w.trade_id(), "direction": w.text("buy", "sell")}
+        data = w.array(lambda: w.object(common | trade), (1, 1, 2, 0))
+    elif "ticker" in channel:
+        data = w.some(common | {"mark_price": w.statistic(), "current_funding": w.statistic(), "open_interest": w.statistic()})
+    else:
+        rows = [w.array(lambda: f'["new",{w.number()},{w.number()}]') for _ in range(2)]
+        kind = w.text("snapshot", "change")
+        data = w.object(common | {"type": kind, "bids": rows[0], "asks": rows[1], "change_id": w.integer()})
+    return w.object({"params": w.object({"channel": channel, "data": data})})
+
+
+def _coinbase(w: _Writer, symbol: str) -> str:
+    channel = w.text("l2_data", "market_trades", "x")
+    if channel == '"x"':
+        changes = w.array(lambda: f"[{w.text('buy', 'sell')},{w.number()},{w.number()}]")
+        return w.object({"type": '"l2update"', "product_id": symbol, "changes": changes, "time": w.time()})
+    trade = {"product_id": symbol, "trade_id": w.trade_id(), "price": w.number(), "size": w.number()}
+    inside = {"type": w.text("update", "snapshot"), "product_id": symbol}
+    if "trades" in channel:
+        inside["trades"] = w.array(lambda: w.object(trade | {"time": w.time(), "side": w.text("BUY", "SELL")}), (1, 1, 2, 0))
+    else:
+        levels = {"price_level": w.number(), "new_quantity": w.number()}
+        inside["updates"] = w.array(lambda: w.object(levels | {"side": w.text("bid", "offer")}), (0, 1, 2, 3, 4))
+    events = w.array(lambda: w.object(inside), (1, 1, 1, 1, 2, 0))
+    return w.object({"channel": channel, "timestamp": w.time(), "sequence_num": w.integer(), "events": events})
+
+
+def _kraken(w: _Writer, symbol: str) -> str:
+    bids, asks = (w.array(lambda: w.object({"price": w.number(), "qty": w.number()})) for _ in range(2))
+    data = w.some({"symbol": symbol, "bids": bids, "asks": asks, "checksum": w.integer(), "timestamp": w.time()})
+    return w.object({"channel": '"book"', "type": w.text("snapshot", "update"), "data": f"[{data}]"})
+
+
+_WRITERS = {"bybit": _bybit, "deribit": _deribit, "coinbase": _coinbase, "kraken": _kraken}
+
 
 @st.composite
 def _messages(draw: st.DrawFn) -> tuple[str, bytes]:
     venue = draw(_VENUE)
-    w = _Writer(draw, venue == "upbit")
+    w = _Writer(draw, venue in ("upbit", "deribit", "kraken"))
     symbol = f'"{draw(_SYMBOL)}"'
-    if venue == "okx":
+    if venue in _WRITERS:
+        text = _WRITERS[venue](w, symbol)
+    elif venue == "okx":
         channel = draw(st.sampled_from(["books", "trades", "bbo-tbt", "x"]))
         books = w.object({"asks": w.rows(), "bids": w.rows(), "ts": w.integer(), "seqId": w.integer(), "prevSeqId": "-1"})
         trade = w.object(
@@ -111,7 +202,7 @@ def _messages(draw: st.DrawFn) -> tuple[str, bytes]:
     return venue, text.encode()
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=3000, deadline=None)
 @given(_messages())
 def test_random_messages_mean_the_same_to_both(message: tuple[str, bytes]) -> None:
     """Any key order, white space, numbers, intruding and repeated keys: equal statuses and bytes."""

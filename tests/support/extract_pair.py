@@ -15,6 +15,7 @@ from protocol.shapes import Shape
 __all__ = ["HEADER", "Header", "PacketView", "Pair", "unpack"]
 
 HEADER = struct.Struct("<HBBHBBIHHQQIbbBBqqqH")
+_ITEM_FORMS = {16: "<qq", 24: "<qqHbBi", 32: "<QqqiBBH"}
 _SAME_WHEN_OK = [
     "shape",
     "instrument",
@@ -84,7 +85,7 @@ def unpack(data: bytes) -> list[PacketView]:
     while at < len(data):
         header = Header(*HEADER.unpack_from(data, at))
         at += HEADER.size
-        form = struct.Struct("<qq" if ITEM_OF[MsgType(header.msg_type)].size == 16 else "<QqqiBBH")
+        form = struct.Struct(_ITEM_FORMS[ITEM_OF[MsgType(header.msg_type)].size])
         items = [form.unpack_from(data, at + n * form.size) for n in range(header.item_count)]
         at += header.payload_len
         out.append(PacketView(header, items))

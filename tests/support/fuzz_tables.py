@@ -37,7 +37,7 @@ def _tables(name: str) -> bytes:
         program = tables.programs[index]
         data = [bytes(ffi.buffer(array)) for array in arrays]
         out.append(struct.pack("<4i", program.shape_count, program.slot_count, program.has_envelope, program.by_caller))
-        out.append(struct.pack("<6I", *map(len, data)))
+        out.append(struct.pack("<7I", *map(len, data)))
         out += data
     return b"".join(out)
 

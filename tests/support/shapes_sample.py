@@ -1,4 +1,4 @@
-"""Shapes of four venues for the extractor's own tests, and the frames of their recordings.
+"""Shapes of several venues for the extractor's own tests, and the frames of their recordings.
 
 Layouts follow the venues' documentation; the venue modules declare their own. Exponents are found from the data, as the first
 frame of an instrument would set them.
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from protocol.schema import MsgType, Side
-from protocol.shapes import Numbers, PairRows, Quote, Rows, Shape, TimeUnit
+from protocol.schema import MsgType, Side, StatKind, TradeFlag
+from protocol.shapes import IdKind, Numbers, ObjectRows, PairRows, Quote, Rows, Shape, SidedRows, StatField, TimeUnit
 
 __all__ = ["EXAMPLES", "VENUES", "Frame", "frames"]
 
@@ -239,11 +239,166 @@ UPBIT_LONG = _upbit(
 )
 UPBIT_SHORT = _upbit(("ty", "cd", "tms", "lv", "st", "ttms", "tp", "tv", "sid", "ab"), PairRows("obu", "bp", "bs", "ap", "as"))
 
+_BYBIT_SIDES = {"Buy": Side.BUY, "Sell": Side.SELL}
+BYBIT_TOP = Shape(
+    name="orderbook.1",
+    msg_type=MsgType.BBO,
+    numbers=Numbers.QUOTED,
+    where={"topic": ("orderbook.1.*",), "type": ("snapshot",)},
+    symbol="data.s",
+    ts="cts",
+    optional=("cts",),
+    bids=Rows("data.b"),
+    asks=Rows("data.a"),
+    last_id="data.u",
+)
+BYBIT_BOOK = Shape(
+    name="orderbook",
+    msg_type=MsgType.BOOK,
+    numbers=Numbers.QUOTED,
+    where={"topic": ("orderbook.*",)},
+    symbol="data.s",
+    ts="cts",
+    optional=("cts",),
+    bids=Rows("data.b"),
+    asks=Rows("data.a"),
+    snapshot_if=("type", "snapshot", "delta"),
+    last_id="data.u",
+)
+BYBIT_TRADES = Shape(
+    name="publicTrade",
+    msg_type=MsgType.TRADE,
+    numbers=Numbers.QUOTED,
+    where={"topic": ("publicTrade.*",)},
+    each="data[]",
+    each_symbol="s",
+    ts="T",
+    price="p",
+    quantity="v",
+    trade_id="i",
+    trade_id_kind=IdKind.EITHER,
+    side="S",
+    sides=_BYBIT_SIDES,
+    trade_flags=("BT", {True: int(TradeFlag.BLOCK), False: 0}),
+)
+BYBIT_TICKERS = Shape(
+    name="tickers",
+    msg_type=MsgType.STAT,
+    numbers=Numbers.QUOTED,
+    where={"topic": ("tickers.*",)},
+    symbol="data.symbol",
+    ts="ts",
+    stats=(
+        StatField(StatKind.MARK_PRICE, "data.markPrice"),
+        StatField(StatKind.INDEX_PRICE, "data.indexPrice"),
+        StatField(StatKind.FUNDING_RATE, "data.fundingRate", due="data.nextFundingTime"),
+        StatField(StatKind.OPEN_INTEREST, "data.openInterest"),
+    ),
+)
+DERIBIT_BOOK = Shape(
+    name="book",
+    msg_type=MsgType.BOOK,
+    numbers=Numbers.BARE,
+    where={"params.channel": ("book.*",)},
+    symbol="params.data.instrument_name",
+    ts="params.data.timestamp",
+    bids=Rows("params.data.bids", 1, 2),
+    asks=Rows("params.data.asks", 1, 2),
+    snapshot_if=("params.data.type", "snapshot", "change"),
+    last_id="params.data.change_id",
+    prev_id="params.data.prev_change_id",
+    optional=("params.data.prev_change_id",),
+)
+DERIBIT_TICKER = Shape(
+    name="ticker",
+    msg_type=MsgType.STAT,
+    numbers=Numbers.BARE,
+    where={"params.channel": ("ticker.*",)},
+    symbol="params.data.instrument_name",
+    ts="params.data.timestamp",
+    stats=(
+        StatField(StatKind.MARK_PRICE, "params.data.mark_price"),
+        StatField(StatKind.FUNDING_RATE, "params.data.current_funding", ts="params.data.timestamp"),
+        StatField(StatKind.OPEN_INTEREST, "params.data.open_interest"),
+    ),
+)
+DERIBIT_TRADES = Shape(
+    name="trades",
+    msg_type=MsgType.TRADE,
+    numbers=Numbers.BARE,
+    where={"params.channel": ("trades.*",)},
+    each="params.data[]",
+    each_symbol="instrument_name",
+    ts="timestamp",
+    price="price",
+    quantity="amount",
+    trade_id="trade_id",
+    trade_id_kind=IdKind.EITHER,
+    side="direction",
+    sides=_OKX_SIDES,
+)
+COINBASE_LEVELS = Shape(
+    name="l2_data",
+    msg_type=MsgType.BOOK,
+    numbers=Numbers.QUOTED,
+    where={"channel": ("l2_data",)},
+    symbol="events[].product_id",
+    ts="timestamp",
+    ts_unit=TimeUnit.ISO,
+    levels=SidedRows("events[].updates", "side", "price_level", "new_quantity", {"bid": Side.BUY, "offer": Side.SELL}),
+    snapshot_if=("events[].type", "snapshot", "update"),
+    last_id="sequence_num",
+)
+COINBASE_TRADES = Shape(
+    name="market_trades",
+    msg_type=MsgType.TRADE,
+    numbers=Numbers.QUOTED,
+    where={"channel": ("market_trades",), "events[].type": ("update",)},
+    each="events[].trades[]",
+    each_symbol="product_id",
+    ts="time",
+    ts_unit=TimeUnit.ISO,
+    price="price",
+    quantity="size",
+    trade_id="trade_id",
+    trade_id_kind=IdKind.TEXT,
+    side="side",
+    sides={"BUY": Side.SELL, "SELL": Side.BUY},
+)
+COINBASE_EXCHANGE = Shape(
+    name="l2update",
+    msg_type=MsgType.BOOK,
+    numbers=Numbers.QUOTED,
+    where={"type": ("l2update",)},
+    symbol="product_id",
+    ts="time",
+    ts_unit=TimeUnit.ISO,
+    levels=SidedRows("changes", 0, 1, 2, _OKX_SIDES),
+)
+KRAKEN_BOOK = Shape(
+    name="book",
+    msg_type=MsgType.BOOK,
+    numbers=Numbers.BARE,
+    where={"channel": ("book",)},
+    symbol="data[].symbol",
+    ts="data[].timestamp",
+    ts_unit=TimeUnit.ISO,
+    optional=("data[].timestamp", "data[].checksum"),
+    bids=ObjectRows("data[].bids", "price", "qty"),
+    asks=ObjectRows("data[].asks", "price", "qty"),
+    snapshot_if=("type", "snapshot", "update"),
+    checksum="data[].checksum",
+)
+
 VENUES: dict[str, tuple[Shape, ...]] = {
     "binance": (BINANCE_DEPTH, BINANCE_TICKER, BINANCE_TRADE, BINANCE_AGGREGATE, BINANCE_REST),
     "binance_futures": (FUTURES_DEPTH, FUTURES_TICKER, FUTURES_TRADE, BINANCE_AGGREGATE, FUTURES_REST),
     "okx": (OKX_BOOKS, OKX_BBO, OKX_TRADES),
     "upbit": (*UPBIT_LONG, *UPBIT_SHORT),
+    "bybit": (BYBIT_TOP, BYBIT_BOOK, BYBIT_TRADES, BYBIT_TICKERS),
+    "deribit": (DERIBIT_BOOK, DERIBIT_TICKER, DERIBIT_TRADES),
+    "coinbase": (COINBASE_LEVELS, COINBASE_TRADES, COINBASE_EXCHANGE),
+    "kraken": (KRAKEN_BOOK,),
 }
 
 EXAMPLES: dict[str, tuple[bytes, ...]] = {
@@ -286,6 +441,49 @@ EXAMPLES: dict[str, tuple[bytes, ...]] = {
         b'"st":"SNAPSHOT","lv":0}',
         b'{"type":"trade","code":"KRW-BTC","timestamp":1785395043831,"trade_timestamp":1785395043779,"trade_price":91361000.0,'
         b'"trade_volume":0.01275549,"ask_bid":"ASK","sequential_id":17853950437790001,"stream_type":"REALTIME"}',
+    ),
+    # Bybit v5 of April 2023 and December 2024 (LTCUSDT, XRPUSDT, BTCUSD), layouts of bybit-exchange/docs; a spot trade beside.
+    "bybit": (
+        b'{"topic":"publicTrade.LTCUSDT","type":"snapshot","ts":1680688979985,"data":[{"T":1680688979983,"s":"LTCUSDT",'
+        b'"S":"Buy","v":"0.4","p":"94.53","L":"ZeroMinusTick","i":"4c7b6bdc-b4a3-5716-9c7b-bbe01dc7072f","BT":false},'
+        b'{"T":1680688979984,"s":"LTCUSDT","S":"Sell","v":"0.1","p":"94.52","i":"2290000000061666327","BT":true}]}',
+        b'{"topic":"orderbook.50.XRPUSDT","type":"delta","ts":1733011200693,"data":{"s":"XRPUSDT","b":[["1.9531","6198"],'
+        b'["1.9529","2080"]],"a":[["1.9535","0"]],"u":7003306,"seq":50193543147},"cts":1733011200690}',
+        b'{"topic":"orderbook.1.LTCUSDT","type":"snapshot","ts":1749833474773,"data":{"s":"LTCUSDT","b":[["94.61","17.9"]],'
+        b'"a":[["94.63","35.4"]],"u":24042997,"seq":209972815373},"cts":1749833474768}',
+        b'{"topic":"tickers.BTCUSD","type":"delta","data":{"symbol":"BTCUSD","price24hPcnt":"0.023362","openInterest":'
+        b'"449736674","fundingRate":"-0.0001","nextFundingTime":"1680681600000","bid1Price":"28560.00"},"cs":20856433603,'
+        b'"ts":1680673822776}',
+    ),
+    # Deribit subscriptions of September 2026 (ALGO_USDC-PERPETUAL, BTC_USDC-PERPETUAL) and a trade of March 2021.
+    "deribit": (
+        b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"book.ALGO_USDC-PERPETUAL.100ms","data":{"timestamp":'
+        b'1790133842703,"type":"change","change_id":193809634213,"instrument_name":"ALGO_USDC-PERPETUAL","bids":[["new",0.11374,'
+        b'1054.0],["delete",0.11344,0.0]],"asks":[["new",0.11396,1054.0]],"prev_change_id":193809631160}}}',
+        b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"ticker.BTC_USDC-PERPETUAL.100ms","data":{"timestamp":'
+        b'1790133840887,"state":"open","index_price":86744.11,"instrument_name":"BTC_USDC-PERPETUAL","open_interest":459.3409,'
+        b'"mark_price":86778.14,"interest_value":272719551.2863254,"current_funding":1.423e-4}}}',
+        b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"trades.BTC-26MAR21.raw","data":[{"trade_seq":5326971,'
+        b'"trade_id":"ETH-137486952","timestamp":1616321287195,"tick_direction":0,"price":56273.5,"mark_price":56243.86,'
+        b'"instrument_name":"BTC-26MAR21","index_price":56127.59,"direction":"buy","amount":6000.0}]}}',
+    ),
+    # Coinbase Advanced Trade of September 2026 (ETH-USD) and Exchange of June 2021 (BTC-USD).
+    "coinbase": (
+        b'{"channel":"market_trades","client_id":"","timestamp":"2026-09-30T01:41:27.834Z","sequence_num":5,"events":[{"type":'
+        b'"update","trades":[{"product_id":"ETH-USD","trade_id":"846149798","price":"2668.35","size":"0.03710506","time":'
+        b'"2026-09-30T01:41:25.375232Z","side":"SELL"},{"product_id":"ETH-USD","trade_id":"846149799","price":"2668.36",'
+        b'"size":"1","time":"2026-09-30T01:41:25.375232Z","side":"BUY"}]}]}',
+        b'{"channel":"l2_data","client_id":"","timestamp":"2026-09-30T01:41:27.834714965Z","sequence_num":6,"events":[{"type":'
+        b'"update","product_id":"ETH-USD","updates":[{"side":"offer","event_time":"1970-01-01T00:00:00Z","price_level":"2668.36",'
+        b'"new_quantity":"0"},{"side":"bid","event_time":"1970-01-01T00:00:00Z","price_level":"2668.35","new_quantity":"0.5"}]}]}',
+        b'{"type":"l2update","product_id":"BTC-USD","changes":[["sell","37378.26","0.02460000"],["buy","37378.25","0"]],'
+        b'"time":"2021-06-02T09:02:09.048568Z"}',
+    ),
+    # Kraken v2 of August 2026 (ETH/USD).
+    "kraken": (
+        b'{"channel":"book","type":"update","data":[{"symbol":"ETH/USD","bids":[{"price":1877.29,"qty":2.41130000}],"asks":'
+        b'[{"price":1877.61,"qty":0.00000000},{"price":1878.15,"qty":25.61585391}],"checksum":3730778136,"timestamp":'
+        b'"2026-08-02T04:23:43.217117Z"}]}',
     ),
 }
 

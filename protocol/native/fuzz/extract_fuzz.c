@@ -19,7 +19,7 @@ static uint32_t symbols_used;
 
 static uint64_t seen[10];
 
-/* File: u32 programs; each: 4 x i32 (shapes, slots, envelope, by caller), 6 x u32 sizes, 6 arrays in that order. */
+/* File: u32 programs; each: 4 x i32 (shapes, slots, envelope, by caller), 7 x u32 sizes, 7 arrays in that order. */
 static void load_tables(const char *name) {
     size_t size;
     uint8_t *file = fuzz_read_file(name, &size), *p = file;
@@ -30,17 +30,17 @@ static void load_tables(const char *name) {
     x.program_count = (int32_t)count;
     for (uint32_t i = 0; i < count; i++) {
         int32_t head[4];
-        uint32_t sizes[6];
-        void *arrays[6];
+        uint32_t sizes[7];
+        void *arrays[7];
         memcpy(head, p, sizeof head);
         memcpy(sizes, p + sizeof head, sizeof sizes);
         p += sizeof head + sizeof sizes;
-        for (int a = 0; a < 6; a++) {
+        for (int a = 0; a < 7; a++) {
             arrays[a] = fuzz_allocate(sizes[a]);
             memcpy(arrays[a], p, sizes[a]);
             p += sizes[a];
         }
-        x.programs[i] = (tcx_program){arrays[0], arrays[1], arrays[2], arrays[3], arrays[4], arrays[5],
+        x.programs[i] = (tcx_program){arrays[0], arrays[1], arrays[2], arrays[3], arrays[4], arrays[5], arrays[6],
                                       head[0],   head[1],   head[2],   head[3]};
     }
     free(file);
