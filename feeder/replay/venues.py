@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from feeder.recording import RecordingError, read
 from feeder.replay.binance import Binance
+from feeder.replay.coinbase import Coinbase, CoinbaseExchange
 from feeder.replay.dialect import Dialect
 from feeder.replay.okx import Okx
 from feeder.replay.upbit import Upbit
@@ -23,6 +24,8 @@ DIALECTS: dict[str, Dialect] = {
     "binance": Binance(routed=False),
     "binance_futures": Binance(routed=True),
     "binance_coinm": Binance(routed=True),
+    "coinbase": Coinbase(),
+    "coinbase_exchange": CoinbaseExchange(),
     "okx": Okx(),
     "upbit": Upbit(),
 }
@@ -32,6 +35,8 @@ _PREFIXES = {
     "binance_futures_": "binance_futures",
     "binance_usdm_": "binance_futures",
     "binance_coinm_": "binance_coinm",
+    "coinbase_exchange_": "coinbase_exchange",
+    "coinbase_": "coinbase",
     "okx_": "okx",
     "upbit_": "upbit",
 }
@@ -44,6 +49,11 @@ _HOSTS = {
     "stream.binance.com": "binance",
     "data-stream.binance.vision": "binance",
     "api.binance.com": "binance",
+    "advanced-trade-ws.coinbase.com": "coinbase",
+    "ws-feed.exchange.coinbase.com": "coinbase_exchange",
+    "api.exchange.coinbase.com": "coinbase_exchange",
+    "ws-feed.pro.coinbase.com": "coinbase_exchange",
+    "api.pro.coinbase.com": "coinbase_exchange",
     "ws.okx.com": "okx",
     "www.okx.com": "okx",
     "api.upbit.com": "upbit",
