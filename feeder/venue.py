@@ -313,7 +313,7 @@ class VenueSpec:
     silence_s: float
     """The venue closes, or promises traffic, after this long; nothing at all for longer means that the connection is dead."""
     connection_number: Callable[[bytes], int | None] | None = None
-    """The number of a frame where the venue counts every message of a connection, by one from each to the next; None: no number."""
+    """The number of a frame, None where it has none, of a venue that counts all messages of a connection together, by one."""
     replays_last_trade: bool = False
     """The first trade message after a subscription is the last old trade."""
     endpoints: tuple[str, ...] = field(default=("rest",))

@@ -1,8 +1,8 @@
 """Coinbase as a server: the WebSocket endpoints of Advanced Trade and of the Exchange feed.
 
-Sources: docs.cdp.coinbase.com (subscribe, errors) and the recorded requests and answers. Advanced Trade numbers every message of a
-connection, answers and heartbeats included; so the recorded ones go to every client, in their places, and a client that subscribes
-to all recorded books and trades over one connection sees the recorded numbers without a break. One that wants less sees gaps.
+Sources: docs.cdp.coinbase.com (subscribe, errors) and the recorded requests and answers. Advanced Trade numbers every message of
+a connection, answers and heartbeats included; so the recorded ones go to every client, in their places, and a client that
+subscribes to all recorded books and trades over one connection sees the numbers without a break. One that wants less sees gaps.
 """
 
 from __future__ import annotations

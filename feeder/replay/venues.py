@@ -50,6 +50,7 @@ _HOSTS = {
     "data-stream.binance.vision": "binance",
     "api.binance.com": "binance",
     "advanced-trade-ws.coinbase.com": "coinbase",
+    "api.coinbase.com": "coinbase",
     "ws-feed.exchange.coinbase.com": "coinbase_exchange",
     "api.exchange.coinbase.com": "coinbase_exchange",
     "ws-feed.pro.coinbase.com": "coinbase_exchange",
@@ -58,6 +59,8 @@ _HOSTS = {
     "www.okx.com": "okx",
     "api.upbit.com": "upbit",
 }
+_SHARED = frozenset({"coinbase"})
+"""Folders with recordings of several venues here: the URLs in the file are asked first."""
 _LINES = 100
 
 
@@ -69,20 +72,26 @@ def guess_venue(path: Path) -> str:
     """Return the venue of a recording by its folder, its name or the URLs in it; raise UnknownVenueError naming the file."""
     folder = path.resolve().parent.name
     if folder in DIALECTS:
-        return folder
+        return (_by_urls(path) or folder) if folder in _SHARED else folder
     for prefix, venue in _PREFIXES.items():
         if path.name.startswith(prefix):
             return venue
-    try:
-        hosts = [urlsplit(line.url).hostname for line in islice(read([path]), _LINES) if line.url]
-    except (OSError, RecordingError):
-        hosts = []
-    known = {_HOSTS[host] for host in hosts if host in _HOSTS}
-    if len(known) == 1:
-        return known.pop()
+    told = _by_urls(path)
+    if told is not None:
+        return told
     raise UnknownVenueError(
         f"{path}: cannot tell the venue from the folder, the name or the URLs in it; give --venue ({', '.join(DIALECTS)})"
     )
+
+
+def _by_urls(path: Path) -> str | None:
+    """Return the venue whose hosts the URLs of a recording name; None where they name none, or several."""
+    try:
+        hosts = [urlsplit(line.url).hostname for line in islice(read([path]), _LINES) if line.url]
+    except (OSError, RecordingError):
+        return None
+    known = {_HOSTS[host] for host in hosts if host in _HOSTS}
+    return known.pop() if len(known) == 1 else None
 
 
 def by_venue(paths: Iterable[Path], venue: str | None = None) -> dict[str, list[Path]]:

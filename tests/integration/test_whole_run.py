@@ -30,6 +30,8 @@ SHORT = (
     "binance_futures/cf_20210722_usdm.jsonl",
     "binance_futures/hft_20240808_usdm_btcusdt.jsonl",
     "binance_futures/hft_20240808_usdm_ethusdt.jsonl",
+    "coinbase/cf_20210417_exchange_ws_feed.p1.jsonl",
+    "coinbase/cf_20260809_advanced_trade.p1.jsonl",
     "okx/cf_20220227_v5_books_l2_tbt.jsonl",
     "okx/cf_20220513_v5_books.jsonl",
     "okx/fastmm_20260926_btc_usdt_swap.p1.jsonl",
