@@ -1,4 +1,4 @@
-"""Coinbase Advanced Trade: what each message becomes or must not become, the connection's numbers, the recording against an oracle.
+"""Coinbase Advanced Trade: what messages become or must not become, the connection's numbers, the recording against an oracle.
 
 Frames are those of the recording of 9 August 2026 (github bmoscon/cryptofeed) and of `examples.jsonl`, or layouts of
 docs.cdp.coinbase.com with figures that occur there.
@@ -199,7 +199,7 @@ def test_every_message_of_any_channel_counts() -> None:
 
 
 def test_a_missing_number_costs_every_book_of_the_connection() -> None:
-    """Whatever the missing message was: gaps for all books there, none elsewhere, one new connection, updates ignored until then."""
+    """Whatever the missing message was: gaps for all books there, none elsewhere, one new connection, no update until then."""
     feed = live(products=("BTC-USD", "ETH-USD"))
     feed.frame(book(0, "snapshot", *SNAPSHOT, product="LTC-USD"), connection="ws.2")
     feed.session.subscribe(["LTC-USD"], 1)

@@ -112,6 +112,7 @@ def test_what_a_consumer_receives_is_what_decode_prints(name: str, start: Start,
     kinds = assert_equal(events, decoded(decoding))
     assert code == 0
     sent = {kind: count for kind, count in report["events"].items() if count}  # type: ignore[attr-defined]
+    assert kinds["trade"] >= sent.pop("trade", 0), "one message may hold several trades, one line each"
     assert {kind: kinds[kind] for kind in sent} == sent
 
 
@@ -123,7 +124,7 @@ def test_long_recordings_arrive_whole(name: str, start: Start, tmp_path: Path) -
 
 
 def test_no_recording_is_forgotten() -> None:
-    """Every recording of the four venues is in one of the lists above; the files of documented examples are no streams."""
+    """Every recording of these venues is in one of the lists above; the files of documented examples are no streams."""
     folder = captures()
     found = {f"{venue}/{file.name}" for venue in VENUES for file in (folder / venue).glob("*.jsonl*")}
     found |= {f"long/{file.name}" for file in (folder / "long").glob("*.jsonl*") if "coinm" not in file.name}
