@@ -144,7 +144,7 @@ class LiveFeeder:
         return {
             "venue": self._spec.name,
             "session": self.publisher.session,
-            "frames": self.frames - sum(n for name, n in self.session.counts.items() if name.startswith("control_")),
+            "frames": self.frames - self._answers(),
             "control_frames": sum(n for name, n in self.session.counts.items() if name.startswith("control_")),
             "events": self.publisher.events(),
             "packets": self.publisher.packets,
@@ -321,6 +321,12 @@ class LiveFeeder:
                 log.warning(
                     "venue announces a restart", venue=self._spec.name, connection=command.connection, text=command.reason
                 )
+
+    def _answers(self) -> int:
+        """Return how many frames answered the feeder itself: no part of the stream, unless the venue numbers them with it."""
+        counts = self.session.counts
+        controls = sum(n for name, n in counts.items() if name.startswith("control_")) - counts["control_ignored"]
+        return controls if self._spec.connection_number is None else 0
 
     async def _fetch(self, symbol: str) -> None:
         """Fetch a book, unless that is being done: during a ban the rule asks again and again, the venue is asked once."""

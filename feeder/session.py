@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from feeder.connection_sequence import ConnectionSequence
 from feeder.fitting import fitting_exponents
 from feeder.session_books import SessionBooks
 from feeder.session_types import Command, CommandKind, Instrument, Quarantined, SessionOptions
+from feeder.sync import Chain
 from feeder.venue import Ack, Control, InstrumentDef, Notice, Reply, ServerError, Topic, VenueSpec, qualified
 from protocol.extract_types import Result, Status
 from protocol.schema import MsgType, StatusReason, StatusScope, StatusState
@@ -48,6 +50,8 @@ class Session(SessionBooks):
         self._markets: dict[str, str] | None = None if spec.market is None else {}
         """Connection -> market, as its URL tells."""
         self._market = ""
+        self._number_of = spec.connection_number
+        self._sequence = ConnectionSequence()
 
     # what the shells bring
 
@@ -61,6 +65,7 @@ class Session(SessionBooks):
         if connection in self.last_data_ns:
             self.on_disconnect(connection, now_ns, ts_recv_ns)
         self.last_data_ns[connection] = now_ns
+        self._sequence.forget(connection)
         self._status(None, StatusScope.CONNECTION, StatusState.CONNECTED, StatusReason.NONE, ts_recv_ns, text=connection)
 
     def on_disconnect(self, connection: str, now_ns: int, ts_recv_ns: int) -> None:
@@ -99,8 +104,10 @@ class Session(SessionBooks):
         if asked:
             self._asked[connection, request_id] = asked
 
-    def on_frame(self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int) -> None:
-        """Handle one complete WebSocket message."""
+    def on_frame(self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int, *, again: bool = False) -> None:
+        """Handle one complete WebSocket message; `again`: the same one, after what it lacked was put right."""
+        if self._number_of is not None and not again:
+            self._follow_number(connection, data, ts_recv_ns)
         if self._markets is not None:
             self._select_market(connection, data)
         status = self.extractor.extract(data, ts_recv_ns, self._pos)
@@ -187,18 +194,25 @@ class Session(SessionBooks):
             symbol = None
         self.quarantined.append(Quarantined(connection, reason[:_REASON], offset, data, ts_recv_ns, symbol))
 
+    def _follow_number(self, connection: str, data: bytes, ts_recv_ns: int) -> None:
+        number = None if self._number_of is None else self._number_of(data)
+        if number is not None:
+            expected = self._sequence.follow(connection, number)
+            if expected is not None:
+                self._lost_connection(connection, expected, number, ts_recv_ns)
+
     # frames off the hot path
 
     def _on_odd_frame(self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int, status: int) -> None:
         result = self.extractor.r
         if status == Status.NO_SPACE:
             self._make_room(result.need_bytes)
-            self.on_frame(connection, data, ts_recv_ns, now_ns)
+            self.on_frame(connection, data, ts_recv_ns, now_ns, again=True)
             return
         if status == Status.UNKNOWN_SYMBOL:
             symbol = self.extractor.symbol.decode("utf-8", "replace")
             if self._accept_symbol(symbol, ts_recv_ns):
-                self.on_frame(connection, data, ts_recv_ns, now_ns)
+                self.on_frame(connection, data, ts_recv_ns, now_ns, again=True)
             else:
                 known = self.spec.kind_of(qualified(self._market, symbol)) is not None
                 why = "was not subscribed" if known else "is not a symbol of this venue"
@@ -206,7 +220,7 @@ class Session(SessionBooks):
                 self._count_bad(connection, now_ns)
             return
         if status in _UNFIT and self._fit(self.instruments[result.instrument], data, now_ns, ts_recv_ns):
-            self.on_frame(connection, data, ts_recv_ns, now_ns)
+            self.on_frame(connection, data, ts_recv_ns, now_ns, again=True)
             return
         if status == Status.SUPPRESSED:
             self.counts["suppressed"] += 1
@@ -233,6 +247,8 @@ class Session(SessionBooks):
         elif status:
             known = self.instruments[reference.r.instrument].symbol if reference.r.instrument >= 0 else None
             self.quarantine(connection, data, reference.reason, reference.r.error_offset, ts_recv_ns, known)
+            if self._chain is Chain.UNVERIFIED:
+                self._distrust(data, now_ns, ts_recv_ns)
             self._count_bad(connection, now_ns)
         else:
             self.counts["reference"] += 1

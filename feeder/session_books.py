@@ -15,7 +15,7 @@ from feeder.sync import Chain, Request, SnapshotVerdict, Verdict
 from feeder.venue import VenueSpec
 from protocol.books import BookSet
 from protocol.extract_types import Result
-from protocol.schema import StatusReason, StatusScope, StatusState
+from protocol.schema import MsgType, StatusReason, StatusScope, StatusState
 
 __all__ = ["SessionBooks"]
 
@@ -188,6 +188,30 @@ class SessionBooks:
         self.counts["gaps"] += 1
         self._append(self._writer.gap(instrument, reason, expected, got, ts_recv_ns))
         self._resync(instrument, reason, now_ns)
+
+    def _lost_connection(self, connection: str, expected: int, got: int, ts_recv_ns: int) -> None:
+        """Give up every book of a connection that lost a message, and ask for another connection, which brings new snapshots."""
+        self.counts["connection_gaps"] += 1
+        for instrument in self.instruments:
+            if instrument.connection == connection:
+                self.counts["gaps"] += 1
+                self._append(self._writer.gap(instrument, StatusReason.GAP, expected, got, ts_recv_ns))
+                instrument.held = b""
+                instrument.sync.disconnected()
+                self._waiting.discard(instrument.index)
+        reason = f"message {expected} expected, {got} came"
+        self.commands.append(Command(CommandKind.RECONNECT, connection=connection, reason=reason))
+
+    def _distrust(self, data: bytes, now_ns: int, ts_recv_ns: int) -> None:
+        """Give up the books that a message names which was not understood, where no id would show what they lack."""
+        topic = self.spec.peek(data)
+        channel = None if topic is None else self.spec.channels.get(topic.channel)
+        if channel is None or channel.carries is not MsgType.BOOK:
+            return
+        for instrument in self.instruments:
+            if instrument.sync.live and f'"{instrument.symbol}"'.encode() in data:
+                self._book_status(instrument, StatusState.SUSPECT, StatusReason.QUARANTINE, ts_recv_ns)
+                self._resync(instrument, StatusReason.QUARANTINE, now_ns)
 
     def _resync(self, instrument: Instrument, reason: StatusReason, now_ns: int) -> None:
         self.counts["resyncs"] += 1

@@ -35,6 +35,8 @@ class Chain(Enum):
     """Updates carry their own id and their predecessor's; ids may jump or fall (OKX)."""
     FULL = "full"
     """Every message is the whole book; only time orders them (Upbit)."""
+    UNVERIFIED = "unverified"
+    """Updates of a book carry no ids: each follows the one before (Coinbase)."""
 
 
 class SnapshotSource(Enum):
@@ -436,7 +438,7 @@ class BookSync:
         elif chain is _NEXT:
             if last != current + 1:
                 return Verdict.IGNORE if last == current else self._gap(current + 1, last)
-        elif prev != NO_ID and current != NO_ID and prev != current:
+        elif prev != NO_ID and current != NO_ID and prev != current:  # never where the venue gives no ids
             if last == current and prev == self._prev_id:
                 return Verdict.IGNORE
             return self._gap(current, prev)

@@ -104,9 +104,10 @@ class BookRule:
     - `linked` (OKX): prev_id = last id, whatever the order of the numbers; after a REST snapshot the first needs
       prev_id <= L < last_id. Messages without ids (recordings of 2022) are joined by their checksum alone.
     - `full` (Upbit): every message is the whole book.
+    - `unverified` (Coinbase): messages of one book are joined by nothing. Where one is not understood, the book is given up.
     """
 
-    chain: Literal["spot", "prev", "next", "linked", "full"]
+    chain: Literal["spot", "prev", "next", "linked", "full", "unverified"]
     snapshot: Literal["rest", "stream", "stream_or_rest"]
     """Where the snapshot comes from; `stream_or_rest`: REST once `snapshot_wait_s` passed since the acknowledgement, or an update
     came first."""
@@ -344,6 +345,8 @@ class VenueSpec:
     keepalive: Keepalive | None = None
     silence_s: float
     """The venue closes, or promises traffic, after this long; nothing at all for longer means that the connection is dead."""
+    connection_number: Callable[[bytes], int | None] | None = None
+    """The number of a frame, None where it has none, of a venue that counts all messages of a connection together, by one."""
     replays_last_trade: bool = False
     """The first trade message after a subscription is the last old trade."""
     endpoints: tuple[str, ...] = field(default=("rest",))

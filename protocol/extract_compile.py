@@ -33,6 +33,7 @@ class _Key:
 
     text: bytes
     slot: int = -1
+    time_slot: int = -1
     users: int = 0
     where_users: int = 0
     absent_users: int = 0
@@ -184,6 +185,9 @@ class _Program:
         for key in node.keys.values():
             key.slot = slot
             slot += 1
+            if isinstance(key.rows, SidedRows) and key.rows.ts is not None:
+                key.time_slot = slot
+                slot += 1
             for below in (key.object, key.array):
                 if below is not None:
                     slot = self._number(below, slot)
@@ -261,6 +265,7 @@ class _Program:
         out.first_choice, out.choices = self._put_conditions(key.constants)
         out.rows = lib.TC_ROWS_NONE
         out.row_node = out.side_column = -1
+        out.time_slot = key.time_slot
         if isinstance(key.rows, Rows):
             out.rows = lib.TC_ROWS_ARRAYS
             out.price_column, out.quantity_column = key.rows.price, key.rows.quantity
@@ -271,7 +276,7 @@ class _Program:
                 sides = [(text, int(side is Side.SELL)) for text, side in key.rows.sides.items()]
                 out.first_side, out.sides = self._put_choices(sides)
             if isinstance(names[0], int):
-                out.price_column, out.quantity_column, out.side_column = names
+                out.price_column, out.quantity_column, out.side_column = names[:3]
             else:
                 out.row_node = len(tables)
                 tables.append((_Node(), [(_Key(str(name).encode()), role) for role, name in enumerate(names)]))
@@ -315,6 +320,8 @@ class _Program:
         for name in ("bids", "asks", "pairs", "levels"):
             source = getattr(shape, name)
             setattr(out, name, -1 if source is None else self._slot(source.path))
+        if shape.levels is not None and shape.levels.ts is not None:
+            out.ts = self._key(shape.levels.path, 0).time_slot
         for index, quote in ((0, shape.bid), (2, shape.ask)):
             out.quotes[index] = -1 if quote is None else self._slot(quote.price)
             out.quotes[index + 1] = -1 if quote is None else self._slot(quote.quantity)
@@ -345,7 +352,8 @@ def _members(rows: ObjectRows | PairRows | SidedRows) -> tuple[int | str, ...]:
     if isinstance(rows, PairRows):
         return rows.bid_price, rows.bid_quantity, rows.ask_price, rows.ask_quantity
     if isinstance(rows, SidedRows):
-        return rows.price, rows.quantity, rows.side
+        timed = () if rows.ts is None else (rows.ts,)
+        return rows.price, rows.quantity, rows.side, *timed
     return rows.price, rows.quantity
 
 

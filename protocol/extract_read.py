@@ -332,7 +332,7 @@ class _Reader:
         if shape.pairs is not None:
             reading.bids, reading.asks = self._pairs(message, shape.pairs)
         if shape.levels is not None:
-            reading.bids, reading.asks = self._sided(message, shape.levels)
+            reading.bids, reading.asks = self._sided(message, shape.levels, reading)
         for source, quote, side in ((shape.bids, shape.bid, reading.bids), (shape.asks, shape.ask, reading.asks)):
             if source is not None:
                 side.extend(self._rows(message, source))
@@ -369,9 +369,13 @@ class _Reader:
         price = self._decimal(_cell(row, rows.price, rows.path), f"price in {rows.path}", signed=True)
         return _Level(price, self._decimal(_cell(row, rows.quantity, rows.path), f"quantity in {rows.path}", signed=False))
 
-    def _sided(self, message: JsonValue, rows: SidedRows) -> tuple[list[_Level], list[_Level]]:
+    def _sided(self, message: JsonValue, rows: SidedRows, reading: Reading) -> tuple[list[_Level], list[_Level]]:
         sides: dict[Side, list[_Level]] = {Side.BUY: [], Side.SELL: []}
-        for row in self._array(message, rows.path):
+        for number, row in enumerate(self._array(message, rows.path)):
+            if rows.ts is not None:
+                ts = _cell(row, rows.ts, rows.path)
+                if number == 0:
+                    reading.ts, reading.good_ts = _time_of(ts, self._shape.ts_unit, rows.ts)
             text = _cell(row, rows.side, rows.path)
             if not isinstance(text, str) or text not in rows.sides:
                 raise RejectedError(f"{rows.side} of {rows.path} is no known side")

@@ -84,7 +84,8 @@ class ObjectRows:
 class SidedRows:
     """An array of bids and asks in any order, each row with its side: arrays (columns) or objects (keys).
 
-    `sides` maps the venue's text to BUY (a bid) or SELL (an ask); any other value is a wrong type.
+    `sides` maps the venue's text to BUY (a bid) or SELL (an ask); any other value is a wrong type. `ts` is the key of a time
+    that every row has: the first row's is the message's, instead of the shape's `ts`; without rows it is unknown.
     """
 
     path: str
@@ -92,6 +93,7 @@ class SidedRows:
     price: int | str
     quantity: int | str
     sides: dict[str, Side]
+    ts: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +311,10 @@ def _level_problems(shape: Shape) -> Iterator[str]:
             names += columns
             if len({type(column) for column in columns}) > 1 or len(set(columns)) < 3:
                 yield "the columns of sided rows are three integers or three keys"
+            if source.ts is not None:
+                names.append(source.ts)
+                if shape.ts is not None or len({*columns, source.ts}) < 4 or not isinstance(source.side, str):
+                    yield "the time of rows is a key of its own and stands instead of ts"
             if not source.sides or not {Side.BUY, Side.SELL}.issuperset(source.sides.values()):
                 yield "the side of a level is BUY or SELL"
         else:

@@ -15,6 +15,7 @@ from feeder.recording import RecordingError, read
 from feeder.replay.binance import Binance
 from feeder.replay.bithumb import Bithumb
 from feeder.replay.bybit import Bybit
+from feeder.replay.coinbase import Coinbase, CoinbaseExchange
 from feeder.replay.deribit import Deribit
 from feeder.replay.dialect import Dialect
 from feeder.replay.okx import Okx
@@ -29,6 +30,8 @@ DIALECTS: dict[str, Dialect] = {
     "bybit": Bybit(),
     "bithumb": Bithumb(),
     "deribit": Deribit(),
+    "coinbase": Coinbase(),
+    "coinbase_exchange": CoinbaseExchange(),
     "okx": Okx(),
     "upbit": Upbit(),
 }
@@ -41,6 +44,8 @@ _PREFIXES = {
     "bybit_": "bybit",
     "bithumb_": "bithumb",
     "deribit_": "deribit",
+    "coinbase_exchange_": "coinbase_exchange",
+    "coinbase_": "coinbase",
     "okx_": "okx",
     "upbit_": "upbit",
 }
@@ -59,10 +64,18 @@ _HOSTS = {
     "api.bithumb.com": "bithumb",
     "www.deribit.com": "deribit",
     "streams.deribit.com": "deribit",
+    "advanced-trade-ws.coinbase.com": "coinbase",
+    "api.coinbase.com": "coinbase",
+    "ws-feed.exchange.coinbase.com": "coinbase_exchange",
+    "api.exchange.coinbase.com": "coinbase_exchange",
+    "ws-feed.pro.coinbase.com": "coinbase_exchange",
+    "api.pro.coinbase.com": "coinbase_exchange",
     "ws.okx.com": "okx",
     "www.okx.com": "okx",
     "api.upbit.com": "upbit",
 }
+_SHARED = frozenset({"coinbase"})
+"""Folders with recordings of several venues here: the URLs in the file are asked first."""
 _LINES = 100
 
 
@@ -74,20 +87,26 @@ def guess_venue(path: Path) -> str:
     """Return the venue of a recording by its folder, its name or the URLs in it; raise UnknownVenueError naming the file."""
     folder = path.resolve().parent.name
     if folder in DIALECTS:
-        return folder
+        return (_by_urls(path) or folder) if folder in _SHARED else folder
     for prefix, venue in _PREFIXES.items():
         if path.name.startswith(prefix):
             return venue
-    try:
-        hosts = [urlsplit(line.url).hostname for line in islice(read([path]), _LINES) if line.url]
-    except (OSError, RecordingError):
-        hosts = []
-    known = {_HOSTS[host] for host in hosts if host in _HOSTS}
-    if len(known) == 1:
-        return known.pop()
+    told = _by_urls(path)
+    if told is not None:
+        return told
     raise UnknownVenueError(
         f"{path}: cannot tell the venue from the folder, the name or the URLs in it; give --venue ({', '.join(DIALECTS)})"
     )
+
+
+def _by_urls(path: Path) -> str | None:
+    """Return the venue whose hosts the URLs of a recording name; None where they name none, or several."""
+    try:
+        hosts = [urlsplit(line.url).hostname for line in islice(read([path]), _LINES) if line.url]
+    except (OSError, RecordingError):
+        return None
+    known = {_HOSTS[host] for host in hosts if host in _HOSTS}
+    return known.pop() if len(known) == 1 else None
 
 
 def by_venue(paths: Iterable[Path], venue: str | None = None) -> dict[str, list[Path]]:

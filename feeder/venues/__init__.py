@@ -11,7 +11,18 @@ from feeder.venue import VenueSpec
 
 __all__ = ["VENUES", "venue"]
 
-VENUES = ("binance", "binance_coinm", "binance_futures", "bithumb", "bybit", "deribit", "okx", "upbit")
+VENUES = (
+    "binance",
+    "binance_coinm",
+    "binance_futures",
+    "bithumb",
+    "bybit",
+    "coinbase",
+    "coinbase_exchange",
+    "deribit",
+    "okx",
+    "upbit",
+)
 """Names of the venue modules here, which are the venues' names everywhere."""
 
 

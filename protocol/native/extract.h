@@ -22,7 +22,7 @@
 
 #define TC_MAX_SLOTS 64
 /* How rows are read. Roles of keys in PAIRS: 0-3 bid price, bid quantity, ask price, ask quantity; in OTHER: 0 price,
- * 1 quantity, 2 side. OTHER are objects with one level each, and rows of both sides, which are put in order: bids first. */
+ * 1 quantity, 2 side, 3 time. OTHER are objects with one level each, and rows of both sides, which are put in order: bids first. */
 #define TC_ROWS_NONE 0
 #define TC_ROWS_ARRAYS 1
 #define TC_ROWS_PAIRS 2
@@ -72,7 +72,7 @@ typedef struct {
     int16_t quantity_column;
     int16_t side_column;
     int16_t row_node;     /* rows that are objects: their keys, with roles; otherwise -1 */
-    int16_t unused;
+    int16_t time_slot;    /* rows with a time: where the first row's is noted; otherwise -1 */
 } tcx_slot_info;
 
 /* A text with a meaning: constants of `where` (value = shapes it satisfies), sides, trade flags. */

@@ -1,8 +1,8 @@
 /* Level arrays: rows of columns, and objects that hold a bid and an ask, or one level. Numbers are parsed where they stand, unscaled. */
 #include "extract_scan.h"
 
-/* Declared keys of a row that is an object. */
-enum { LEVEL = 2, SIDED = 3, PAIR = 4 };
+/* Declared keys of a row that is an object. TIMED: a sided row with its time. */
+enum { LEVEL = 2, SIDED = 3, PAIR = 4, TIMED = 5 };
 
 static inline int at(const uint8_t *p, const uint8_t *end, uint8_t c) { return p < end && *p == c; }
 
@@ -178,6 +178,27 @@ const uint8_t *tc_read_rows(tc_reading *r, const uint8_t *p, const tcx_slot_info
     }
 }
 
+/* The time of a row: noted in its slot where it is the first. */
+static const uint8_t *read_row_time(tc_reading *r, const uint8_t *p, const tcx_slot_info *info, int depth) {
+    tc_scan *scan = &r->scan;
+    const uint64_t bit = UINT64_C(1) << info->time_slot;
+    tcx_slot *slot = &r->slots[info->time_slot];
+    const uint8_t *text = p + 1;
+    int escapes;
+    if (*p != '"' || (r->seen & bit) != 0) {
+        if ((r->seen & bit) == 0) slot->kind = TC_KIND_OBJECT; /* no text: of another type, whatever it is */
+        r->seen |= bit;
+        return tc_skip_value(scan, p, depth);
+    }
+    if ((p = tc_string(scan, text, &escapes)) == NULL) return NULL;
+    if (escapes != TC_STRING_PLAIN) return tc_fail(scan, TC_DECLINED, text);
+    r->seen |= bit;
+    slot->kind = TC_KIND_STRING;
+    slot->offset = (uint32_t)(text - scan->start);
+    slot->length = (uint32_t)(p - text);
+    return p + 1;
+}
+
 /* One object of an array of rows, from the opening brace, with `roles` declared keys; values[] by role, the side apart. */
 static inline __attribute__((always_inline)) const uint8_t *read_members(
     tc_reading *r, const uint8_t *p, const tcx_slot_info *info, int depth, unsigned roles, int *form, tc_decimal *values,
@@ -204,13 +225,14 @@ static inline __attribute__((always_inline)) const uint8_t *read_members(
             hint = &key->predicted;
             if (seen >> key->slot & 1) return tc_fail(scan, TC_DECLINED, p);
             seen |= 1u << key->slot;
-            if (roles == SIDED && key->slot == 2) p = read_side(r, p, info, depth + 1, form, side);
+            if ((roles == SIDED || roles == TIMED) && key->slot == 2) p = read_side(r, p, info, depth + 1, form, side);
+            else if (roles == TIMED && key->slot == 3) p = read_row_time(r, p, info, depth + 1);
             else p = read_decimal(r, p, depth + 1, form, &values[key->slot]);
         }
         if (p == NULL || (p = tc_next(scan, p, '}')) == NULL) return NULL;
         if (*p == '}') break;
     }
-    if (seen + 1 != 1u << roles || values[1].mantissa < 0) *form |= TC_FORM_WRONG;
+    if (seen + 1 != 1u << (roles == TIMED ? 4 : roles) || values[1].mantissa < 0) *form |= TC_FORM_WRONG;
     if (roles == PAIR && values[3].mantissa < 0) *form |= TC_FORM_WRONG;
     return p + 1;
 }
@@ -264,6 +286,8 @@ const uint8_t *tc_read_other_rows(tc_reading *r, const uint8_t *p, const tcx_slo
         } else if (*p != '{') {
             form |= TC_FORM_WRONG;
             p = tc_skip_value(scan, p, depth + 1);
+        } else if (info->time_slot >= 0) {
+            p = read_members(r, p, info, depth + 1, TIMED, &form, values, &side);
         } else if (info->sides) {
             p = read_members(r, p, info, depth + 1, SIDED, &form, values, &side);
         } else {

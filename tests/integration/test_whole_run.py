@@ -36,6 +36,8 @@ SHORT = (
     "bybit/nautilus_20241201_linear_xrpusdt_ob500.jsonl",
     "deribit/cf_20210405_options.jsonl",
     "deribit/cf_20210722_options.jsonl",
+    "coinbase/cf_20210417_exchange_ws_feed.p1.jsonl",
+    "coinbase/cf_20260809_advanced_trade.p1.jsonl",
     "okx/cf_20220227_v5_books_l2_tbt.jsonl",
     "okx/cf_20220513_v5_books.jsonl",
     "okx/fastmm_20260926_btc_usdt_swap.p1.jsonl",

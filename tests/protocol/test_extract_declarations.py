@@ -209,6 +209,46 @@ def test_a_row_with_a_side_that_is_none_is_a_wrong_type(row: object) -> None:
     assert answer(sided((0, 1, 2)), {"s": "BTCUSDT", "T": MS, "k": "delta", "l": rows})[0] == Status.WRONG_TYPE
 
 
+TIMED = SidedRows("l", "side", "price", "quantity", SIDES, ts="at")
+
+
+def timed_row(**changes: object) -> dict[str, object]:
+    """A row that has a time."""
+    return {"side": "buy", "at": "2026-08-09T21:05:48.170326Z", "price": "1", "quantity": "2"} | changes
+
+
+def test_rows_may_carry_the_time_of_their_message() -> None:
+    """The first row's counts, wherever it stands in the row; without rows, or where that is no day of ours, it is unknown."""
+    declared = shape(MsgType.BOOK, ts=None, ts_unit=TimeUnit.ISO, levels=TIMED)
+    known = 1_786_309_548_170_326_000
+    for rows, ts in (
+        ([timed_row()], known),
+        ([timed_row(side="sell"), timed_row(at="2026-08-09T21:05:49Z"), timed_row(at=5)], known),
+        ([{"price": "1", "quantity": "2", "side": "buy", "at": "2026-08-09T21:05:48.170326Z"}], known),
+        ([timed_row(at="1970-01-01T00:00:00Z"), timed_row()], 0),
+        ([], 0),
+    ):
+        status, x = answer(declared, {"s": "BTCUSDT", "l": rows})
+        assert (status, x.packets()[0].header.ts_exchange_ns) == (Status.OK, ts)
+        assert bool(x.packets()[0].header.flags & Flag.BAD_TS_EXCHANGE) == (ts == 0)
+
+
+@pytest.mark.parametrize(
+    "row", [timed_row(at=1), timed_row(at=None), timed_row(at="soon"), timed_row(at=""), timed_row(at=[]), {"side": "buy"}]
+)
+def test_a_first_row_without_a_time_is_a_wrong_type(row: dict[str, object]) -> None:
+    """Numbers, null, other texts, a missing key."""
+    declared = shape(MsgType.BOOK, ts=None, ts_unit=TimeUnit.ISO, levels=TIMED)
+    assert answer(declared, {"s": "BTCUSDT", "l": [row, timed_row()]})[0] == Status.WRONG_TYPE
+
+
+def test_every_row_has_the_time() -> None:
+    """A later row may have any, but not none."""
+    declared = shape(MsgType.BOOK, ts=None, ts_unit=TimeUnit.ISO, levels=TIMED)
+    short = {key: value for key, value in timed_row().items() if key != "at"}
+    assert answer(declared, {"s": "BTCUSDT", "l": [timed_row(), short]})[0] == Status.WRONG_TYPE
+
+
 def test_levels_may_be_objects() -> None:
     """Further keys are ignored; a missing or negative one is a wrong type."""
     declared = shape(MsgType.BOOK, bids=ObjectRows("b", "px", "qty"), asks=ObjectRows("a", "px", "qty"))
@@ -414,6 +454,9 @@ def test_block_borders(length: int) -> None:
         {"msg_type": MsgType.BOOK, "levels": SidedRows("l", 0, 1, 1, SIDES)},
         {"msg_type": MsgType.BOOK, "levels": SidedRows("l", 0, 1, 2, {"?": Side.UNKNOWN})},
         {"msg_type": MsgType.BOOK, "levels": SidedRows("l", -1, 1, 2, SIDES)},
+        {"msg_type": MsgType.BOOK, "levels": SidedRows("l", "s", "p", "q", SIDES, ts="t")},
+        {"msg_type": MsgType.BOOK, "ts": None, "levels": SidedRows("l", "s", "p", "q", SIDES, ts="q")},
+        {"msg_type": MsgType.BOOK, "ts": None, "levels": SidedRows("l", 0, 1, 2, SIDES, ts="t")},
         {"msg_type": MsgType.BOOK, "bids": ObjectRows("b", "p.x", "q")},
     ],
 )

@@ -140,7 +140,8 @@ def _coinbase(w: _Writer, symbol: str) -> str:
         inside["trades"] = w.array(lambda: w.object(trade | {"time": w.time(), "side": w.text("BUY", "SELL")}), (1, 1, 2, 0))
     else:
         levels = {"price_level": w.number(), "new_quantity": w.number()}
-        inside["updates"] = w.array(lambda: w.object(levels | {"side": w.text("bid", "offer")}), (0, 1, 2, 3, 4))
+        row = levels | {"event_time": w.time()}
+        inside["updates"] = w.array(lambda: w.object(row | {"side": w.text("bid", "offer")}), (0, 1, 2, 3, 4))
     events = w.array(lambda: w.object(inside), (1, 1, 1, 1, 2, 0))
     return w.object({"channel": channel, "timestamp": w.time(), "sequence_num": w.integer(), "events": events})
 

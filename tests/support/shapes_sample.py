@@ -344,9 +344,10 @@ COINBASE_LEVELS = Shape(
     numbers=Numbers.QUOTED,
     where={"channel": ("l2_data",)},
     symbol="events[].product_id",
-    ts="timestamp",
     ts_unit=TimeUnit.ISO,
-    levels=SidedRows("events[].updates", "side", "price_level", "new_quantity", {"bid": Side.BUY, "offer": Side.SELL}),
+    levels=SidedRows(
+        "events[].updates", "side", "price_level", "new_quantity", {"bid": Side.BUY, "offer": Side.SELL}, ts="event_time"
+    ),
     snapshot_if=("events[].type", "snapshot", "update"),
     last_id="sequence_num",
 )

@@ -1,0 +1,263 @@
+"""Coinbase Advanced Trade: level2 books in order by one number over all channels of a connection, trades by their maker's side.
+
+Truth: docs.cdp.coinbase.com (Advanced Trade) and the recording; evidence per message variant is in `docs/venues/coinbase.md`.
+Endpoints, symbols and rate limits are in `config/venues/coinbase.toml`. The older Exchange feed is another venue module.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from feeder.venue import (
+    Ack,
+    Alive,
+    BookRule,
+    Channel,
+    Control,
+    Ignored,
+    InstrumentDef,
+    Instruments,
+    InstrumentsError,
+    RestRequest,
+    ServerError,
+    Subscription,
+    Topic,
+    VenueSpec,
+    exact,
+    is_wire_symbol,
+    matcher,
+)
+from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
+from protocol.shapes import Numbers, Shape, SidedRows, TimeUnit
+
+__all__ = ["VENUE"]
+
+CHANNELS = {
+    "level2": Channel(route="ws", carries=MsgType.BOOK),
+    "market_trades": Channel(route="ws", carries=MsgType.TRADE),
+}
+
+SHAPES = (
+    Shape(
+        name="l2_data",
+        msg_type=MsgType.BOOK,
+        numbers=Numbers.QUOTED,
+        where={"channel": ("l2_data",)},
+        symbol="events[].product_id",
+        ts_unit=TimeUnit.ISO,
+        levels=SidedRows(
+            "events[].updates",
+            side="side",
+            price="price_level",
+            quantity="new_quantity",
+            sides={"bid": Side.BUY, "offer": Side.SELL},
+            ts="event_time",
+        ),
+        snapshot_if=("events[].type", "snapshot", "update"),
+    ),
+    Shape(
+        name="market_trades",
+        msg_type=MsgType.TRADE,
+        numbers=Numbers.QUOTED,
+        where={"channel": ("market_trades",), "events[].type": ("update",)},
+        each="events[].trades[]",
+        each_symbol="product_id",
+        ts="time",
+        ts_unit=TimeUnit.ISO,
+        price="price",
+        quantity="size",
+        trade_id="trade_id",
+        side="side",
+        sides={"BUY": Side.SELL, "SELL": Side.BUY},  # the maker's
+    ),
+    Shape(
+        name="market_trades snapshot",  # old trades, newest first
+        msg_type=MsgType.TRADE,
+        numbers=Numbers.QUOTED,
+        silent=True,
+        where={"channel": ("market_trades",), "events[].type": ("snapshot",)},
+        symbol="channel",
+    ),
+)
+
+_SYMBOL = re.compile(r"[A-Z0-9]+-[A-Z0-9]+")
+_PER_CONNECTION = 40
+"""Symbols of one connection: its loss, or one number missing, costs the books of all of them, each a snapshot of megabytes."""
+_PER_FRAME = 20
+
+
+def _kind_of(symbol: str) -> InstrumentKind | None:
+    return InstrumentKind.SPOT if is_wire_symbol(symbol) and _SYMBOL.fullmatch(symbol) else None
+
+
+def _request(kind: str, channel: str, symbols: Sequence[str]) -> bytes:
+    products = {"product_ids": list(symbols)} if symbols else {}
+    return msgspec.json.encode({"type": kind, "channel": channel, **products})
+
+
+def _subscribe(symbols: Sequence[str], channels: Sequence[str], _: int) -> list[Subscription]:
+    """One channel a message, heartbeats first: they keep a quiet connection open. Nothing has a request id."""
+    for channel in channels:
+        if channel not in CHANNELS:
+            raise KeyError(channel)
+    out: list[Subscription] = []
+    for start in range(0, len(symbols), _PER_CONNECTION):
+        part = symbols[start : start + _PER_CONNECTION]
+        pieces = [part[first : first + _PER_FRAME] for first in range(0, len(part), _PER_FRAME)]
+        frames = [_request("subscribe", "heartbeats", ())]
+        frames += [_request("subscribe", channel, piece) for channel in channels for piece in pieces]
+        topics = tuple(Topic(channel, symbol) for channel in channels for symbol in part)
+        out.append(Subscription("ws", tuple(frames), topics, ()))
+    return out
+
+
+class _Message(msgspec.Struct, frozen=True):
+    channel: str | None = None
+    type: str | None = None
+    message: str = ""
+
+
+_decode_message = msgspec.json.Decoder(_Message).decode
+
+
+def _control(frame: bytes) -> Control | None:
+    try:
+        message = _decode_message(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if message.type == "error":
+        return ServerError("error", message.message)
+    match message.channel:
+        case "subscriptions":
+            return Ack()
+        case "heartbeats":
+            return Alive("heartbeats")
+        case "candles" | "status" | "ticker" | "ticker_batch":
+            return Ignored(message.channel)
+    return None
+
+
+_channel = matcher("channel")
+_product = matcher("product_id")
+_number = re.compile(rb'"sequence_num"\s*:\s*(\d{1,18})\s*[,}]')
+"""Unmistakable in raw bytes: inside a string its quotes would be escaped."""
+
+
+def _connection_number(frame: bytes) -> int | None:
+    found = _number.search(frame)
+    return None if found is None else int(found[1])
+
+
+def _peek(frame: bytes) -> Topic | None:
+    channel, symbol = _channel(frame), _product(frame)
+    if channel is None or symbol is None:
+        return None
+    return Topic("level2" if channel == "l2_data" else channel, symbol)
+
+
+class _Request(msgspec.Struct, frozen=True):
+    type: str = ""
+    channel: str = ""
+    product_ids: list[str] = []
+
+
+def _requested(_: str, sent: bytes) -> list[Topic]:
+    try:
+        request = msgspec.json.decode(sent, type=_Request) if sent else _Request()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
+    return [Topic(request.channel, symbol) for symbol in request.product_ids] if request.type == "subscribe" else []
+
+
+class _Product(msgspec.Struct, frozen=True):
+    product_id: str
+    base_currency_id: str
+    quote_currency_id: str
+    product_type: str = "SPOT"
+    status: str = ""
+    alias: str = ""
+    price_increment: str = ""
+    quote_increment: str = ""
+    base_increment: str = ""
+    base_min_size: str = ""
+    quote_min_size: str = ""
+    trading_disabled: bool = False
+    is_disabled: bool = False
+    view_only: bool = False
+
+
+class _Body(msgspec.Struct, frozen=True):
+    products: list[msgspec.Raw]
+
+
+_decode_product = msgspec.json.Decoder(_Product).decode
+
+
+def _parse_instruments(body: bytes) -> Instruments:
+    try:
+        answer = msgspec.json.decode(body, type=_Body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InstrumentsError(f"coinbase products: {error}") from None
+    defs: list[InstrumentDef] = []
+    rejected: list[str] = []
+    for raw in answer.products:
+        try:
+            product = _decode_product(raw)
+            if not product.alias:  # a second name: its messages carry the first
+                defs.append(_definition(product))
+        except (msgspec.DecodeError, InstrumentsError) as error:
+            rejected.append(f"{bytes(raw)[:60]!r}: {error}")
+    return Instruments(tuple(defs), tuple(rejected))
+
+
+def _definition(product: _Product) -> InstrumentDef:
+    kind = _kind_of(product.product_id)
+    if kind is None or product.product_type != "SPOT":
+        raise InstrumentsError(f"{product.product_id} is not a known form of {product.product_type}")
+    return InstrumentDef(
+        symbol=product.product_id,
+        kind=kind,
+        state=_state(product),
+        base=product.base_currency_id,
+        quote=product.quote_currency_id,
+        settle=product.quote_currency_id,
+        tick=exact(product.price_increment or product.quote_increment),
+        lot=exact(product.base_increment),
+        min_qty=exact(product.base_min_size),
+        min_notional=exact(product.quote_min_size),
+    )
+
+
+def _state(product: _Product) -> InstrumentState:
+    if product.status == "delisted":
+        return InstrumentState.DELISTED
+    if product.trading_disabled or product.is_disabled or product.view_only:
+        return InstrumentState.HALTED
+    return InstrumentState.TRADING if product.status == "online" else InstrumentState.UNKNOWN
+
+
+VENUE = VenueSpec(
+    name="coinbase",
+    venue_id=VENUES["coinbase"],
+    shapes=SHAPES,
+    rule=BookRule(chain="unverified", snapshot="stream"),  # what joins is connection_number
+    default_price_exp=-8,
+    default_qty_exp=-5,  # memecoins rest in sizes of 10^12
+    channels=CHANNELS,
+    endpoints=("ws", "rest"),
+    kind_of=_kind_of,
+    subscribe=_subscribe,
+    unsubscribe=lambda topics, _: _request("unsubscribe", topics[0].channel, [topic.symbol for topic in topics]),
+    control=_control,
+    peek=_peek,
+    requested=_requested,
+    instruments_requests=lambda: [RestRequest("rest", "/api/v3/brokerage/market/products")],
+    is_instruments_url=lambda url: "/api/v3/brokerage/market/products" in url,
+    parse_instruments=_parse_instruments,
+    native=lambda base, quote: (f"{base}-{quote}",),
+    connection_number=_connection_number,
+    silence_s=15.0,
+)
