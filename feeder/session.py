@@ -266,19 +266,29 @@ class Session(SessionBooks):
     def _on_control(self, connection: str, control: Control, ts_recv_ns: int) -> None:
         self.counts[f"control_{type(control).__name__.lower()}"] += 1
         if isinstance(control, Ack):
-            channel = self.spec.channels.get(control.channel or "")
-            if self.spec.replays_last_trade and control.symbol and channel is not None and channel.carries is MsgType.TRADE:
-                instrument = self.by_symbol.get(control.symbol)
-                if instrument is None and self.options.accept_any:
-                    instrument = self._register(control.symbol, ts_recv_ns)
-                if instrument is not None:
-                    self._acked[instrument.index] = ts_recv_ns
+            self._on_ack(control, ts_recv_ns)
         elif isinstance(control, ServerError):
             self.commands.append(
                 Command(CommandKind.COMPLAIN, control.symbol or "", connection, f"{control.code} {control.text}")
             )
         elif isinstance(control, Notice) and control.reconnect:
             self.commands.append(Command(CommandKind.ROTATE, connection=connection, reason=control.text))
+
+    def _on_ack(self, ack: Ack, ts_recv_ns: int) -> None:
+        """Note what an acknowledgement says of data to come."""
+        channel = self.spec.channels.get(ack.channel or "")
+        repeats = self.spec.replays_last_trade and channel is not None and channel.carries is MsgType.TRADE
+        if not ack.symbol or not (repeats or ack.depth):
+            return
+        instrument = self.by_symbol.get(ack.symbol)
+        if instrument is None and self.options.accept_any:
+            instrument = self._register(ack.symbol, ts_recv_ns)
+        if instrument is None:
+            return
+        if repeats:
+            self._acked[instrument.index] = ts_recv_ns
+        if ack.depth:
+            instrument.depth = ack.depth
 
     def _mark_repeated(self, result: Result) -> None:
         """Flag the trade that a venue repeats after a subscription, which is older than the acknowledgement."""
@@ -322,6 +332,9 @@ class Session(SessionBooks):
         """Change an instrument's exponents to those that a message needs; False: there are none, or no others."""
         old = instrument.price_exp, instrument.qty_exp
         fitting = fitting_exponents(self._reference, instrument.index, data, old, rest=rest)
+        if fitting is not None and self.spec.written_exponents is not None:
+            written = self.spec.written_exponents(data)
+            fitting = min(fitting[0], written[0]), min(fitting[1], written[1])
         if fitting is None or fitting == old:
             self._reference.set_exponents(instrument.index, *old)
             return False

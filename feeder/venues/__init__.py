@@ -11,7 +11,7 @@ from feeder.venue import VenueSpec
 
 __all__ = ["VENUES", "venue"]
 
-VENUES = ("binance", "binance_futures", "okx", "upbit")
+VENUES = ("binance", "binance_futures", "kraken", "okx", "upbit")
 """Names of the venue modules here, which are the venues' names everywhere."""
 
 
