@@ -142,7 +142,7 @@ class PacketWriter:
         return levels_packets(header, bids, asks, self._max)
 
     def truncation(self, instrument: Named, book: Book, depth: int, ts_exchange_ns: int, ts_recv_ns: int) -> bytes:
-        """Return a BOOK delta that deletes every level of a book beyond `depth` a side; the book is at the instrument's exponents."""
+        """Return a BOOK delta that deletes a book's levels beyond `depth` a side; the book is at the instrument's exponents."""
         bids, asks = book.bids()[depth:].copy(), book.asks()[depth:].copy()
         bids["quantity"] = asks["quantity"] = 0
         header = self._header(instrument, MsgType.BOOK, ts_recv_ns)

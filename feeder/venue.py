@@ -117,9 +117,9 @@ class BookRule:
     checksum_only: bool = False
     """Nothing but the checksum shows a loss, so it is verified on live data too."""
     depths: tuple[int, ...] = ()
-    """Levels a side that a subscription can have, ascending: the venue says nothing more of a level that falls out of them, so it
-    is deleted. The depth is that of the acknowledgement (`Ack.depth`), else the smallest that holds the snapshot. Empty: the whole
-    book, or one that the venue itself keeps at its depth."""
+    """Levels a side that a subscription can have, ascending: the venue says nothing more of a level that falls out of them, so
+    it is deleted. The depth is that of the acknowledgement (`Ack.depth`), else the smallest that holds the snapshot. Empty: the
+    whole book, or one that the venue itself keeps at its depth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

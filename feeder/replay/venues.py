@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from feeder.recording import RecordingError, read
 from feeder.replay.binance import Binance
 from feeder.replay.dialect import Dialect
+from feeder.replay.kraken import Kraken
 from feeder.replay.okx import Okx
 from feeder.replay.upbit import Upbit
 
@@ -23,6 +24,7 @@ DIALECTS: dict[str, Dialect] = {
     "binance": Binance(routed=False),
     "binance_futures": Binance(routed=True),
     "binance_coinm": Binance(routed=True),
+    "kraken": Kraken(),
     "okx": Okx(),
     "upbit": Upbit(),
 }
@@ -32,6 +34,7 @@ _PREFIXES = {
     "binance_futures_": "binance_futures",
     "binance_usdm_": "binance_futures",
     "binance_coinm_": "binance_coinm",
+    "kraken_": "kraken",
     "okx_": "okx",
     "upbit_": "upbit",
 }
@@ -44,6 +47,8 @@ _HOSTS = {
     "stream.binance.com": "binance",
     "data-stream.binance.vision": "binance",
     "api.binance.com": "binance",
+    "ws.kraken.com": "kraken",
+    "api.kraken.com": "kraken",
     "ws.okx.com": "okx",
     "www.okx.com": "okx",
     "api.upbit.com": "upbit",
