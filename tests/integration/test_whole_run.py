@@ -52,10 +52,11 @@ LONG = (
 )
 LONG_IN_EVERY_RUN = LONG[1]
 WITHOUT_MARKET_DATA = (
+    "kraken/cf_20210417_ws_v1.p1.jsonl",
     "upbit/sml_20250714_default_ticker_reserialized.jsonl",
     "upbit/jun_20260512_krw_ticker_reduced.p1.jsonl.gz",
 )
-"""Tickers only: `decode` quarantines every message, so there is nothing to run."""
+"""Tickers, or a version that is not read: `decode` quarantines every message, so there is nothing to run."""
 
 
 def measured_run(start: Start, folder: Path, *files: Path, within_s: float = 60.0) -> tuple[int, dict[str, object], Path]:
@@ -114,7 +115,10 @@ def test_what_a_consumer_receives_is_what_decode_prints(name: str, start: Start,
     kinds = assert_equal(events, decoded(decoding))
     assert code == 0
     sent = {kind: count for kind, count in report["events"].items() if count}  # type: ignore[attr-defined]
-    assert {kind: kinds[kind] for kind in sent} == sent
+    # One event may hold several trades or statistics, each a line of its own.
+    single = {kind: count for kind, count in sent.items() if kind in ("book", "bbo")}
+    assert {kind: kinds[kind] for kind in single} == single
+    assert all(kinds[kind] >= count for kind, count in sent.items())
 
 
 @pytest.mark.slow
@@ -125,7 +129,7 @@ def test_long_recordings_arrive_whole(name: str, start: Start, tmp_path: Path) -
 
 
 def test_no_recording_is_forgotten() -> None:
-    """Every recording of the four venues is in one of the lists above; the files of documented examples are no streams."""
+    """Every recording of the venues is in one of the lists above; the files of documented examples are no streams."""
     folder = captures()
     found = {f"{venue}/{file.name}" for venue in VENUES for file in (folder / venue).glob("*.jsonl*")}
     found |= {f"long/{file.name}" for file in (folder / "long").glob("*.jsonl*") if "coinm" not in file.name}
