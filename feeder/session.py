@@ -196,6 +196,9 @@ class Session(SessionBooks):
         if control is not None:
             self._on_control(connection, control, ts_recv_ns)
             return
+        if self.spec.reframe is not None and (reframed := self.spec.reframe(data)) is not None:
+            self.on_frame(connection, reframed, ts_recv_ns, now_ns)
+            return
         self._on_reference(connection, data, ts_recv_ns, now_ns)
 
     def _on_reference(self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int) -> None:

@@ -295,6 +295,9 @@ class VenueSpec:
     written_exponents: Callable[[bytes], tuple[int, int]] | None = None
     """Frame of a shape -> (price_exp, qty_exp) that its numbers are written with, zeros at the end included: for a venue whose
     checksum is over the digits as written. Asked only where provisional exponents do not fit."""
+    reframe: Callable[[bytes], bytes | None] | None = None
+    """Frame that is neither of a shape nor control -> the same message as an object with a shape (arrays at the top level), or
+    None, which it is for objects. Never raises."""
     channels: Mapping[str, Channel]
     """Subscribable channels by the venue's own name."""
     kind_of: Callable[[str], InstrumentKind | None]

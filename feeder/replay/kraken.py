@@ -2,7 +2,7 @@
 
 Sources: docs.kraken.com (requests, errors) and the recorded acknowledgements. A request names one channel and is acknowledged
 symbol by symbol. Books have the depth they were recorded with, whatever a request asks for, so acknowledgements leave the
-depth out and the snapshot tells it. Frames of version 1 belong to no stream.
+depth out and the snapshot tells it. Frames of version 1 are served as recorded to who subscribes to the same in version 2.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
+from feeder.kraken_v1 import topic_of
 from feeder.replay.dialect import Route, Session
 
 __all__ = ["Kraken"]
@@ -43,6 +44,9 @@ class Kraken:
 
     def route(self, raw: bytes) -> Route | None:
         """Take channel and symbol of a data frame; status and heartbeats are between the venue and the recording client."""
+        if (topic := topic_of(raw)) is not None:
+            channel, symbol = topic[0].partition("-")[0], topic[1]
+            return Route(f"{channel}:{symbol}", symbol, False) if channel in _CHANNELS else None
         try:
             frame = _FRAME.decode(raw)
         except msgspec.DecodeError:

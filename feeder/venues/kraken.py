@@ -1,7 +1,7 @@
 """Kraken spot, WebSocket v2: books of a fixed depth proved by a CRC32, trades, and numbers written bare with a fixed precision.
 
 Truth: docs.kraken.com and the recordings; evidence per message variant is in `docs/venues/kraken.md`. Endpoints, symbols and rate
-limits are in `config/venues/kraken.toml`. Version 1 (arrays at the top level) is not read: its messages are quarantined.
+limits are in `config/venues/kraken.toml`. Version 1, of recordings only, is in `feeder.kraken_v1`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from feeder import kraken_v1
 from feeder.venue import (
     Ack,
     Alive,
@@ -79,12 +80,12 @@ SHAPES = (
         side="side",
         sides={"buy": Side.BUY, "sell": Side.SELL},
     ),
+    *kraken_v1.SHAPES,
 )
 
 _IGNORED = frozenset({"executions", "instrument", "level3", "ohlc", "ticker"})
 _SYMBOL = re.compile(r"[A-Za-z0-9.]+/[A-Z0-9.]+")
-_RENAMED = {"XBT": "BTC", "XDG": "DOGE"}
-"""Names of version 1 and of REST that version 2 does not use."""
+_IGNORED_V1 = ("ohlc-", "spread", "ticker")
 
 _STATES = {
     "online": InstrumentState.TRADING,
@@ -129,6 +130,11 @@ def _unsubscribe(topics: Sequence[Topic], request_id: int) -> bytes:
     return _request("unsubscribe", channel, [topic.symbol for topic in topics if topic.channel == channel], request_id)
 
 
+class _Subscription(msgspec.Struct, frozen=True):
+    name: str | None = None
+    depth: int = 0
+
+
 class _Result(msgspec.Struct, frozen=True):
     channel: str | None = None
     symbol: str | None = None
@@ -148,6 +154,12 @@ class _Message(msgspec.Struct, frozen=True):
     symbol: str | None = None
     req_id: int | None = None
     result: _Result | None = None
+    # version 1
+    event: str | None = None
+    status: str = ""
+    pair: str | None = None
+    subscription: _Subscription = _Subscription()
+    error_message: str = msgspec.field(default="", name="errorMessage")
 
 
 class _StatusMessage(msgspec.Struct, frozen=True):
@@ -159,6 +171,8 @@ _decode_status = msgspec.json.Decoder(_StatusMessage).decode
 
 
 def _control(frame: bytes) -> Control | None:
+    if (topic := kraken_v1.topic_of(frame)) is not None:
+        return Ignored(topic[0]) if topic[0].startswith(_IGNORED_V1) else None
     try:
         message = _decode_message(frame)
         system = "".join(status.system for status in _decode_status(frame).data) if message.channel == "status" else ""
@@ -166,6 +180,8 @@ def _control(frame: bytes) -> Control | None:
         return None
     if message.method is not None or message.error is not None:
         return _answer(message)
+    if message.event is not None:
+        return _event(message)
     match message.channel:
         case "heartbeat":
             return Alive("heartbeat")
@@ -191,11 +207,28 @@ def _answer(message: _Message) -> Control | None:
     return None
 
 
+def _event(message: _Message) -> Control | None:
+    """What the objects of version 1 say."""
+    match message.event:
+        case "heartbeat" | "pong":
+            return Alive(message.event)
+        case "systemStatus":
+            return Alive(message.status)
+        case "subscriptionStatus" if message.status == "error":
+            return ServerError("subscribe", message.error_message, None, message.subscription.name, message.pair)
+        case "subscriptionStatus":
+            symbol = None if message.pair is None else kraken_v1.renamed(message.pair)
+            return Ack(None, message.subscription.name, symbol, message.subscription.depth)
+    return None
+
+
 _channel = matcher("channel")
 _symbol = matcher("symbol")
 
 
 def _peek(frame: bytes) -> Topic | None:
+    if (topic := kraken_v1.topic_of(frame)) is not None:
+        return Topic(topic[0].partition("-")[0], topic[1])
     channel, symbol = _channel(frame), _symbol(frame)
     return None if channel is None or symbol is None else Topic(channel, symbol)
 
@@ -278,8 +311,8 @@ def _parse_instruments(body: bytes) -> Instruments:
 
 
 def _definition(pair: _Pair) -> InstrumentDef:
-    base, _, quote = (_RENAMED.get(part, part) if part != "/" else part for part in pair.wsname.partition("/"))
-    symbol = f"{base}/{quote}"
+    symbol = kraken_v1.renamed(pair.wsname)
+    base, _, quote = symbol.partition("/")
     kind = _kind_of(symbol)
     if kind is None:
         raise InstrumentsError(f"{pair.wsname!r} is not a known form")
@@ -321,6 +354,7 @@ VENUE = VenueSpec(
     default_price_exp=0,
     default_qty_exp=0,
     written_exponents=_written_exponents,
+    reframe=kraken_v1.reframe,
     channels=CHANNELS,
     endpoints=("ws", "rest"),
     kind_of=_kind_of,

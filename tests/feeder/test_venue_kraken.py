@@ -80,6 +80,11 @@ def nanoseconds(text: str) -> int:
     return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
 
 
+def microseconds(text: str) -> int:
+    """Return ns since 1970 of seconds with six digits behind the point."""
+    return int(text.replace(".", "")) * 1000
+
+
 def plain(text: str) -> str:
     """Return a written number as events have it, without the zeros at its end."""
     return text.rstrip("0").rstrip(".") if "." in text else text
@@ -152,20 +157,78 @@ def test_every_recorded_trade_is_published() -> None:
     assert ids == list(range(ids[0], ids[0] + 42))
 
 
-def test_every_frame_of_version_2_is_understood() -> None:
-    """No frame of the recordings of version 2 is quarantined."""
+def test_every_frame_of_the_recorded_streams_is_understood() -> None:
+    """No frame of the recorded streams is quarantined."""
     for file in recordings("kraken"):
-        if "_v2_" in file.name:
+        if file.name != "examples.jsonl":
             assert [event for event in events(Offline(VENUE, [file])) if event["type"] == "quarantine"] == [], file.name
 
 
-def test_version_1_is_quarantined_whole() -> None:
-    """The arrays of version 1 are put aside, every one, and none becomes an event; the pairs of its REST body are read."""
-    offline = Offline(VENUE, [captures() / "kraken" / V1])
+def test_every_recorded_message_of_version_1_is_an_event() -> None:
+    """Arrays become the books and trades that they are: after each one our book is the one whose texts have its checksum."""
+    file = captures() / "kraken" / V1
+    offline = Offline(VENUE, [file])
     found = list(events(offline))
-    assert {event["type"] for event in found} == {"status", "quarantine"}
-    assert sum(event["type"] == "quarantine" for event in found) == 3098
-    assert len(offline.session.known) == 293
+    assert {event["type"] for event in found} == {"status", "instrument", "book", "trade"}
+    assert (len(offline.session.known), offline.session.counts["crossed"]) == (293, 0)
+    books = (event for event in found if event["type"] == "book")
+    trades = (event for event in found if event["type"] == "trade")
+    truths: dict[str, Sides] = {}
+    ours: dict[str, tuple[dict[Decimal, Decimal], dict[Decimal, Decimal]]] = {}
+    seen = proved = traded = 0
+    for line in read([file]):
+        if line.kind != "recv" or not line.raw.startswith(b"["):
+            continue
+        _, *bodies, channel, pair = json.loads(line.raw)
+        symbol = pair.replace("XBT", "BTC")
+        if channel == "trade":
+            for price, quantity, time, side, *_ in bodies[0]:
+                event = next(trades)
+                assert (event["symbol"], event["price"], event["quantity"]) == (symbol, plain(price), plain(quantity))
+                assert (event["side"], event["ts_exchange_ns"]) == ({"b": "buy", "s": "sell"}[side], microseconds(time))
+                traded += 1
+        if channel != "book-1000":
+            continue
+        body = {key: value for part in bodies if part for key, value in part.items()}
+        bids, asks = body.get("bs", body.get("b", [])), body.get("as", body.get("a", []))
+        levels = {name: [{"price": row[0], "qty": row[1]} for row in rows] for name, rows in (("bids", bids), ("asks", asks))}
+        truth, our = truths.setdefault(symbol, ({}, {})), ours.setdefault(symbol, ({}, {}))
+        take_in(truth, {"type": "snapshot" if "as" in body else "update", "data": [levels]}, 1000)
+        if "c" in body:
+            assert written_checksum(truth) == int(body["c"]), line.number
+            proved += 1
+        event = next(books)
+        assert (event["symbol"], event["snapshot"]) == (symbol, "as" in body)
+        assert event["ts_exchange_ns"] == max(microseconds(row[2]) for row in bids + asks)
+        for side, texts in zip(our, (event["bids"], event["asks"]), strict=True):
+            for price, quantity in texts:
+                side[Decimal(price)] = Decimal(quantity)
+                if quantity == "0":
+                    del side[Decimal(price)]
+        assert our == tuple({price: Decimal(text) for price, (_, text) in side.items()} for side in truth), line.number
+        seen += 1
+    assert (seen, proved, traded) == (2973, 2963, 7)
+    assert next(books, None) is next(trades, None) is None
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"[",
+        b"[]",
+        b"[1,2,3,4]",
+        b'[1,{"as":1},"book-25","XBT/USD"]',
+        b'[1,[["1"]],"trade","XBT/USD"]',
+        b'[1,[["1","2","x","b"]],"trade","XBT/USD"]',
+        b'[1,{"a":[["1"]]},"book-25","XBT/USD"]',
+        b'[343,["1675209613.118218"],"unheard-of","XBT/USD"]',
+    ],
+)
+def test_odd_arrays_are_put_aside(frame: bytes) -> None:
+    """What only resembles version 1 becomes no trade and no level."""
+    one = feed()
+    assert [event for event in one.frame(frame) if event["type"] in ("trade", "book")] == []
+    assert one.session.quarantined
 
 
 def level(price: str, quantity: str) -> str:
@@ -291,7 +354,23 @@ def test_exponents_without_a_definition_are_those_written() -> None:
         (b'{"channel":"trade","type":"snapshot","data":[]}', Ignored("trade snapshot")),
         (b'{"channel":"unheard-of"}', None),
         (b'{"method":"unheard-of"}', None),
-        (b'{"event":"heartbeat"}', None),
+        (b'{"event":"heartbeat"}', Alive("heartbeat")),
+        (b'{"connectionID":17843232920108168701,"event":"systemStatus","status":"online","version":"1.8.3"}', Alive("online")),
+        (
+            b'{"channelID":1664,"channelName":"book-1000","event":"subscriptionStatus","pair":"XBT/CHF","status":"subscribed",'
+            b'"subscription":{"depth":1000,"name":"book"}}',
+            Ack(None, "book", "BTC/CHF", 1000),
+        ),
+        (
+            b'{"errorMessage":"Currency pair not supported","event":"subscriptionStatus","pair":"A/B","status":"error",'
+            b'"subscription":{"name":"book"}}',
+            ServerError("subscribe", "Currency pair not supported", None, "book", "A/B"),
+        ),
+        (b'{"event":"unheard-of"}', None),
+        (
+            b'[325,["43770.20000","43770.30000","1633053779.916349","0.00917717","0.31670440"],"spread","XBT/USD"]',
+            Ignored("spread"),
+        ),
         (b'[320,{"as":[],"bs":[]},"book-25","XBT/USD"]', None),
         (b"", None),
     ],
@@ -358,7 +437,7 @@ def test_a_coarser_tick_leaves_the_written_precision() -> None:
 
 
 def test_the_server_side_acknowledges_each_symbol() -> None:
-    """Each symbol has its own answer; a frame belongs to its channel and symbol, an array of version 1 to nothing."""
+    """Each symbol has its own answer; a frame belongs to its channel and symbol, in either version."""
     dialect = DIALECTS["kraken"]
     assert dialect.connect("/", {}) is None
     one = dialect.connect("/v2", {})
@@ -376,5 +455,6 @@ def test_the_server_side_acknowledges_each_symbol() -> None:
         assert isinstance(refused, ServerError), wrong
     assert dialect.route(SNAPSHOT) == Route("book:BTC/USD", "BTC/USD", False)
     assert dialect.route(b'{"channel":"heartbeat"}') is None
-    assert dialect.route(b'[320,{"as":[],"bs":[]},"book-25","XBT/USD"]') is None
+    assert dialect.route(b'[320,{"as":[],"bs":[]},"book-25","XBT/USD"]') == Route("book:BTC/USD", "BTC/USD", False)
+    assert dialect.route(b'[1,2,"unheard-of","XBT/USD"]') is None
     assert guess_venue(Path("kraken_btcusd.jsonl")) == "kraken"

@@ -31,6 +31,7 @@ SHORT = (
     "binance_futures/hft_20240808_usdm_btcusdt.jsonl",
     "binance_futures/hft_20240808_usdm_ethusdt.jsonl",
     "kraken/agenttrade_20260914_v2_btcusd_trade.jsonl",
+    "kraken/cf_20210417_ws_v1.p1.jsonl",
     "kraken/crossbook_20260802_v2_btcusd_d25.jsonl",
     "kraken/crossbook_20260802_v2_ethusd_d25.jsonl",
     "kraken/mhadi_20260719_v2_btcusd_d10.jsonl",
@@ -52,11 +53,10 @@ LONG = (
 )
 LONG_IN_EVERY_RUN = LONG[1]
 WITHOUT_MARKET_DATA = (
-    "kraken/cf_20210417_ws_v1.p1.jsonl",
     "upbit/sml_20250714_default_ticker_reserialized.jsonl",
     "upbit/jun_20260512_krw_ticker_reduced.p1.jsonl.gz",
 )
-"""Tickers, or a version that is not read: `decode` quarantines every message, so there is nothing to run."""
+"""Tickers only: `decode` quarantines every message, so there is nothing to run."""
 
 
 def measured_run(start: Start, folder: Path, *files: Path, within_s: float = 60.0) -> tuple[int, dict[str, object], Path]:
