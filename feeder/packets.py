@@ -142,6 +142,14 @@ class PacketWriter:
         )
         return levels_packets(header, bids, asks, self._max)
 
+    def truncation(self, instrument: Named, book: Book, depth: int, ts_exchange_ns: int, ts_recv_ns: int) -> bytes:
+        """Return a BOOK delta that deletes a book's levels beyond `depth` a side; the book is at the instrument's exponents."""
+        bids, asks = book.bids()[depth:].copy(), book.asks()[depth:].copy()
+        bids["quantity"] = asks["quantity"] = 0
+        header = self._header(instrument, MsgType.BOOK, ts_recv_ns)
+        flags = header.flags | Flag.TOP_ONLY | (0 if ts_exchange_ns else Flag.BAD_TS_EXCHANGE)
+        return levels_packets(header._replace(flags=flags, ts_exchange_ns=ts_exchange_ns), bids, asks, self._max)
+
     @staticmethod
     def mark_repeated(buffer: bytearray, start: int, nbytes: int) -> None:
         """Set REPEATED on every trade of the packets at `buffer[start : start + nbytes]`."""

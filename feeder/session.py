@@ -230,6 +230,9 @@ class Session(SessionBooks):
         if control is not None:
             self._on_control(connection, control, ts_recv_ns)
             return
+        if self.spec.reframe is not None and (reframed := self.spec.reframe(data)) is not None:
+            self.on_frame(connection, reframed, ts_recv_ns, now_ns)
+            return
         self._on_reference(connection, data, ts_recv_ns, now_ns)
 
     def _on_reference(self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int) -> None:
@@ -313,14 +316,7 @@ class Session(SessionBooks):
         if isinstance(control, Ack):
             if control.accepted is not None:
                 self._compare(connection, control)
-            channel = self.spec.channels.get(control.channel or "")
-            if self.spec.replays_last_trade and control.symbol and channel is not None and channel.carries is MsgType.TRADE:
-                key = qualified(self._market, control.symbol)
-                instrument = self.by_symbol.get(key)
-                if instrument is None and self.options.accept_any:
-                    instrument = self._register(key, ts_recv_ns)
-                if instrument is not None:
-                    self._acked[instrument.index] = ts_recv_ns
+            self._on_ack(control, ts_recv_ns)
         elif isinstance(control, Reply):
             self.commands.append(Command(CommandKind.SEND, connection=connection, frame=control.frame))
         elif isinstance(control, ServerError):
@@ -338,6 +334,23 @@ class Session(SessionBooks):
             self.counts["not_accepted"] += len(missing)
             text = f"{len(missing)} of {len(asked)} topics not accepted: {', '.join(missing)}"
             self.commands.append(Command(CommandKind.COMPLAIN, connection=connection, reason=text[:_REASON]))
+
+    def _on_ack(self, ack: Ack, ts_recv_ns: int) -> None:
+        """Note what an acknowledgement says of data to come."""
+        channel = self.spec.channels.get(ack.channel or "")
+        repeats = self.spec.replays_last_trade and channel is not None and channel.carries is MsgType.TRADE
+        if not ack.symbol or not (repeats or ack.depth):
+            return
+        key = qualified(self._market, ack.symbol)
+        instrument = self.by_symbol.get(key)
+        if instrument is None and self.options.accept_any:
+            instrument = self._register(key, ts_recv_ns)
+        if instrument is None:
+            return
+        if repeats:
+            self._acked[instrument.index] = ts_recv_ns
+        if ack.depth:
+            instrument.depth = ack.depth
 
     def _mark_repeated(self, result: Result) -> None:
         """Flag the trade that a venue repeats after a subscription, which is older than the acknowledgement."""
@@ -381,6 +394,9 @@ class Session(SessionBooks):
         """Change an instrument's exponents to those that a message needs; False: there are none, or no others."""
         old = instrument.price_exp, instrument.qty_exp
         fitting = fitting_exponents(self._reference, instrument.index, data, old, rest=rest)
+        if fitting is not None and self.spec.written_exponents is not None:
+            written = self.spec.written_exponents(data)
+            fitting = min(fitting[0], written[0]), min(fitting[1], written[1])
         if fitting is None or fitting == old:
             self._reference.set_exponents(instrument.index, *old)
             return False

@@ -43,7 +43,8 @@ class SessionBooks:
         self._writer = PacketWriter(spec.venue_id, options.channel_id, options.base_flags, options.max_payload)
         self._chain = Chain(spec.rule.chain)
         self._restarts = self._chain is Chain.NEXT
-        self._verifies = options.verify_checksum and spec.rule.checksum is not None
+        self._verifies = (options.verify_checksum or spec.rule.checksum_only) and spec.rule.checksum is not None
+        self._depths = spec.rule.depths
         self._pos = 0
         """End of the finished packets in the extractor's buffer."""
         self._applied = 0
@@ -152,23 +153,41 @@ class SessionBooks:
         start = self._pos
         self._pos += result.nbytes
         self._has_books = True
-        if not self._verifies or not result.has_checksum:
-            return
+        if self._verifies and result.has_checksum and (got := self._wrong_checksum(instrument, result.checksum)) is not None:
+            self._pos = self._applied = start
+            self._lost(instrument, StatusReason.CHECKSUM, result.checksum & _MASK, got & _MASK, now_ns, ts_recv_ns)
+        elif self._depths:
+            self._truncate(instrument, result, ts_recv_ns)
+
+    def _wrong_checksum(self, instrument: Instrument, expected: int) -> int | None:
+        """Return the checksum of the book where it is another than expected."""
         rule = self.spec.rule
         assert rule.checksum is not None
-        if result.checksum == rule.checksum_unset:
-            return
+        if expected == rule.checksum_unset:
+            return None
+        self._apply()
+        book = self.books.book(instrument.instrument_id)
+        if book is None:
+            return None
+        levels = rule.checksum_levels
+        got = rule.checksum(book.bids(levels).tolist(), book.asks(levels).tolist(), book.price_exp, book.qty_exp)
+        if got != expected:
+            return got
+        self.counts["checksum_ok"] += 1
+        return None
+
+    def _truncate(self, instrument: Instrument, result: Result, ts_recv_ns: int) -> None:
+        """Delete the levels that fell out of the subscribed depth, from the session's own book and from every consumer's."""
         self._apply()
         book = self.books.book(instrument.instrument_id)
         if book is None:
             return
-        levels = rule.checksum_levels
-        got = rule.checksum(book.bids(levels).tolist(), book.asks(levels).tolist(), book.price_exp, book.qty_exp)
-        if got == result.checksum:
-            self.counts["checksum_ok"] += 1
-            return
-        self._pos = self._applied = start
-        self._lost(instrument, StatusReason.CHECKSUM, result.checksum & _MASK, got & _MASK, now_ns, ts_recv_ns)
+        deepest = max(book.depth)
+        if result.snapshot and deepest > instrument.depth:
+            instrument.depth = next((depth for depth in self._depths if depth >= deepest), deepest)
+        if instrument.depth and deepest > instrument.depth:
+            self.counts["truncated"] += 1
+            self._append(self._writer.truncation(instrument, book, instrument.depth, result.ts_exchange_ns, ts_recv_ns))
 
     def _join_held(self, instrument: Instrument, nbytes: int, ts_recv_ns: int) -> None:
         update = bytes(self.extractor.out[self._pos : self._pos + nbytes])

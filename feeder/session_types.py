@@ -71,6 +71,7 @@ class Instrument:
         "changed_ns",
         "connection",
         "definition",
+        "depth",
         "held",
         "index",
         "instrument_id",
@@ -101,6 +102,8 @@ class Instrument:
         self.held = b""
         """The packets of a snapshot that waits for the update that proves it."""
         self.connection = ""
+        self.depth = 0
+        """Levels a side that the venue keeps up to date (`BookRule.depths`); 0 = not known, or all."""
         self.stale = False
         self.updates = 0
         self.changed_ns = 0

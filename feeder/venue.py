@@ -119,6 +119,12 @@ class BookRule:
     checksum_levels: int = 0
     checksum_unset: int | None = None
     """A received checksum of this value says nothing."""
+    checksum_only: bool = False
+    """Nothing but the checksum shows a loss, so it is verified on live data too."""
+    depths: tuple[int, ...] = ()
+    """Levels a side that a subscription can have, ascending: the venue says nothing more of a level that falls out of them, so
+    it is deleted. The depth is that of the acknowledgement (`Ack.depth`), else the smallest that holds the snapshot. Empty: the
+    whole book, or one that the venue itself keeps at its depth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +199,8 @@ class Ack(msgspec.Struct, frozen=True, gc=False):
     symbol: str | None = None
     accepted: tuple[Topic, ...] | None = None
     """Every topic that the request brought, where the venue lists them: what else was asked for will stay silent."""
+    depth: int = 0
+    """Levels a side that the subscribed book has; 0 = the venue does not say, or keeps all."""
 
 
 class ServerError(msgspec.Struct, frozen=True, gc=False):
@@ -315,6 +323,12 @@ class VenueSpec:
     default_qty_exp: int
     """Provisional exponents while no definition is known: coarse enough for the largest values seen on the venue, because a finer
     value lowers them (status INEXACT), while one too large for them is lost."""
+    written_exponents: Callable[[bytes], tuple[int, int]] | None = None
+    """Frame of a shape -> (price_exp, qty_exp) that its numbers are written with, zeros at the end included: for a venue whose
+    checksum is over the digits as written. Asked only where provisional exponents do not fit."""
+    reframe: Callable[[bytes], bytes | None] | None = None
+    """Frame that is neither of a shape nor control -> the same message as an object with a shape (arrays at the top level), or
+    None, which it is for objects. Never raises."""
     channels: Mapping[str, Channel]
     """Subscribable channels by the venue's own name."""
     kind_of: Callable[[str], InstrumentKind | None]

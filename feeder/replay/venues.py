@@ -18,6 +18,7 @@ from feeder.replay.bybit import Bybit
 from feeder.replay.coinbase import Coinbase, CoinbaseExchange
 from feeder.replay.deribit import Deribit
 from feeder.replay.dialect import Dialect
+from feeder.replay.kraken import Kraken
 from feeder.replay.okx import Okx
 from feeder.replay.upbit import Upbit
 
@@ -32,6 +33,7 @@ DIALECTS: dict[str, Dialect] = {
     "deribit": Deribit(),
     "coinbase": Coinbase(),
     "coinbase_exchange": CoinbaseExchange(),
+    "kraken": Kraken(),
     "okx": Okx(),
     "upbit": Upbit(),
 }
@@ -46,6 +48,7 @@ _PREFIXES = {
     "deribit_": "deribit",
     "coinbase_exchange_": "coinbase_exchange",
     "coinbase_": "coinbase",
+    "kraken_": "kraken",
     "okx_": "okx",
     "upbit_": "upbit",
 }
@@ -70,6 +73,8 @@ _HOSTS = {
     "api.exchange.coinbase.com": "coinbase_exchange",
     "ws-feed.pro.coinbase.com": "coinbase_exchange",
     "api.pro.coinbase.com": "coinbase_exchange",
+    "ws.kraken.com": "kraken",
+    "api.kraken.com": "kraken",
     "ws.okx.com": "okx",
     "www.okx.com": "okx",
     "api.upbit.com": "upbit",

@@ -20,6 +20,7 @@ VENUES = (
     "coinbase",
     "coinbase_exchange",
     "deribit",
+    "kraken",
     "okx",
     "upbit",
 )
