@@ -340,7 +340,7 @@ def test_exponents_without_a_definition_are_those_written() -> None:
             b'{"channel":"status","type":"update","data":[{"system":"maintenance","api_version":"v2"}]}',
             Notice("maintenance", "the venue is maintenance", reconnect=False),
         ),
-        (ACK, Ack(None, "book", "BTC/USD", 10)),
+        (ACK, Ack(None, "book", "BTC/USD", depth=10)),
         (
             b'{"method":"unsubscribe","req_id":4,"result":{"channel":"book","depth":10,"symbol":"BTC/USD"},"success":true}',
             Ack("4", "book", "BTC/USD"),
@@ -359,7 +359,7 @@ def test_exponents_without_a_definition_are_those_written() -> None:
         (
             b'{"channelID":1664,"channelName":"book-1000","event":"subscriptionStatus","pair":"XBT/CHF","status":"subscribed",'
             b'"subscription":{"depth":1000,"name":"book"}}',
-            Ack(None, "book", "BTC/CHF", 1000),
+            Ack(None, "book", "BTC/CHF", depth=1000),
         ),
         (
             b'{"errorMessage":"Currency pair not supported","event":"subscriptionStatus","pair":"A/B","status":"error",'
