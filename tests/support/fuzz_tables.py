@@ -29,6 +29,7 @@ _TRADES = 4
 """As many as the target has room for."""
 
 _FRAMES = EXAMPLES | {
+    "coinbase_exchange": EXAMPLES["coinbase"],
     # BTCUSD_PERP of 8 August 2024, layouts of the recording in long/.
     "binance_coinm": (
         b'{"stream":"btcusd_perp@depth@0ms","data":{"e":"depthUpdate","E":1723161257440,"T":1723161257432,"s":"BTCUSD_PERP",'
