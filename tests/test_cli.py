@@ -79,16 +79,6 @@ def test_a_command_imports_only_what_it_needs() -> None:
     assert done.stderr == "[]\n"
 
 
-def test_the_frame_of_a_command_starts_in_a_fifth_of_a_second() -> None:
-    """Best of five starts, since a busy machine only adds; a sub-command adds its own imports to this."""
-    took = []
-    for _ in range(5):
-        start = time.perf_counter()
-        assert tapecast("config", "show").returncode == 0
-        took.append(time.perf_counter() - start)
-    assert min(took) < 0.2
-
-
 @pytest.mark.parametrize("words", [[], ["nonsense"], ["config"], ["config", "nonsense"], ["config", "show", "--nonsense"]])
 def test_wrong_usage_is_2_and_says_where_help_is(words: list[str]) -> None:
     """Nothing on stdout, a hint on stderr, no traceback."""
