@@ -141,13 +141,13 @@ def started(corpus: Corpus) -> tuple[Session, Publisher, MemoryLine]:
     return session, publisher, line
 
 
-def uniform_packets(count: int) -> bytearray:
-    """Return contiguous BOOK packets of `PACKET_BYTES` each, not stamped: a recorded order book in small fragments, repeated."""
+def uniform_packets(count: int, nbytes: int = PACKET_BYTES) -> bytearray:
+    """Return contiguous BOOK packets of `nbytes` each, not stamped: a recorded order book in fragments, repeated."""
     corpus = load(*UNIFORM, 50)
-    extractor = new_extractor(corpus.spec, corpus.instruments, max_payload=PACKET_BYTES)
+    extractor = new_extractor(corpus.spec, corpus.instruments, max_payload=nbytes)
     if extractor.extract_as(0, next(iter(corpus.bodies.values())), 1):
         raise AssertionError(f"the order book of {corpus.name} is not understood")
-    whole = [bytes(packet) for packet in walk(bytes(extractor.out[: extractor.r.nbytes])) if len(packet) == PACKET_BYTES]
+    whole = [bytes(packet) for packet in walk(bytes(extractor.out[: extractor.r.nbytes])) if len(packet) == nbytes]
     return bytearray(b"".join(islice(cycle(whole), count)))
 
 

@@ -25,11 +25,13 @@ from feeder.session import Command, CommandKind, Session, SessionOptions
 from feeder.sync import SyncPolicy
 from feeder.transport import Handlers, Socket, connect
 from feeder.venue import RestRequest, Subscription, Topic, VenueSpec
+from protocol.authentication import Sealer
 from protocol.io import Sender, TextSender
 from protocol.records import HeartbeatItem
 from protocol.schema import Flag, MsgType, StatusState
 from runtime import logs
 from runtime.channels import lines_of
+from runtime.keys import packet_room, sending_key
 from runtime.settings import Config
 
 __all__ = ["LiveFeeder"]
@@ -58,7 +60,7 @@ class LiveFeeder:
             SessionOptions(
                 channel_id=channel_id,
                 base_flags=flags,
-                max_payload=network.max_payload,
+                max_payload=packet_room(network),
                 verify_checksum=replay,
                 sync=SyncPolicy(
                     snapshot_deadline_ns=int(feeder.snapshot_deadline_s * second),
@@ -76,7 +78,8 @@ class LiveFeeder:
             Sender(group, port, interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area)
             for group, port in lines
         ]
-        self.line = MulticastLine(*senders)
+        key = sending_key(spec.name, network)
+        self.line = MulticastLine(*senders, sealer=None if key is None else Sealer(key))
         self.publisher = Publisher(
             self.line,
             venue_id=spec.venue_id,

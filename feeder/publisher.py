@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+from protocol.authentication import Sealer
 from protocol.codec import encode
 from protocol.io import Sender
 from protocol.records import Header, HeartbeatItem
@@ -39,18 +40,21 @@ class Line(Protocol):
 
 
 class MulticastLine:
-    """Multicast on line A and, where there is one, the same packets on line B."""
+    """Multicast on line A and, where there is one, the same packets on line B; with a sealer all of them carry tags."""
 
-    def __init__(self, line_a: Sender, line_b: Sender | None = None) -> None:
+    def __init__(self, line_a: Sender, line_b: Sender | None = None, *, sealer: Sealer | None = None) -> None:
+        self._sealer = sealer
         self.senders = (line_a,) if line_b is None else (line_a, line_b)
         self._a, self._b = line_a, line_b
 
     def publish(self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> int:
-        """Stamp and send in one C call."""
-        return self._a.publish(stamper, buffer, nbytes, keep=keep, line_b=self._b)
+        """Stamp, seal and send in one C call."""
+        return self._a.publish(stamper, buffer, nbytes, keep=keep, line_b=self._b, sealer=self._sealer)
 
     def send(self, packet: bytes) -> None:
-        """Send one packet as it is."""
+        """Send one packet as it is, sealed where there is a sealer."""
+        if self._sealer is not None:
+            packet = self._sealer.seal(packet)
         for sender in self.senders:
             sender.send(packet, len(packet))
 

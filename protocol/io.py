@@ -6,6 +6,8 @@ Linux only. Nothing here looks into a packet beyond its length: validation and o
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import socket
 import struct
 from collections.abc import Sequence
@@ -16,9 +18,20 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol._native import ffi, lib
+from protocol.authentication import Sealer
 from protocol.stamping import Stamper, StampError, WritableBuffer
 
-__all__ = ["SPAN", "Receiver", "ReceiverStats", "Sender", "SenderStats", "StampError", "Stamper", "TextSender"]
+__all__ = [
+    "SPAN",
+    "Receiver",
+    "ReceiverStats",
+    "Sender",
+    "SenderStats",
+    "StampError",
+    "Stamper",
+    "TextSender",
+    "interface_index",
+]
 
 SPAN = np.dtype(
     [
@@ -46,6 +59,7 @@ _SO_RXQ_OVFL = 40
 _SO_MEMINFO = 55
 _MEMINFO_DROPS = 8
 _UDP_GRO = 104
+_SIOCGIFADDR = 0x8915
 
 _GRO_SLOT = 65536
 _PLAIN_SLOT = 2048
@@ -68,8 +82,23 @@ def _set_buffer(sock: socket.socket, force: int, plain: int, nbytes: int) -> int
     return sock.getsockopt(socket.SOL_SOCKET, plain)
 
 
-def _membership(group: str, interface: str) -> bytes:
-    return socket.inet_aton(group) + socket.inet_aton(interface)
+def _membership(group: str, interface: str, index: int = 0) -> bytes:
+    """Return the kernel's `ip_mreqn`: with an index, the interface is that one, whatever its address is by now."""
+    return socket.inet_aton(group) + socket.inet_aton(interface) + struct.pack("=i", index)
+
+
+def interface_index(address: str) -> int | None:
+    """Return the index of the interface that has this IPv4 address as its first; None where none has."""
+    wanted = socket.inet_aton(address)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+        for index, name in socket.if_nameindex():
+            try:
+                answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+            except OSError:
+                continue
+            if answer[20:24] == wanted:
+                return index
+    return None
 
 
 class SenderStats(NamedTuple):
@@ -186,15 +215,20 @@ class Sender:
         keep: bool = False,
         flags: int = 0,
         line_b: Sender | None = None,
+        sealer: Sealer | None = None,
     ) -> int:
         """Stamp (see `Stamper.stamp`) and send in one call, on this line and then on `line_b`; return the packets stamped.
 
-        What the kernel did not take is in `stats.dropped` of each line. Raises StampError with nothing changed or sent.
+        With a `sealer` they leave with tags; `buffer` keeps them without. What the kernel did not take is in `stats.dropped` of
+        each line. Raises StampError with nothing changed or sent.
         """
         self._bind(buffer, nbytes)
         if not self._writable:
             raise TypeError("stamping needs a writable buffer")
-        packets = int(lib.tc_publish(stamper._c, self._c, line_b._c if line_b else ffi.NULL, self._data, nbytes, keep, flags))
+        if sealer is not None:
+            sealer.reserve(nbytes)
+        second, seals = line_b._c if line_b else ffi.NULL, sealer._c if sealer else ffi.NULL
+        packets = int(lib.tc_publish(stamper._c, self._c, second, seals, self._data, nbytes, keep, flags))
         if packets < 0:
             raise stamper._error(packets)
         return packets
@@ -269,6 +303,7 @@ class Receiver:
         self.groups = tuple(groups)
         self._interface = interface
         self._source = source
+        self._index = interface_index(interface) or 0
         self._sockets: list[socket.socket] = []
         self._rcvbuf: list[int] = []
         self.gro = gro
@@ -317,19 +352,24 @@ class Receiver:
             self._join(sock, group, True)
 
     def _join(self, sock: socket.socket, group: str, join: bool) -> None:
-        request = _membership(group, self._interface)
-        option = socket.IP_ADD_MEMBERSHIP if join else socket.IP_DROP_MEMBERSHIP
         if self._source is not None:
-            request += socket.inet_aton(self._source)
+            request = _membership(group, self._interface)[:8] + socket.inet_aton(self._source)
             option = _IP_ADD_SOURCE_MEMBERSHIP if join else _IP_DROP_SOURCE_MEMBERSHIP
+        else:
+            request = _membership(group, self._interface, self._index)
+            option = socket.IP_ADD_MEMBERSHIP if join else socket.IP_DROP_MEMBERSHIP
         sock.setsockopt(socket.IPPROTO_IP, option, request)
 
-    def rejoin(self) -> None:
-        """Leave and join every group again: for silence behind a switch that has forgotten the membership."""
-        for (group, _), sock in zip(self.groups, self._sockets, strict=True):
-            if IPv4Address(group).is_multicast:
-                self._join(sock, group, False)
-                self._join(sock, group, True)
+    def rejoin(self, line: int) -> None:
+        """Leave one line's group and join it again: for silence behind a switch that has forgotten the membership, or after the
+        interface was made anew or got another address. Raises OSError where the interface is gone."""
+        group, sock = self.groups[line][0], self._sockets[line]
+        if not IPv4Address(group).is_multicast:
+            return
+        with contextlib.suppress(OSError):
+            self._join(sock, group, False)
+        self._index = interface_index(self._interface) or self._index
+        self._join(sock, group, True)
 
     def fileno(self) -> int:
         """Return the descriptor of the only socket; raises ValueError when there are several (use `filenos`)."""
@@ -344,6 +384,10 @@ class Receiver:
     def ports(self) -> list[int]:
         """Return every socket's local port, by line."""
         return [int(sock.getsockname()[1]) for sock in self._sockets]
+
+    def packet_counts(self) -> list[int]:
+        """Return how many packets each line has brought, without asking the kernel."""
+        return [int(entry.packets) for entry in self._c_sockets]
 
     def receive(self, timeout: float = 0.0) -> int:
         """Read what has arrived, waiting at most `timeout` seconds for the first packet; return the number of packets.

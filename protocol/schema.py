@@ -224,6 +224,8 @@ class StatusReason(IntEnum):
     RESTART = 10
     FIRST_SYNC = 11
     RESYNCED = 12
+    UNTRUSTED = 13
+    """Packets were dropped because of who sent them: another sender, or no right tag."""
 
 
 VENUES: dict[str, int] = {

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import socket
 import struct
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import numpy as np
 import numpy.typing as npt
 
 from protocol._native import ffi, lib
+from protocol.authentication import Keys, key_table
 from protocol.io import SPAN, ReadableBuffer, Receiver
-from protocol.schema import Flag
 from protocol.sequencing_reference import Delivery, Event, EventKind, LineStats, Sequencer, Source
 from protocol.validation import Counter, validate
 
 __all__ = [
     "RUN",
-    "SPAN_BAD_AUTH",
     "SPAN_HELD",
     "SPAN_TRUNCATED",
     "BatchSequencer",
@@ -42,7 +40,6 @@ RUN = np.dtype([("offset", "<u4"), ("nbytes", "<u4"), ("first", "<u4"), ("packet
 """Deliveries that stand side by side in one buffer: a contiguous packet buffer for whoever walks one."""
 
 SPAN_TRUNCATED = 1
-SPAN_BAD_AUTH = 2
 SPAN_HELD = 4
 
 _WINDOW = 1024
@@ -84,15 +81,13 @@ class BatchSequencer:
         window_packets: int = _WINDOW,
         max_channels: int = 16,
         max_spans: int = 8192,
-        auth_required: bool = False,
-        authenticate: Callable[[bytes], bool] | None = None,
+        keys: Keys | None = None,
         sources: Collection[str] = (),
         learn_sources: bool = False,
     ) -> None:
         """Take the memory for the worst case (untouched pages cost nothing): 1.5 MiB a channel, plus 1.5 KiB a span."""
         if not 1 <= window_packets <= _WINDOW:
             raise ValueError(f"window of {window_packets} packets: 1 to {_WINDOW}")
-        self._authenticate = authenticate
         self._max_spans = max_spans
         n_held = max_channels * _WINDOW
         n_slots = n_held + max_spans
@@ -112,18 +107,19 @@ class BatchSequencer:
             ffi.new("tc_channel[]", max_channels),
             ffi.new("uint32_t[]", max_channels * _WINDOW),
             ffi.new("uint32_t[]", allowed),
+            key_table(keys or {}),
             np.empty(n_slots, SPAN),
             np.empty(n_slots, np.int64),
             np.empty(n_slots, np.uint32),
             np.empty(n_slots, np.uint32),
         ]
-        c.channels, c.window, c.allowed = self._owned[:3]
-        c.slot_span = ffi.from_buffer("tc_span[]", self._owned[3])
-        c.slot_ns = ffi.from_buffer("int64_t[]", self._owned[4])
-        c.free_slots = ffi.from_buffer("uint32_t[]", self._owned[5])
-        c.used_slots = ffi.from_buffer("uint32_t[]", self._owned[6])
+        c.channels, c.window, c.allowed, c.keys = self._owned[:4]
+        c.slot_span = ffi.from_buffer("tc_span[]", self._owned[4])
+        c.slot_ns = ffi.from_buffer("int64_t[]", self._owned[5])
+        c.free_slots = ffi.from_buffer("uint32_t[]", self._owned[6])
+        c.used_slots = ffi.from_buffer("uint32_t[]", self._owned[7])
         c.window_ns, c.window_packets = window_ns, window_packets
-        c.n_allowed, c.auth_required, c.learn_sources = len(allowed), auth_required, learn_sources
+        c.n_allowed, c.n_keys, c.learn_sources = len(allowed), len(keys or {}), learn_sources
         c.max_channels, c.n_slots, c.max_out, c.max_events = max_channels, n_slots, max_out, max_events
         c.store = ffi.from_buffer("uint8_t[]", self.held)
         c.counters = ffi.from_buffer("uint64_t[]", self.counters)
@@ -135,8 +131,7 @@ class BatchSequencer:
     def process(self, buffer: ReadableBuffer, spans: npt.NDArray[np.void], count: int, now_ns: int) -> int:
         """Take the first `count` packets that `spans` describes in `buffer`, then the time; return the number of deliveries.
 
-        With `authenticate` the tags are checked first, and SPAN_BAD_AUTH is set in `spans` where one does not match. Raises
-        SpaceError for more than `max_spans`, ValueError where a span leaves the buffer.
+        Raises SpaceError for more than `max_spans`, ValueError where a span leaves the buffer.
         """
         if not 0 <= count <= min(len(spans), self._max_spans):
             raise SpaceError(f"{count} packets in one call: at most {min(len(spans), self._max_spans)}")
@@ -145,8 +140,6 @@ class BatchSequencer:
         if count and int((used["offset"].astype(np.uint64) + used["length"]).max()) > len(data):
             raise ValueError("a span ends outside the buffer")
         self._buffer = buffer
-        if self._authenticate is not None:
-            self._check_tags(buffer, used)
         return self._answer(lib.tc_sequence(self._c, data, ffi.from_buffer("tc_span[]", spans), count, now_ns))
 
     def receive(self, receiver: Receiver, timeout: float = 0.0, now_ns: int = 0) -> int:
@@ -157,9 +150,6 @@ class BatchSequencer:
         if receiver.max_spans > self._max_spans:
             raise SpaceError(f"the receiver reads up to {receiver.max_spans} packets: more than {self._max_spans}")
         self._buffer = receiver.buffer
-        if self._authenticate is not None:
-            count = receiver.receive(timeout)
-            return self.process(receiver.buffer, receiver.spans, count, now_ns or time.monotonic_ns())
         return self._answer(lib.tc_receive_sequence(receiver._c, self._c, int(timeout * 1e9), now_ns))
 
     def timer(self, now_ns: int) -> int:
@@ -220,14 +210,6 @@ class BatchSequencer:
                     out.append(LineStats(int(line.line), int(line.received), max(0, int(passed - line.received))))
             return out
         raise KeyError(channel_id)
-
-    def _check_tags(self, buffer: ReadableBuffer, spans: npt.NDArray[np.void]) -> None:
-        assert self._authenticate is not None
-        view = buffer.data if isinstance(buffer, np.ndarray) else memoryview(buffer)
-        for i, (offset, length) in enumerate(zip(spans["offset"].tolist(), spans["length"].tolist(), strict=True)):
-            packet = bytes(view[offset : offset + length])
-            if validate(packet) is None and int.from_bytes(packet[4:6], "little") & Flag.AUTH and not self._authenticate(packet):
-                spans["flags"][i] |= SPAN_BAD_AUTH
 
     def _answer(self, deliveries: int) -> int:
         if deliveries < 0:

@@ -13,19 +13,24 @@ The rules, from the wire specification, sections 2, 5 and 6. Sans-I/O: packets a
   higher one than expected opens a hole that closes like any other.
 - More than 2**20 ahead is no gap: two such numbers in a row are a JUMP (numbering goes on there), one alone is a stray.
 - Numbers wrap at 2**64.
+- With `keys`, a packet needs a tag under a key of its channel; a channel without keys has none that is right.
+- A line keeps to the sender it was first heard from (`learn_sources`): with a newer session the same host may come from another
+  port, and, where `sources` lists who may send, another of them may take its place.
 
-It does not repair gaps or compute tags (give `authenticate`); unknown message types are delivered in their place.
+It does not repair gaps; unknown message types are delivered in their place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import hmac
+from collections.abc import Collection, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
 import msgspec
 
-from protocol.schema import Flag, MsgType
+from protocol.codec import auth_tag
+from protocol.schema import TAG_SIZE, MsgType
 from protocol.validation import HEADER_STRUCT, MIN_ITEM, Counter, validate
 
 __all__ = ["MAX_JUMP", "Delivery", "Event", "EventKind", "LineStats", "Sequencer", "Source"]
@@ -135,8 +140,8 @@ class Sequencer:
     """The machine. Times are monotonic ns and must not go back.
 
     `window_ns`, `window_packets`: the reorder window. `sources`: the only addresses to listen to; empty = any. `learn_sources`:
-    each line of a channel keeps to the sender it was first heard from; the same host may change its port with a newer session.
-    `authenticate` is called with a packet that has an AUTH tag.
+    each line of a channel keeps to the sender it was first heard from. `keys`: the keys of each channel; none = tags are not
+    looked at.
     """
 
     def __init__(
@@ -145,8 +150,7 @@ class Sequencer:
         window_ns: int = 5_000_000,
         window_packets: int = 1024,
         max_channels: int = 16,
-        auth_required: bool = False,
-        authenticate: Callable[[bytes], bool] | None = None,
+        keys: Mapping[int, Sequence[bytes]] | None = None,
         sources: Collection[str] = (),
         learn_sources: bool = False,
     ) -> None:
@@ -155,8 +159,7 @@ class Sequencer:
         self._window_ns = window_ns
         self._window_packets = window_packets
         self._max_channels = max_channels
-        self._auth_required = auth_required
-        self._authenticate = authenticate
+        self._keys = dict(keys or {})
         self._sources = frozenset(sources)
         self._learn_sources = learn_sources
         self._channels: dict[int, _Channel] = {}
@@ -209,13 +212,8 @@ class Sequencer:
 
     def _push(self, packet: bytes, now_ns: int, line_index: int, source: Source, truncated: bool) -> None:
         self.counters[Counter.RECEIVED] += 1
-        reason = validate(packet, truncated=truncated, auth_required=self._auth_required)
-        if (
-            reason is None
-            and self._authenticate
-            and HEADER_STRUCT.unpack_from(packet)[3] & Flag.AUTH
-            and not self._authenticate(packet)
-        ):
+        reason = validate(packet, truncated=truncated, auth_required=bool(self._keys))
+        if reason is None and self._keys and not self._is_authentic(packet):
             reason = Counter.BAD_AUTH
         if reason is not None:
             self.counters[reason] += 1
@@ -252,11 +250,16 @@ class Sequencer:
             self.counters[Counter.UNKNOWN_TYPE] += 1
         self._order(channel, packet, seq, line, line_index, now_ns)
 
-    @staticmethod
-    def _is_expected(channel: _Channel, line: _Line | None, session: int, source: Source) -> bool:
+    def _is_authentic(self, packet: bytes) -> bool:
+        accepted = self._keys.get(HEADER_STRUCT.unpack_from(packet)[7], ())
+        return any(hmac.compare_digest(auth_tag(packet[:-TAG_SIZE], key), packet[-TAG_SIZE:]) for key in accepted)
+
+    def _is_expected(self, channel: _Channel, line: _Line | None, session: int, source: Source) -> bool:
         if line is None:
             return len(channel.lines) < _MAX_LINES
-        return line.address == source[0] and (not line.port or line.port == source[1] or session > channel.session)
+        newer = session > channel.session
+        host = line.address in (None, source[0]) or (newer and bool(self._sources))
+        return host and (line.port in (0, source[1]) or newer)
 
     def _other_source(self, channel_id: int, session: int, seq: int, now_ns: int, line: int, source: Source) -> None:
         self.counters[Counter.OTHER_SOURCE] += 1
@@ -273,6 +276,8 @@ class Sequencer:
         channel.ended = False
         for line in channel.lines.values():
             line.received = line.port = 0
+            if self._sources:
+                line.address = None
         self._report(EventKind.NEW_SESSION, channel, channel.next, previous)
         self.counters[Counter.SESSIONS] += 1
 

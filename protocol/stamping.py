@@ -2,7 +2,7 @@
 
 The rules stand in the wire specification, sections 2, 3 and 6; the routine is `protocol/native/stamp.c`. Whoever builds a packet
 writes the dense *instrument index* into `instrument_seq` and leaves session, channel_seq and ts_send_ns zero; stamping replaces
-all four. It does not send (`protocol.io`), and it does not authenticate: a tag is computed after stamping.
+all four. It does not send (`protocol.io`), and it does not authenticate: tags come after stamping (`protocol.authentication`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from protocol._native import ffi, lib
 from protocol.schema import MsgType
 
-__all__ = ["COLUMN_OF", "STAMP_COLUMNS", "StampError", "Stamper", "WritableBuffer"]
+__all__ = ["COLUMN_OF", "STAMP_COLUMNS", "StampError", "Stamper", "WritableBuffer", "reason_of"]
 
 WritableBuffer = bytearray | memoryview | npt.NDArray[np.uint8]
 
@@ -38,7 +38,13 @@ _REASONS = {
     -2: "instrument index outside the table",
     -3: "message type cannot name an instrument",
     -4: "AUTH cannot be added to a finished packet",
+    -5: "a datagram has no room for the packet and its tag",
 }
+
+
+def reason_of(code: int) -> str:
+    """Return what a negative result of stamping, sealing or publishing means."""
+    return _REASONS[code]
 
 
 class StampError(ValueError):
@@ -104,4 +110,4 @@ class Stamper:
         return packets
 
     def _error(self, code: int) -> StampError:
-        return StampError(_REASONS[code], int(self._c.error_offset))
+        return StampError(reason_of(code), int(self._c.error_offset))

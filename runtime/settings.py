@@ -64,6 +64,10 @@ class Network(_Section, frozen=True):
     monitor_group: Annotated[Group, Meta(description="group of the plain text monitoring lines")]
     port_crypto: Annotated[Port, Meta(description="UDP port of the crypto venues")]
     port_stock: Annotated[Port, Meta(description="UDP port of the stock venue")]
+    authentication: Annotated[
+        Literal["auto", "on", "off"], Meta(description="packets carry tags under a key of their channel; auto = not on loopback")
+    ]
+    sources: Annotated[tuple[Address, ...], Meta(description="hosts that may send; none = the first one heard on each line")]
     rcvbuf_bytes: Annotated[int, Meta(ge=4096, le=1 << 30, description="receive buffer asked of the kernel")]
     max_payload: Annotated[int, Meta(ge=242, le=1472, description="UDP payload bytes of one packet, header included")]
 

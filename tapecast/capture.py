@@ -27,6 +27,7 @@ from protocol.schema import VENUES
 from protocol.sequencing import SPAN_HELD, BatchSequencer, EventKind
 from runtime import config as configuration
 from runtime.channels import lines_of
+from runtime.keys import Admission
 
 __all__ = ["Capture", "main"]
 
@@ -38,9 +39,9 @@ _RECV_OFFSET = 48
 class Capture:
     """One receiver with its sequencer, and what became of the packets. `tape` None: nothing is kept."""
 
-    def __init__(self, receiver: Receiver, tape: IO[bytes] | None) -> None:
+    def __init__(self, receiver: Receiver, sequencer: BatchSequencer, tape: IO[bytes] | None) -> None:
         self.receiver = receiver
-        self.sequencer = BatchSequencer()
+        self.sequencer = sequencer
         self.tape = tape
         self.received = 0
         self.lost = 0
@@ -131,7 +132,7 @@ def main(argv: list[str]) -> int:
     tape = args.tape.open("wb") if args.tape is not None else None
     lines = [line for name in venues for line in lines_of(name, network)]
     receiver = Receiver(lines, interface=network.interface, rcvbuf=network.rcvbuf_bytes)
-    capture = Capture(receiver, tape)
+    capture = Capture(receiver, Admission(venues, network).sequencer(), tape)
     channels = {VENUES[name] for name in venues}
     _say({"event": "ready"})
     while not stopping and not channels <= capture.ended:

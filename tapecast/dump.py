@@ -27,6 +27,7 @@ from protocol.sequencing import Event as Change
 from runtime import config as configuration
 from runtime.channels import lines_of
 from runtime.errors import ConfigError
+from runtime.keys import Admission
 
 __all__ = ["add_arguments", "run", "text_line"]
 
@@ -72,7 +73,8 @@ def read(
     source: PacketSource, venue_ids: frozenset[int] = frozenset(), *, raw: bool = False, deadline: float | None = None
 ) -> Iterator[list[Event]]:
     """Yield the events of each read of a source, those of `venue_ids` (all where it is empty), until its end or the deadline."""
-    sequencer = BatchSequencer()
+    admission = source.admission if isinstance(source, Multicast) else None
+    sequencer = admission.sequencer() if admission else BatchSequencer()
     renderer = Renderer(raw=raw)
     ended = False
     while not ended and (deadline is None or time.monotonic() < deadline):
@@ -107,7 +109,8 @@ def _source(args: argparse.Namespace) -> PacketSource:
         return Chunks(read_tape(args.file))
     network = configuration.load(args.overlay).network
     lines = [line for name in args.venues or VENUES for line in lines_of(name, network)]
-    return Multicast(lines, interface=network.interface, rcvbuf=network.rcvbuf_bytes)
+    admission = Admission(args.venues or None, network)
+    return Multicast(lines, interface=network.interface, rcvbuf=network.rcvbuf_bytes, admission=admission)
 
 
 def _events(

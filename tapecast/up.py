@@ -26,6 +26,7 @@ from protocol.schema import MsgType
 from runtime import config as configuration
 from runtime import logs
 from runtime.errors import ConfigError, TapecastError
+from runtime.keys import channel_keys
 from runtime.loop import Shutdown
 from runtime.loop import run as run_loop
 from runtime.settings import Config
@@ -97,6 +98,7 @@ async def _up(args: argparse.Namespace, config: Config, shutdown: Shutdown) -> i
 
 async def _live(args: argparse.Namespace, config: Config, fleet: Fleet) -> int:
     names = args.venues or [name for name in VENUES if name in config.venues and config.venues[name].enabled]
+    channel_keys(names, config.network)
     for name in names:
         await fleet.start(f"feed-{name}", ["feed", name], restart=True)
     return await _watch(args, fleet)
@@ -115,6 +117,7 @@ async def _replay(args: argparse.Namespace, config: Config, fleet: Fleet, scratc
     wanted = {name: paths for name, paths in groups.items() if name in VENUES and (not args.venues or name in args.venues)}
     if not wanted:
         raise ConfigError([f"no recording of {', '.join(args.venues or VENUES)} in {', '.join(map(str, args.replay))}"])
+    channel_keys(wanted, config.network)
     known = {name: _Told(name, paths, config) for name, paths in wanted.items()}
     for name, told in known.items():
         if not told.channels:

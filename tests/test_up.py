@@ -162,7 +162,7 @@ def test_a_wrong_setting_is_named_before_anything_starts(up: Start, tmp_path: Pa
 
 def test_a_feeder_that_cannot_start_is_told_and_tried_again(up: Start, tmp_path: Path) -> None:
     """Live, a feeder whose interface does not exist is told with the place of its log, and started again and again."""
-    run = up("upbit", "--no-monitor", network__interface="203.0.113.7")
+    run = up("upbit", "--no-monitor", network__interface="203.0.113.7", network__authentication="off")
     until(lambda: run.stderr().count('"process ended"') >= 2)
     assert '"process":"feed-upbit"' in run.stderr()
     log = tmp_path / "state/logs/feed-upbit.log"
@@ -173,7 +173,7 @@ def test_a_feeder_that_cannot_start_is_told_and_tried_again(up: Start, tmp_path:
 def test_a_run_that_cannot_begin_says_why(up: Start) -> None:
     """Measured, the first process that fails ends the run with its own words."""
     file = captures() / "okx/fastmm_20260926_btc_usdt_swap.p1.jsonl"
-    run = up("--replay", file, "--until-end", network__interface="203.0.113.7")
+    run = up("--replay", file, "--until-end", network__interface="203.0.113.7", network__authentication="off")
     assert run.wait(20.0) == 1
     assert "capture" in run.stderr()
     assert "No such device" in run.stderr()

@@ -142,6 +142,14 @@ class Engine:
             channel.away = channel.ended = True
             self._tell(channel, StatusState.STALE, StatusReason.RESTART, "session ended")
 
+    def untrusted(self, channel_id: int | None, detail: str) -> None:
+        """Take note that packets were dropped because of who sent them; None = of a channel that cannot be believed."""
+        channel = self._channels.get(channel_id) if channel_id is not None else None
+        venue = "" if channel_id is None else channel.venue if channel is not None else venue_name(channel_id)
+        state = StatusState.STALE if channel is not None and channel.away else StatusState.LIVE
+        _LOG.warning("%s%s", f"{venue}: " if venue else "", detail)
+        self._status(venue, StatusScope.CHANNEL, state, StatusReason.UNTRUSTED, detail)
+
     def tick(self, now_ns: int) -> None:
         """Let time pass: silence of channels and symbols that match nothing become events."""
         self._now_ns = now_ns

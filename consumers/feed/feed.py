@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -32,6 +33,7 @@ from consumers.feed.stats import FeedStats
 from protocol.schema import VENUES, MsgType
 from runtime.channels import lines_of
 from runtime.errors import TapecastError
+from runtime.keys import Admission
 
 if TYPE_CHECKING:
     from runtime.settings import Config
@@ -67,7 +69,8 @@ class Feed:
     buffer per group; each defaults to the configuration. `source`: packets from elsewhere (`consumers.feed.source`) instead of
     the network.
 
-    Raises ValueError for unknown venues, OSError where the interface or port cannot be used.
+    Raises ValueError for unknown venues, OSError where the interface or port cannot be used, ConfigError where packets carry tags
+    and the key of a named venue is missing (`runtime.keys`).
     """
 
     def __init__(
@@ -285,6 +288,7 @@ class Feed:
         if self._read_ns - self._ticked_ns >= _TICK_NS:
             self._ticked_ns = self._read_ns
             engine.tick(self._read_ns)
+            self._ordering.watch(engine, self._read_ns)
         self._ready = self._ordering.receive(timeout)
         self._read_ns = self._source.now_ns()
         return True
@@ -317,10 +321,11 @@ def _multicast(selection: Selection, interface: str | None, config: Config | Non
         from runtime.config import load
 
         config = load()
-    network = config.network
+    network = config.network if interface is None else msgspec.structs.replace(config.network, interface=interface)
     groups = [line for venue in selection.venues or VENUES for line in lines_of(venue, network)]
     return Multicast(
         groups,
-        interface=network.interface if interface is None else interface,
+        interface=network.interface,
         rcvbuf=network.rcvbuf_bytes if rcvbuf_bytes is None else rcvbuf_bytes,
+        admission=Admission(selection.venues, network),
     )

@@ -29,6 +29,8 @@ _SEND: Final = _OFFSET["ts_send_ns"]
 _FEW: Final = 8
 _MAX_SPANS: Final = 8192
 _WINDOW_NS: Final = 5_000_000
+_ALARM_NS: Final = 1_000_000_000
+_UNAUTHENTIC: Final = (Counter.AUTH_MISSING, Counter.BAD_AUTH)
 Ids: TypeAlias = Callable[[], npt.NDArray[np.uint64] | None]
 _INVALID: Final = (
     Counter.TRUNCATED,
@@ -55,7 +57,10 @@ class Ordering:
     def __init__(self, source: PacketSource) -> None:
         """Make a sequencer with room for one read of the source."""
         self._source = source
-        self._sequencer = BatchSequencer(max_spans=_MAX_SPANS)
+        admission = source.admission if isinstance(source, Multicast) else None
+        self._sequencer = admission.sequencer(_MAX_SPANS) if admission else BatchSequencer(max_spans=_MAX_SPANS)
+        self._unauthentic = 0
+        self._alarm_ns = -_ALARM_NS
         self._lag = LagHistogram() if source.live else None
         self._count = 0
         self._spans: list[tuple[int, ...]] | None = None
@@ -128,6 +133,15 @@ class Ordering:
         self._next = self._count
         return make_batch(self._sequencer, self._count, self._source.buffer, msg_types, ids())
 
+    def watch(self, engine: Engine, now_ns: int) -> None:
+        """Let time pass: silent groups are joined again, and packets without a right tag are told of, at most once a second."""
+        if isinstance(self._source, Multicast):
+            self._source.watch(now_ns)
+        unauthentic = sum(int(self._sequencer.counters[counter]) for counter in _UNAUTHENTIC)
+        if unauthentic != self._unauthentic and now_ns - self._alarm_ns >= _ALARM_NS:
+            engine.untrusted(None, f"{unauthentic - self._unauthentic} packets without a right tag dropped")
+            self._unauthentic, self._alarm_ns = unauthentic, now_ns
+
     def stats(self, *, undefined: int, gaps: int, lost: int, events: int) -> FeedStats:
         """Return the counters; what only the engine knows is given."""
         counters = self._sequencer.counters
@@ -143,6 +157,7 @@ class Ordering:
             old_session=int(counters[Counter.OLD_SESSION]),
             undefined=undefined,
             kernel_drops=self._source.kernel_drops,
+            rejoins=self._source.rejoins if isinstance(self._source, Multicast) else 0,
             gaps=gaps,
             events=events,
             lag_p50_ns=lag.quantile(0.5) if lag is not None else None,
@@ -188,3 +203,5 @@ def _tell(engine: Engine, event: Event, now_ns: int) -> None:
         engine.session(event.channel_id)
     elif event.kind == EventKind.SESSION_END:
         engine.end(event.channel_id)
+    elif event.kind == EventKind.OTHER_SOURCE and event.source is not None:
+        engine.untrusted(event.channel_id, f"packets from {event.source[0]}:{event.source[1]} dropped: not the channel's sender")

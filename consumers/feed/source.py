@@ -7,6 +7,7 @@ may pace them. Order, duplicates and loss are the business of `protocol.sequenci
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Protocol
@@ -18,9 +19,13 @@ from consumers.feed.tape import packet_length
 from protocol.codec import Buffer
 from protocol.io import SPAN, Receiver
 from protocol.records import HEADER_STRUCT
+from runtime.keys import Admission
 
-__all__ = ["Chunks", "Multicast", "PacketSource"]
+__all__ = ["Chunks", "Multicast", "PacketSource", "Silences"]
 
+_LOG: Final = logging.getLogger("tapecast.feed")
+_SILENT_NS: Final = 3_000_000_000
+_MOST_SILENT_NS: Final = 15_000_000_000
 _BATCH: Final = 256
 _MAX_WAIT_S: Final = 1.0
 
@@ -70,18 +75,57 @@ class PacketSource(Protocol):
         ...
 
 
+class Silences:
+    """When to join a group again: after 3 s without a packet (feeders beat every second), then ever less often, up to 15 s."""
+
+    def __init__(self, lines: int, now_ns: int) -> None:
+        """Begin at `now_ns` without a packet."""
+        self._seen = [0] * lines
+        self._due_ns = [now_ns + _SILENT_NS] * lines
+        self._wait_ns = [_SILENT_NS] * lines
+
+    def due(self, packets: Sequence[int], now_ns: int) -> list[int]:
+        """Return the lines to join again, given how many packets each has brought so far."""
+        out = []
+        for line, count in enumerate(packets):
+            if count != self._seen[line]:
+                self._seen[line], self._wait_ns[line] = count, _SILENT_NS
+                self._due_ns[line] = now_ns + _SILENT_NS
+            elif now_ns >= self._due_ns[line]:
+                self._wait_ns[line] = min(2 * self._wait_ns[line], _MOST_SILENT_NS)
+                self._due_ns[line] = now_ns + self._wait_ns[line]
+                out.append(line)
+        return out
+
+
 class Multicast:
     """Live packets of some groups."""
 
     live = True
     ended = False
 
-    def __init__(self, groups: Sequence[tuple[str, int]], *, interface: str, rcvbuf: int) -> None:
-        """Join the groups; OSError where the interface or a port cannot be used."""
+    def __init__(
+        self, groups: Sequence[tuple[str, int]], *, interface: str, rcvbuf: int, admission: Admission | None = None
+    ) -> None:
+        """Join the groups; OSError where the interface or a port cannot be used. Without `admission` everything is taken."""
+        self.admission = admission
         self.receiver = Receiver(groups, interface=interface, rcvbuf=rcvbuf)
         self.buffer = self.receiver.buffer
         self.spans = self.receiver.spans
         self._drops = 0
+        self._silences = Silences(len(groups), time.monotonic_ns())
+        self.rejoins = 0
+        """How often a silent group was joined again."""
+
+    def watch(self, now_ns: int) -> None:
+        """Join again what has been silent for too long; where that fails (an interface that is gone) it is tried again later."""
+        for line in self._silences.due(self.receiver.packet_counts(), now_ns):
+            try:
+                self.receiver.rejoin(line)
+            except OSError as error:
+                _LOG.warning("group %s cannot be joined again: %s", self.receiver.groups[line][0], error)
+            else:
+                self.rejoins += 1
 
     @property
     def kernel_drops(self) -> int:

@@ -34,6 +34,8 @@ class FeedStats(msgspec.Struct, frozen=True, kw_only=True):
     """Packets passed over because their instrument's definition had not come yet."""
     kernel_drops: int
     """Datagrams the kernel dropped because this process was too slow for its receive buffer."""
+    rejoins: int
+    """How often a group was joined again because nothing came from it."""
     gaps: int
     """Gap events, each of one or more lost packets."""
     events: int

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "sources.h"
+
 static uint32_t *window_of(tc_sequencer *s, const tc_channel *ch) {
     return s->window + (size_t)(ch - s->channels) * TC_WINDOW;
 }
@@ -251,8 +253,7 @@ static void new_session(tc_sequencer *s, tc_channel *ch, const tc_header *h) {
     ch->next = h->channel_seq - 1 < s->window_packets ? 1 : h->channel_seq;
     ch->state = 0;
     forget_lines(ch);
-    for (unsigned i = 0; i < 4; i++)
-        ch->lines[i].port = 0;
+    forget_sources(s, ch);
     report(s, ch, TC_EVENT_NEW_SESSION, ch->next, previous);
     s->counters[TC_COUNT_SESSIONS]++;
 }
@@ -271,26 +272,12 @@ static void other_source(tc_sequencer *s, const tc_header *h, const tc_span *spa
     }
 }
 
-static int is_allowed(const tc_sequencer *s, uint32_t addr) {
-    for (uint32_t i = 0; i < s->n_allowed; i++)
-        if (s->allowed[i] == addr)
-            return 1;
-    return !s->n_allowed;
-}
-
-/* A line's source is the one it was learned with, or, with a newer session (a restart), the same host from any port. */
-static int is_expected(const tc_line *l, const tc_channel *ch, const tc_header *h, const tc_span *span) {
-    if (!l)
-        return 0;
-    if (!l->used)
-        return 1;
-    return l->addr == span->addr && (!l->port || l->port == span->port || h->session > ch->session);
-}
-
 static void push(tc_sequencer *s, const uint8_t *base, const tc_span *span, int64_t now_ns) {
     const tc_header *h = (const tc_header *)(base + span->offset);
     s->counters[TC_COUNT_RECEIVED]++;
-    int reason = tc_validate((const uint8_t *)h, span->length, span->flags, s->auth_required);
+    int reason = tc_validate((const uint8_t *)h, span->length, span->flags, s->n_keys != 0);
+    if (s->n_keys && !reason && !tc_is_authentic(s->keys, s->n_keys, (const uint8_t *)h, span->length))
+        reason = TC_COUNT_BAD_AUTH;
     if (reason) {
         s->counters[reason]++;
         return;
@@ -305,7 +292,7 @@ static void push(tc_sequencer *s, const uint8_t *base, const tc_span *span, int6
         return;
     }
     tc_line *line = line_of(ch, span->line);
-    if (s->learn_sources && !is_expected(line, ch, h, span)) {
+    if (s->learn_sources && !is_expected(s, line, ch, h, span)) {
         other_source(s, h, span, now_ns);
         return;
     }
@@ -316,12 +303,8 @@ static void push(tc_sequencer *s, const uint8_t *base, const tc_span *span, int6
         }
         new_session(s, ch, h);
     }
-    if (line) {
-        line->used = 1;
-        line->line = span->line;
-        line->addr = span->addr;
-        line->port = span->port;
-    }
+    if (line)
+        learn_source(line, span);
     if (h->msg_type == TC_MSG_HEARTBEAT || h->msg_type == TC_MSG_SESSION_END) {
         announce(s, ch, h, span, line, now_ns);
         return;

@@ -3,6 +3,7 @@
 #define TAPECAST_SEQUENCE_H
 #include <stdint.h>
 
+#include "auth.h"
 #include "receive.h"
 #include "validate.h"
 #include "wire.h"
@@ -38,7 +39,7 @@ typedef struct {
     uint32_t addr;
     uint16_t port;
     uint8_t line;
-    uint8_t used;
+    uint8_t used;         /* TC_LINE_...; 0 = not yet */
 } tc_line;
 
 typedef struct {
@@ -62,9 +63,10 @@ typedef struct {
     uint32_t window_packets;  /* 1-1024 */
     uint32_t n_allowed;
     const uint32_t *allowed;  /* source addresses, network byte order; none = any */
-    uint8_t auth_required;
+    const tc_channel_keys *keys; /* none = tags are not looked at; else every packet needs one */
+    uint32_t n_keys;
     uint8_t learn_sources;
-    uint16_t reserved;
+    uint8_t reserved[3];
     /* State. */
     uint32_t n_channels;
     uint32_t max_channels;
@@ -105,6 +107,7 @@ int64_t tc_receive_sequence(tc_receiver *r, tc_sequencer *s, int64_t timeout_ns,
 #define TC_ALARM_NS INT64_C(1000000000)
 #define TC_SEQUENCE_SPACE (-1) /* a result array is full: max_out or max_events is too small */
 
+enum { TC_LINE_HEARD = 1, TC_LINE_ANY_HOST }; /* ANY_HOST: not heard since the session began, and its host may be another one */
 enum { TC_CHANNEL_TAIL = 1, TC_CHANNEL_ENDING = 2, TC_CHANNEL_ENDED = 4, TC_CHANNEL_CANDIDATE = 8 };
 
 #endif

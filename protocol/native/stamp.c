@@ -84,12 +84,23 @@ int64_t tc_stamp(tc_stamper *s, uint8_t *buffer, uint64_t nbytes, int keep, uint
     return packets;
 }
 
-/* Stamps, then sends on line A and, where given, the same bytes on line B. Returns the packets stamped, or a stamping error. */
-int64_t tc_publish(tc_stamper *s, tc_sender *line_a, tc_sender *line_b, uint8_t *buffer, uint64_t nbytes, int keep,
-                   uint16_t flags) {
+/* Stamps, seals where there is a sealer, then sends on line A and, where given, the same bytes on line B. Returns the packets
+ * stamped, or an error of stamping or sealing with nothing changed or sent. */
+int64_t tc_publish(tc_stamper *s, tc_sender *line_a, tc_sender *line_b, tc_sealer *sealer, uint8_t *buffer, uint64_t nbytes,
+                   int keep, uint16_t flags) {
+    int64_t sealed = sealer ? tc_seal_size(sealer, buffer, nbytes) : 0;
+    if (sealed < 0) {
+        s->error_offset = sealer->error_offset;
+        return sealed;
+    }
     int64_t packets = tc_stamp(s, buffer, nbytes, keep, flags, 0);
     if (packets <= 0)
         return packets;
+    if (sealer) {
+        tc_seal(sealer, buffer, nbytes);
+        buffer = sealer->out;
+        nbytes = (uint64_t)sealed;
+    }
     tc_send(line_a, buffer, nbytes, &s->error_offset);
     if (line_b)
         tc_send(line_b, buffer, nbytes, &s->error_offset);

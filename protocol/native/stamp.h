@@ -3,6 +3,7 @@
 #define TAPECAST_STAMP_H
 #include <stdint.h>
 
+#include "auth.h"
 #include "send.h"
 
 /* cdef */
@@ -16,8 +17,8 @@ typedef struct {
 
 int tc_stamp_column(unsigned msg_type);
 int64_t tc_stamp(tc_stamper *s, uint8_t *buffer, uint64_t nbytes, int keep, uint16_t flags, int64_t ts_send_ns);
-int64_t tc_publish(tc_stamper *s, tc_sender *line_a, tc_sender *line_b, uint8_t *buffer, uint64_t nbytes, int keep,
-                   uint16_t flags);
+int64_t tc_publish(tc_stamper *s, tc_sender *line_a, tc_sender *line_b, tc_sealer *sealer, uint8_t *buffer, uint64_t nbytes,
+                   int keep, uint16_t flags);
 /* end cdef */
 
 #define TC_STAMP_COLUMNS 16

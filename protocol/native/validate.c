@@ -30,7 +30,5 @@ int tc_validate(const uint8_t *packet, uint32_t length, uint32_t span_flags, int
         return TC_COUNT_SMALL_ITEM;
     if (auth_required && !tag)
         return TC_COUNT_AUTH_MISSING;
-    if (span_flags & TC_SPAN_BAD_AUTH)
-        return TC_COUNT_BAD_AUTH;
     return 0;
 }

@@ -167,7 +167,7 @@ local F = {
     ["tick_band.tick"] = ProtoField.int64("tapecast.tick_band.tick", "tick", base.DEC, nil, nil, "mantissa at price_exp"),
     ["status.scope"] = ProtoField.uint8("tapecast.status.scope", "scope", base.DEC, {[1] = "CHANNEL", [2] = "CONNECTION", [3] = "BOOK", [4] = "INSTRUMENT"}, nil, "1 channel, 2 connection, 3 book, 4 instrument"),
     ["status.state"] = ProtoField.uint8("tapecast.status.state", "state", base.DEC, {[0] = "IDLE", [1] = "SUBSCRIBING", [2] = "WAIT_SNAPSHOT", [3] = "SYNCING", [4] = "LIVE", [5] = "SUSPECT", [6] = "STALE", [7] = "RESYNC", [16] = "CONNECTED", [17] = "DISCONNECTED"}, nil, "the new state"),
-    ["status.reason"] = ProtoField.uint16("tapecast.status.reason", "reason", base.DEC, {[0] = "NONE", [1] = "GAP", [2] = "CHECKSUM", [3] = "CROSSED", [4] = "DISCONNECTED", [5] = "TIMEOUT", [6] = "OVERFLOW", [7] = "QUARANTINE", [8] = "STALE_SNAPSHOT", [9] = "EXPONENT", [10] = "RESTART", [11] = "FIRST_SYNC", [12] = "RESYNCED"}, nil, "why"),
+    ["status.reason"] = ProtoField.uint16("tapecast.status.reason", "reason", base.DEC, {[0] = "NONE", [1] = "GAP", [2] = "CHECKSUM", [3] = "CROSSED", [4] = "DISCONNECTED", [5] = "TIMEOUT", [6] = "OVERFLOW", [7] = "QUARANTINE", [8] = "STALE_SNAPSHOT", [9] = "EXPONENT", [10] = "RESTART", [11] = "FIRST_SYNC", [12] = "RESYNCED", [13] = "UNTRUSTED"}, nil, "why"),
     ["status.counts"] = ProtoField.uint32("tapecast.status.counts", "counts", base.DEC, nil, nil, "how many events or connections this is about"),
     ["status.ts"] = ProtoField.int64("tapecast.status.ts", "ts", base.DEC, nil, nil, "when, UTC ns"),
     ["status.detail"] = ProtoField.bytes("tapecast.status.detail", "detail", base.NONE, "reason GAP or CHECKSUM: expected u64, got u64; otherwise UTF-8 text, zero padded"),

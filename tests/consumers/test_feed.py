@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -22,27 +20,11 @@ from consumers.feed.source import Chunks
 from consumers.feed.tape import TapeWriter
 from protocol.io import Sender
 from protocol.schema import MsgType, Side
-from runtime.config import load
 from runtime.settings import Config
 from tests.consumers.publisher import BTC, Publisher, btcusdt
 
 ROOT = Path(__file__).resolve().parents[2]
 SESSION = [Instrument, Trade, Trade, Book, Book, Bbo]
-
-
-@pytest.fixture
-def config() -> Config:
-    """A configuration with groups of its own for this test process, so that nothing else on the host is heard."""
-    pid = os.getpid()
-    return load({"network.group_prefix": f"239.{192 + pid % 60}.{pid // 60 % 250}", "network.port_crypto": 20000 + pid % 10000})
-
-
-@pytest.fixture
-def sender(config: Config) -> Iterator[Sender]:
-    """Sends to the group of binance."""
-    out = Sender(f"{config.network.group_prefix}.1", config.network.port_crypto)
-    yield out
-    out.close()
 
 
 def send(sender: Sender, packets: list[bytes]) -> None:

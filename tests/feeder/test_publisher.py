@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feeder.publisher import Cycle, MemoryLine, Publisher, next_epoch
+from feeder.publisher import Cycle, MemoryLine, MulticastLine, Publisher, next_epoch
+from protocol.authentication import Sealer
 from protocol.codec import Packet, decode, walk
+from protocol.io import Receiver, Sender
 from protocol.records import HeartbeatItem
 from protocol.schema import Flag, MsgType
+from tests.consumers.publisher import btcusdt
 from tests.support.feeder_frames import Feed, spot_depth, spot_trade
 
 SECOND = 1_000_000_000
@@ -242,3 +245,31 @@ def test_long_pause_is_one_round_not_many() -> None:
     cycle = Cycle(1.0, 0)
     assert list(cycle.due(4, 3600 * SECOND)) == [0, 1, 2, 3]
     assert list(cycle.due(4, 3600 * SECOND + 1)) == []
+
+
+def test_a_channel_with_a_key_sends_nothing_without_a_tag() -> None:
+    """Start, events, repeats, heartbeats and the end carry tags on both lines, which hold the same bytes."""
+    key = bytes(range(32))
+    receivers = [Receiver([(group, 0)], rcvbuf=1 << 20) for group in ("239.255.42.208", "239.255.42.209")]
+    senders = [Sender(receiver.groups[0][0], receiver.ports()[0]) for receiver in receivers]
+    channel = Publisher(MulticastLine(*senders, sealer=Sealer(key)), venue_id=1, channel_id=1, session=9, base_flags=0)
+    channel.start(BEAT)
+    channel.repeat(btcusdt()[1])
+    channel.heartbeat(BEAT, 1)
+    channel.end(BEAT, 2)
+    got = []
+    for receiver in receivers:
+        packets: list[bytes] = []
+        while count := receiver.receive(0.2):
+            packets += [bytes(receiver.packet(n)) for n in range(count)]
+        got.append(packets)
+        receiver.close()
+    for sender in senders:
+        sender.close()
+    assert got[0] == got[1]
+    assert [decode(packet, keys=[key]).header.msg_type for packet in got[0]] == [
+        MsgType.SESSION_START,
+        MsgType.INSTRUMENT,
+        MsgType.HEARTBEAT,
+        MsgType.SESSION_END,
+    ]

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from secrets import token_hex
 
 from feeder.venues import VENUES
 from tests.support.captures import captures
@@ -56,30 +57,37 @@ def test_live_without_a_network_says_so_and_ends_well(start: Start) -> None:
 
 
 def test_a_consumer_on_another_host_receives(start: Start, net: Net, tmp_path: Path) -> None:
-    """With the interface named and TTL 1 the packets cross the cable; with TTL 0 they do not leave the host."""
+    """With the interface named and TTL 1 the packets cross the cable, with tags; with TTL 0 they do not leave the host."""
     script = tmp_path / "consumer.py"
     script.write_text(CONSUMER)
     file = captures() / "upbit/cf_20210405_simple.jsonl"
     environ = {f"TAPECAST__{key.replace('.', '__').upper()}": value for key, value in net.settings.items()}
     environ["PYTHONPATH"] = str(ROOT)
+    key = {"TAPECAST_KEY_UPBIT": token_hex(32)}
     with cable() as (sender, receiver):
 
-        def consume(name: str) -> Child:
-            child = Child([*receiver.prefix, sys.executable, str(script), receiver.address], tmp_path, name, environ)
+        def consume(name: str, key: dict[str, str] = key) -> Child:
+            child = Child([*receiver.prefix, sys.executable, str(script), receiver.address], tmp_path, name, {**environ, **key})
             until(lambda: "joined" in child.stdout())
             return child
 
         settings = {"network.interface": sender.address, "feeder.definition_cycle_s": 1.0}
-        with consume("near") as near, consume("far") as far:
-            run = start("up", "--replay", file, "--speed", "8", "--no-monitor", settings=settings, prefix=sender.prefix)
-            local = Child([*sender.prefix, sys.executable, str(script), sender.address], tmp_path, "local", environ)
+        play = ("up", "--replay", file, "--speed", "8", "--no-monitor")
+        keyless = start(*play, settings=settings, prefix=sender.prefix)
+        assert keyless.wait(30.0) == 2
+        assert "$TAPECAST_KEY_UPBIT is not set" in keyless.stderr()
+        with consume("near") as near, consume("far") as far, consume("other", {"TAPECAST_KEY_UPBIT": token_hex(32)}) as other:
+            run = start(*play, settings=settings, prefix=sender.prefix, environ=key)
+            local = Child([*sender.prefix, sys.executable, str(script), sender.address], tmp_path, "local", {**environ, **key})
             with local:
                 assert local.wait(30.0) == 0, local.stderr()
             run.end()
             assert near.running
             assert far.running
             settings = {**settings, "network.ttl": 1}
-            start("up", "--replay", file, "--speed", "8", "--no-monitor", settings=settings, prefix=sender.prefix)
+            start(*play, settings=settings, prefix=sender.prefix, environ=key)
             for child in (near, far):
                 assert child.wait(30.0) == 0, child.stderr()
                 assert child.lines()[-1]["lost"] == 0
+            assert other.running
+            assert "packets without a right tag dropped" in other.stderr()

@@ -78,6 +78,8 @@ _SLIPS = [
     ("packets", "sequence.c", "while (seq - ch->next >= s->window_packets)", "while (seq - ch->next > TC_WINDOW)", "fuzz: "),
     ("packets", "validate.c", "length < TC_HEADER_SIZE", "length < 8", _OVERFLOW),
     ("publish", "stamp.c", "h->instrument_seq >= s->n_instruments", "h->instrument_seq > s->n_instruments", _OVERFLOW),
+    ("publish", "auth.c", "if (n + TC_TAG_SIZE > TC_MAX_PACKET)", "if (n > TC_MAX_PACKET)", "the length of a sealed packet"),
+    ("packets", "auth.c", "((given[0] ^ tag[0]) | (given[1] ^ tag[1]))", "(given[0] ^ tag[0])", "a packet with a wrong tag"),
     ("publish", "send.c", "if (!n || n > first ||", "if (!n ||", "a GSO message cut inside a packet"),
     (
         "extract-okx",

@@ -167,7 +167,7 @@ def test_unicast_reaches_the_named_address() -> None:
 def test_rejoin_keeps_receiving(pair: tuple[Sender, Receiver]) -> None:
     """Leaving and joining again leaves a working membership."""
     sender, receiver = pair
-    receiver.rejoin()
+    receiver.rejoin(0)
     sender.send(packet(), 98)
     assert drain(receiver, 1) == [packet()]
 

@@ -25,7 +25,7 @@ from protocol.sequencing import (
     Source,
     SpaceError,
 )
-from tests.support.packets import fields, heartbeat, packet, session_end
+from tests.support.packets import fields, heartbeat, packet, sealed, session_end
 
 MS = 1_000_000
 HOME: Source = ("127.0.0.1", 4000)
@@ -433,12 +433,67 @@ def test_a_restart_may_change_ports(make: Make) -> None:
     assert shape(out) == [("NEW_SESSION", 1, 5), 1, 2, ("OTHER_SOURCE", 3, 0)]
 
 
+def test_a_restart_may_come_from_another_listed_host(make: Make) -> None:
+    """Where the senders are listed, a newer session may come from another of them, on all lines; the old one is then dropped."""
+    machine = make(learn_sources=True, sources=["10.0.0.1", "10.0.0.2"])
+    old, new, foreign = ("10.0.0.1", 4000), ("10.0.0.2", 5000), ("10.0.0.3", 6000)
+    machine.step(0, [Arrival(packet(1, session=5), 0, old), Arrival(packet(1, session=5), 1, old)])
+    assert shape(machine.step(0, [Arrival(packet(2, session=5), 0, new)])) == [("OTHER_SOURCE", 2, 0)]
+    arrivals = [
+        Arrival(packet(1, session=6), 0, new),
+        Arrival(packet(2, session=6), 1, new),
+        Arrival(packet(3, session=6), 1, old),
+    ]
+    assert shape(machine.step(0, [*arrivals, Arrival(packet(4, session=7), 1, foreign)])) == [("NEW_SESSION", 1, 5), 1, 2]
+    assert machine.counts()["other_source"] == 3
+
+
+KEY, NEXT_KEY = bytes(range(32)), bytes(range(1, 33))
+
+
 def test_authentication(make: Make) -> None:
-    """Where tags are required, a packet without one and one with a wrong one are dropped under their names."""
-    machine = make(auth_required=True, authenticate=lambda data: data[-16:] == b"t" * 16)
-    good, wrong = (packet(1, flags=Flag.AUTH, tag=tag * 16) for tag in (b"t", b"x"))
-    assert shape(machine.step(0, [packet(1), wrong, good])) == [("JOINED", 1, 0), 1]
-    assert machine.counts() == {"received": 3, "auth_missing": 1, "bad_auth": 1, "delivered": 1}
+    """Where keys are given, a packet without a tag and one with a wrong tag are dropped under their names."""
+    machine = make(keys={1: [KEY]})
+    good = sealed(packet(1), KEY)
+    other_key, cut = sealed(packet(1), NEXT_KEY), packet(1, flags=Flag.LAST | Flag.AUTH)
+    assert shape(machine.step(0, [packet(1), other_key, cut, good])) == [("JOINED", 1, 0), 1]
+    assert machine.counts() == {"received": 4, "auth_missing": 1, "bad_auth": 1, "bad_length": 1, "delivered": 1}
+
+
+def test_every_flipped_bit_is_noticed_where_there_are_keys(make: Make) -> None:
+    """No bit of header, payload or tag can be changed without the packet being dropped."""
+    good = sealed(packet(1, items=1), KEY)
+    machine = make(keys={1: [KEY]})
+    damaged = [good[:n] + bytes([good[n] ^ 1 << bit]) + good[n + 1 :] for n in range(len(good)) for bit in range(8)]
+    assert machine.step(0, damaged) == []
+    assert machine.counts()["bad_auth"] > 8 * (16 + 16 + 40)
+
+
+def test_two_keys_are_accepted_while_keys_are_changed(make: Make) -> None:
+    """Packets under either key of the channel are in one sequence; a third key's are dropped."""
+    machine = make(keys={1: [KEY, NEXT_KEY]})
+    changed = [sealed(packet(1), KEY), sealed(packet(2), NEXT_KEY), sealed(packet(3), KEY), sealed(packet(4), bytes(32))]
+    assert seqs(machine.step(0, changed)) == [1, 2, 3]
+    assert machine.counts()["bad_auth"] == 1
+
+
+def test_a_key_is_good_for_its_channel_only(make: Make) -> None:
+    """A channel's key opens no other channel, and a channel without a key is not heard."""
+    machine = make(keys={1: [KEY], 2: [NEXT_KEY]})
+    arrivals = [sealed(packet(1, channel=2), KEY), sealed(packet(1, channel=3), KEY), sealed(packet(1, channel=2), NEXT_KEY)]
+    assert shape(machine.step(0, arrivals)) == [("JOINED", 1, 0), 1]
+    assert machine.counts()["bad_auth"] == 2
+
+
+def test_replayed_packets_are_not_taken_twice(make: Make) -> None:
+    """Authentic packets of the session that are sent again are duplicates; those of an older session are dropped as old."""
+    machine = make(keys={1: [KEY]})
+    old = [sealed(packet(n, session=4), KEY) for n in (1, 2)]
+    live = [sealed(packet(n, session=5), KEY) for n in (1, 2, 3)]
+    assert seqs(machine.step(0, [*old, *live])) == [1, 2, 1, 2, 3]
+    assert machine.step(1, [Arrival(data, 0, ("10.0.0.9", 1)) for data in (*old, *live)]) == []
+    assert machine.counts()["duplicate"] == 3
+    assert machine.counts()["old_session"] == 2
 
 
 def _reason_of_flip(byte: int, bit: int) -> str | None:
@@ -551,7 +606,13 @@ def test_arbitration_against_a_brute_force_oracle(make: Make, seed: int) -> None
 number = st.one_of(
     st.integers(1, 40), st.integers(1, 3000), st.sampled_from([0, 2**40, 2**40 + 1, 2**40 + 2, 2**64 - 1, 2**64 - 2])
 )
+tagged = st.builds(
+    sealed,
+    st.builds(packet, st.integers(1, 40), session=st.just(5), channel=st.integers(1, 3)),
+    st.sampled_from([KEY, KEY, NEXT_KEY]),
+)
 datagram = st.one_of(
+    tagged,
     st.builds(packet, number, session=st.integers(4, 6), channel=st.integers(1, 3)),
     st.builds(packet, st.integers(1, 40), session=st.just(5), channel=st.just(1)),
     st.builds(heartbeat, number, session=st.integers(4, 6)),
@@ -569,13 +630,18 @@ arrival = st.builds(
     st.lists(st.tuples(st.integers(0, 4 * MS), st.lists(arrival, max_size=25)), max_size=12),
     st.sampled_from([1, 4, 16, 1024]),
     st.booleans(),
-    st.sampled_from([(), ("127.0.0.1",)]),
+    st.sampled_from([(), ("127.0.0.1",), ("127.0.0.1", "10.0.0.1")]),
+    st.sampled_from([{}, {1: (KEY,)}, {1: (KEY, NEXT_KEY), 2: (NEXT_KEY,)}]),
 )
 def test_both_machines_answer_the_same(
-    steps: list[tuple[int, list[Arrival]]], window: int, learn: bool, sources: tuple[str, ...]
+    steps: list[tuple[int, list[Arrival]]],
+    window: int,
+    learn: bool,
+    sources: tuple[str, ...],
+    keys: dict[int, tuple[bytes, ...]],
 ) -> None:
     """On any stream of datagrams, deliveries, events, counters, deadlines and line numbers are equal."""
-    options = {"window_packets": window, "learn_sources": learn, "sources": sources, "max_channels": 2}
+    options = {"window_packets": window, "learn_sources": learn, "sources": sources, "keys": keys, "max_channels": 2}
     reference, native = Reference(**options), Native(**options)
     now_ns = 0
     for wait, batch in steps:

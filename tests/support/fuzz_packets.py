@@ -18,6 +18,8 @@ __all__ = ["inputs"]
 _END_BATCH = 0x04
 _LATER = 0x20
 """A step of 1 ms before the record's batch."""
+_SPECIAL = 0x80
+_WRONG_TAG = 2
 _BID, _ASK = 6183763, 6183764
 _PRICE_EXP_AT, _QTY_EXP_AT = 36, 37
 _SNAPSHOT = int(Flag.SNAPSHOT)
@@ -104,6 +106,8 @@ def inputs() -> Iterator[bytes]:
         yield _input(config, (_record(data) for data in first))
         yield _input(config, (_record(data, _END_BATCH | _LATER) for data in (*first, *second)))
         yield _input(config, _two_lines(first + second))
+    wrong = [_record(data, _SPECIAL | _END_BATCH, _WRONG_TAG) for data in first]
+    yield _input(0b11000111, (record for data, bad in zip(first, wrong, strict=True) for record in (bad, _record(data))))
     swapped = [first[n ^ 1] for n in range(len(first))]
     yield _input(0b11000011, (_record(data, _END_BATCH | _LATER) for data in (*swapped, *reversed(second))))
     yield _input(0b11001111, (_record(data) for data in _session(levels=40)))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 
 from protocol import schema
 from protocol.schema import Flag, MsgType
 
-__all__ = ["HEADER", "fields", "heartbeat", "packet", "session_end"]
+__all__ = ["HEADER", "fields", "heartbeat", "packet", "sealed", "session_end"]
 
 HEADER = struct.Struct("<HBBHBBIHHQQIbbBBqqqH")
 _NAMES = [field.name for field in schema.HEADER.fields]
@@ -46,6 +47,14 @@ def heartbeat(seq: int, *, session: int = 0, channel: int = 1, msg_type: int = M
 def session_end(seq: int, *, session: int = 0, channel: int = 1) -> bytes:
     """Return a SESSION_END."""
     return heartbeat(seq, session=session, channel=channel, msg_type=MsgType.SESSION_END)
+
+
+def sealed(data: bytes, key: bytes) -> bytes:
+    """Return a packet with AUTH and its tag, straight from the hash library."""
+    head = fields(data)
+    head["flags"] |= Flag.AUTH
+    body = HEADER.pack(*head.values()) + data[66:]
+    return body + hashlib.blake2b(body, digest_size=16, key=key).digest()
 
 
 def fields(data: bytes | memoryview) -> dict[str, int]:

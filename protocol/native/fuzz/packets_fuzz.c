@@ -1,8 +1,9 @@
 /* Fuzz validation and sequencing. An oracle follows each channel through deliveries and events: every number is delivered, reported
  * missing or jumped, once and in order; what is delivered are the bytes that came in; packets are conserved over the counters.
  *
- * config: bits 0-1 window, 2 authentication, 3 learned sources, 4 allowed sources, 5 a small store, 6-7 channels.
+ * config: bits 0-1 window, 2 authentication (what is a packet gets a tag first), 3 learned sources, 4 allowed sources, 5 a small store, 6-7 channels.
  * Special values: 1 truncated, 2 bad tag, 3 another source, 4 another port, 5 a fifth line, 6 the clock steps back. */
+#include "../blake2b.h"
 #include "../sequence.h"
 #include "packet_input.h"
 
@@ -28,6 +29,8 @@ typedef struct {
 
 static uint64_t total_delivered, total_held, total_gaps, total_sessions, total_jumps, total_rejected;
 static const uint32_t ALLOWED[] = {HOST};
+static const uint8_t KEYS[3][32] = {{1}, {2}, {3}};
+static tc_channel_keys channel_keys[CHANNELS]; /* of channels 0-3: the first key, the odd ones the second too */
 
 static void *filled(size_t size, int fill) {
     return memset(fuzz_allocate(size), fill, size);
@@ -61,7 +64,8 @@ static void start_machine(machine *m, uint8_t config) {
     tc_sequencer *s = &m->s;
     s->window_ns = 5000000;
     s->window_packets = WINDOWS[config & 3];
-    s->auth_required = (config & 4) != 0;
+    s->keys = channel_keys;
+    s->n_keys = config & 4 ? CHANNELS : 0;
     s->learn_sources = (config & 8) != 0;
     s->n_allowed = (config & 16) != 0;
     s->allowed = ALLOWED;
@@ -105,7 +109,8 @@ static void follow_delivery(machine *m, const tc_span *span, const uint8_t *base
     const uint8_t *packet = (span->flags & TC_SPAN_HELD ? m->s.store : base) + span->offset;
     const fuzz_record *r = &in->records[span->kernel_ts_ns];
     fuzz_check(r->length == span->length && memcmp(packet, r->data, r->length) == 0, "delivered bytes are not those received");
-    fuzz_check(tc_validate(packet, span->length, 0, m->s.auth_required) == 0, "an invalid packet is delivered");
+    fuzz_check(tc_validate(packet, span->length, 0, m->s.n_keys != 0) == 0, "an invalid packet is delivered");
+    fuzz_check(!m->s.n_keys || !(r->control & FUZZ_SPECIAL) || r->value != 2, "a packet with a wrong tag is delivered");
     tc_header h;
     memcpy(&h, packet, sizeof h);
     followed *f = find(m, h.channel_id);
@@ -169,7 +174,6 @@ static tc_span span_of(const fuzz_record *r, uint32_t index, uint32_t offset) {
     if (!(r->control & FUZZ_SPECIAL)) return span;
     switch (r->value) {
     case 1: span.flags = TC_SPAN_TRUNCATED; break;
-    case 2: span.flags = TC_SPAN_BAD_AUTH; break;
     case 3: span.addr++; break;
     case 4: span.port++; break;
     case 5: span.line = 4; break;
@@ -219,10 +223,46 @@ static uint64_t run(const fuzz_input *in, int second) {
     return m->hash;
 }
 
+static void make_keys(void) {
+    for (uint32_t i = 0; i < CHANNELS; i++) {
+        channel_keys[i].channel_id = i;
+        channel_keys[i].n_keys = 1 + i % 2;
+        for (uint32_t k = 0; k < channel_keys[i].n_keys; k++) tc_blake2b_key(channel_keys[i].keys[k], KEYS[k]);
+    }
+}
+
+/* Gives what is a packet without a tag the tag of one of its channel's keys, or one that is a bit or a key wrong. */
+static void seal_record(fuzz_record *r) {
+    uint8_t out[TC_MAX_PACKET];
+    tc_header h;
+    if (tc_validate(r->data, r->length, 0, 0) || r->length > TC_MAX_PACKET - TC_TAG_SIZE) return;
+    memcpy(&h, r->data, sizeof h);
+    if (h.flags & TC_FLAG_AUTH) return;
+    int wrong = (r->control & FUZZ_SPECIAL) && r->value == 2;
+    tc_sealer sealer = {.out = out, .capacity = sizeof out};
+    tc_blake2b_key(sealer.key, KEYS[wrong && h.channel_seq % 2 ? 2 : h.channel_id % 2 ? h.channel_seq % 2 : 0]);
+    int64_t sealed = tc_seal_size(&sealer, r->data, r->length);
+    fuzz_check(sealed == r->length + TC_TAG_SIZE, "the size of a sealed packet");
+    tc_seal(&sealer, r->data, r->length);
+    if (wrong && h.channel_seq % 2 == 0) {
+        uint32_t from = h.channel_seq % 4 ? 0 : r->length; /* anywhere, or in the tag */
+        out[from + (h.channel_seq >> 2) % (uint64_t)(sealed - from)] ^= (uint8_t)(1u << (h.channel_seq >> 1) % 8);
+    }
+    free((void *)(uintptr_t)r->data);
+    r->data = fuzz_copy(out, (size_t)sealed);
+    r->length = (uint16_t)sealed;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fuzz_input in;
     fuzz_parse(&in, data, size);
+    make_keys();
+    for (uint32_t i = 0; i < in.count; i++) {
+        in.records[i].data = fuzz_copy(in.records[i].data, in.records[i].length);
+        if (in.config & 4) seal_record(&in.records[i]);
+    }
     fuzz_check(run(&in, 0) == run(&in, 1), "the same packets give another result over other memory");
+    for (uint32_t i = 0; i < in.count; i++) free((void *)(uintptr_t)in.records[i].data);
     return 0;
 }
 

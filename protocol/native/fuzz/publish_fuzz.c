@@ -1,4 +1,4 @@
-/* Fuzz stamping and sending. The socket is a function here that takes what it is given, in part, or fails, as the input says; it
+/* Fuzz stamping, sealing and sending. The socket is a function here that takes what it is given, in part, or fails, as the input says; it
  * checks that messages are whole packets in order and that a GSO message would be cut at their boundaries. A refused buffer must be
  * left as it was, and every packet must be sent or counted as dropped.
  *
@@ -20,6 +20,7 @@ static int fake_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *l
 #define ppoll fake_ppoll
 #include "../send.c"
 
+#include "../blake2b.h"
 #include "../stamp.h"
 #include "packet_input.h"
 
@@ -30,7 +31,7 @@ static uint32_t script_at;
 static const uint8_t *wire_next, *wire_end; /* where the last message ended, the end of the buffer */
 static unsigned limit_segments;
 static uint64_t taken;
-static uint64_t total_stamped, total_refused, total_sent, total_dropped, total_gso;
+static uint64_t total_stamped, total_refused, total_sealed, total_sent, total_dropped, total_gso;
 
 static int fake_outcome(void) {
     static const int ERRORS[] = {EAGAIN, EINTR, ENOBUFS, EIO, EINVAL, EMSGSIZE, EPERM};
@@ -150,6 +151,39 @@ static void stamp(uint8_t *buffer, size_t size, int keep) {
     free(s.seqs);
 }
 
+/* Sealing takes exactly the room that it says, or says why not. */
+static void seal(const uint8_t *buffer, size_t size) {
+    static const uint8_t KEY[32] = {7};
+    tc_sealer s = {.capacity = UINT64_MAX};
+    tc_blake2b_key(s.key, KEY);
+    int64_t sealed = tc_seal_size(&s, buffer, size);
+    if (sealed < 0) {
+        fuzz_check(s.error_offset < size && sealed != TC_SEAL_CAPACITY, "refused without a reason");
+        return;
+    }
+    s.capacity = (uint64_t)sealed - (sealed > 0);
+    fuzz_check(sealed == 0 || tc_seal_size(&s, buffer, size) == TC_SEAL_CAPACITY, "packets that do not fit");
+    s.out = fuzz_allocate((size_t)sealed);
+    tc_seal(&s, buffer, size);
+    size_t at = 0;
+    for (size_t from = 0; from < size; total_sealed++) {
+        size_t length = tc_packet_length(buffer + from, size - from);
+        tc_header h;
+        uint64_t tag[2];
+        memcpy(&h, s.out + at, sizeof h);
+        fuzz_check(tc_packet_length(s.out + at, (size_t)sealed - at) == length + TC_TAG_SIZE, "the length of a sealed packet");
+        tc_blake2b_tag(s.key, s.out + at, length, tag);
+        fuzz_check(memcmp(tag, s.out + at + length, sizeof tag) == 0, "a tag of something else");
+        h.flags &= (uint16_t)~TC_FLAG_AUTH;
+        fuzz_check(memcmp(&h, buffer + from, sizeof h) == 0, "sealing changes the header");
+        fuzz_check(memcmp(buffer + from + sizeof h, s.out + at + sizeof h, length - sizeof h) == 0, "sealing changes an item");
+        from += length;
+        at += length + TC_TAG_SIZE;
+    }
+    fuzz_check(at == (size_t)sealed, "bytes of nothing");
+    free(s.out);
+}
+
 static void send_all(const uint8_t *buffer, size_t size, uint8_t config) {
     static const uint8_t SEGMENTS[] = {2, 3, 64, 255};
     tc_sender s = {.addr = config & 4 ? 1 : 0, .gso = (config & 2) != 0, .retries = config & 8 ? 3 : 0};
@@ -182,13 +216,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     script = &in;
     script_at = 0;
     stamp(buffer, total, in.config & 1);
+    seal(buffer, total);
     send_all(buffer, total, in.config);
     free(buffer);
     return 0;
 }
 
 void fuzz_report(void) {
-    printf("stamped %llu, refused buffers %llu, sent %llu, dropped %llu, GSO messages %llu\n", (unsigned long long)total_stamped,
-           (unsigned long long)total_refused, (unsigned long long)total_sent, (unsigned long long)total_dropped,
-           (unsigned long long)total_gso);
+    printf("stamped %llu, refused buffers %llu, sealed %llu, sent %llu, dropped %llu, GSO messages %llu\n",
+           (unsigned long long)total_stamped, (unsigned long long)total_refused, (unsigned long long)total_sealed,
+           (unsigned long long)total_sent, (unsigned long long)total_dropped, (unsigned long long)total_gso);
 }
