@@ -1,4 +1,4 @@
-"""Network namespaces for tests: a host of one's own without any network, or two hosts joined by a cable.
+"""Network namespaces for tests: a host of one's own without any network, two hosts joined by a cable, or several on a switch.
 
 Where the kernel or the rights do not allow it, the calling test is skipped with the reason.
 """
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-__all__ = ["Host", "alone", "cable"]
+__all__ = ["Host", "alone", "cable", "lan"]
 
 
 class Host(NamedTuple):
@@ -22,6 +22,27 @@ class Host(NamedTuple):
 
     prefix: tuple[str, ...]
     address: str
+    name: str = ""
+    """Of its namespace, where it has a cable."""
+
+    def down(self) -> None:
+        """Take its interface down."""
+        _run("ip", "-n", self.name, "link", "set", "cable0", "down")
+
+    def up(self) -> None:
+        """Take its interface up again."""
+        _run("ip", "-n", self.name, "link", "set", "cable0", "up")
+
+    def readdressed(self, address: str) -> Host:
+        """Give its interface another address, and return the host with it."""
+        _run("ip", "-n", self.name, "address", "del", f"{self.address}/24", "dev", "cable0")
+        _run("ip", "-n", self.name, "address", "add", f"{address}/24", "dev", "cable0")
+        return self._replace(address=address)
+
+    def replugged(self) -> None:
+        """Pull its cable, interface and all, and put in another one with the same address."""
+        _run("ip", "-n", self.name, "link", "delete", "cable0")
+        _plug(self)
 
 
 def _run(*words: str) -> None:
@@ -67,8 +88,43 @@ def cable() -> Iterator[tuple[Host, Host]]:
                     _run("ip", "-n", name, "link", "set", device, "up")
         except OSError as error:
             pytest.skip(f"no network namespaces here: {error}")
-        a, b = (Host(("ip", "netns", "exec", name), f"10.99.0.{number}") for number, name in enumerate(names, 1))
+        a, b = (Host(("ip", "netns", "exec", name), f"10.99.0.{number}", name) for number, name in enumerate(names, 1))
         yield a, b
     finally:
         for name in made:
             _run("ip", "netns", "delete", name)
+
+
+@contextlib.contextmanager
+def lan(count: int) -> Iterator[list[Host]]:
+    """Several hosts on a switch of their own, for the length of the block; needs root and a kernel with bridges."""
+    _need("ip")
+    names = [f"tapecast-{os.getpid()}-{number}" for number in range(count + 1)]
+    made: list[str] = []
+    try:
+        try:
+            for name in names:
+                _run("ip", "netns", "add", name)
+                made.append(name)
+                _run("ip", "-n", name, "link", "set", "lo", "up")
+            _run("ip", "-n", names[0], "link", "add", "switch0", "type", "bridge")
+            _run("ip", "-n", names[0], "link", "set", "switch0", "up")
+            hosts = [Host(("ip", "netns", "exec", name), f"10.99.1.{number}", name) for number, name in enumerate(names)][1:]
+            for host in hosts:
+                _plug(host)
+        except OSError as error:
+            pytest.skip(f"no network namespaces here: {error}")
+        yield hosts
+    finally:
+        for name in made:
+            _run("ip", "netns", "delete", name)
+
+
+def _plug(host: Host) -> None:
+    """Join a host to the switch of its `lan`."""
+    stem, _, number = host.name.rpartition("-")
+    switch, port = f"{stem}-0", f"port{number}"
+    _run("ip", "-n", switch, "link", "add", port, "type", "veth", "peer", "name", "cable0", "netns", host.name)
+    _run("ip", "-n", switch, "link", "set", port, "master", "switch0", "up")
+    _run("ip", "-n", host.name, "address", "add", f"{host.address}/24", "dev", "cable0")
+    _run("ip", "-n", host.name, "link", "set", "cable0", "up")
