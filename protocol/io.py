@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import socket
 import struct
+from array import array
 from collections.abc import Sequence
 from ipaddress import IPv4Address
 from typing import NamedTuple
@@ -31,6 +32,7 @@ __all__ = [
     "Stamper",
     "TextSender",
     "interface_index",
+    "reachable",
 ]
 
 SPAN = np.dtype(
@@ -59,7 +61,9 @@ _SO_RXQ_OVFL = 40
 _SO_MEMINFO = 55
 _MEMINFO_DROPS = 8
 _UDP_GRO = 104
-_SIOCGIFADDR = 0x8915
+_SIOCGIFCONF = 0x8912
+_IFREQ = struct.calcsize("16s24s")
+_MOST_ADDRESSES = 512
 
 _GRO_SLOT = 65536
 _PLAIN_SLOT = 2048
@@ -88,17 +92,27 @@ def _membership(group: str, interface: str, index: int = 0) -> bytes:
 
 
 def interface_index(address: str) -> int | None:
-    """Return the index of the interface that has this IPv4 address as its first; None where none has."""
-    wanted = socket.inet_aton(address)
+    """Return the index of the interface that has this IPv4 address; None where none has."""
+    table = array("B", bytes(_IFREQ * _MOST_ADDRESSES))
+    where, _ = table.buffer_info()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
-        for index, name in socket.if_nameindex():
-            try:
-                answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
-            except OSError:
-                continue
-            if answer[20:24] == wanted:
-                return index
+        answer = fcntl.ioctl(probe, _SIOCGIFCONF, struct.pack("iP", len(table), where))
+    nbytes = struct.unpack("iP", answer)[0]
+    for at in range(0, nbytes, _IFREQ):
+        entry = table[at : at + _IFREQ].tobytes()
+        if entry[20:24] == socket.inet_aton(address):
+            name = entry[:16].partition(b"\0")[0].partition(b":")[0]  # an address may have a label: eth0:1
+            return socket.if_nametoindex(name.decode())
     return None
+
+
+def reachable(host: str, port: int, timeout_s: float) -> bool:
+    """Return whether somebody accepts a TCP connection there."""
+    try:
+        socket.create_connection((host, port), timeout_s).close()
+    except OSError:
+        return False
+    return True
 
 
 class SenderStats(NamedTuple):

@@ -55,6 +55,7 @@ COMMANDS: dict[str, Command] = {
         ("tapecast replay recording.jsonl --speed 10",),
     ),
     "monitor": Command("monitors.command", "watch connections and message counts", ("tapecast monitor udp --plain",)),
+    "doctor": Command("tapecast.doctor", "check this host's network for multicast and say the fix", ("tapecast doctor okx",)),
     "config": Command(
         "tapecast.config_command",
         "show or check the effective configuration",
