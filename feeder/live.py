@@ -22,7 +22,6 @@ from feeder.publisher import Cycle, MulticastLine, Publisher, next_epoch
 from feeder.quarantine import QuarantineFile
 from feeder.recovery_source import recovery_service
 from feeder.rest import RestAnswer, RestClient
-from feeder.ring import Ring
 from feeder.session import Command, CommandKind, Session, SessionOptions
 from feeder.sync import SyncPolicy
 from feeder.transport import Handlers, Socket, connect
@@ -85,7 +84,6 @@ class LiveFeeder:
             channel_id=channel_id,
             session=next_epoch(Path(feeder.state_dir), channel_id, int(time.time())),
             base_flags=flags,
-            ring=Ring(config.recovery.ring_bytes) if config.recovery.enabled else None,
         )
         self.recovery = recovery_service(spec.name, self.session, self.publisher, config, self._flush)
         text = TextSender(
@@ -125,8 +123,7 @@ class LiveFeeder:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Feed until `stop` is set; then drain, say SESSION_END and return."""
-        if self.recovery is not None:
-            await self.recovery.start()
+        await self.recovery.start()
         self.publisher.start(self._beat())
         self._spawn(self._beat_and_repeat())
         await self._learn_instruments(stop)
@@ -158,7 +155,7 @@ class LiveFeeder:
             "dropped": sum(stat.dropped for stat in stats),
             "reconnects": self._reconnects,
             "live_books": self.session.live_books(),
-            "recovery": {} if self.recovery is None else self.recovery.report(),
+            "recovery": self.recovery.report(),
             "counts": dict(sorted(self.session.counts.items())),
         }
 
@@ -173,8 +170,7 @@ class LiveFeeder:
         while time.monotonic() < until:
             await asyncio.sleep(min(0.25, max(0.0, until - time.monotonic())))
             self.publisher.end(self._beat(), time.time_ns())
-        if self.recovery is not None:
-            await self.recovery.close()
+        await self.recovery.close()
         for connection in self._sockets.values():
             connection.close("feeder stops")
         self._quarantine.write(self.session.quarantined)
@@ -447,14 +443,13 @@ class LiveFeeder:
         session = self.session
         live = session.live_books()
         wanted = sum(1 for instrument in session.instruments if instrument.sync.state is not StatusState.IDLE)
-        ring = self.publisher.ring
         return HeartbeatItem(
-            oldest_seq=0 if ring is None else ring.oldest_seq,
+            oldest_seq=self.publisher.oldest_seq,
             upstream_dropped=session.counts["gaps"] + session.counts["quarantine"] + session.counts["batches_failed"],
             instruments=len(session.instruments),
             suspect=wanted - live,
             interval_ms=self._config.feeder.heartbeat_max_ms,
-            recovery_port=0 if self.recovery is None else self.recovery.port,
+            recovery_port=self.recovery.port,
             health=2 if not self._sockets else 0 if live == wanted and len(self._sockets) == self._wanted else 1,
         )
 

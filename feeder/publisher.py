@@ -133,12 +133,10 @@ def next_epoch(state_dir: Path, channel_id: int, now_s: int) -> int:
 class Publisher:
     """Stamps and sends the packets of one channel."""
 
-    def __init__(
-        self, line: Line, *, venue_id: int, channel_id: int, session: int, base_flags: int, ring: Ring | None = None
-    ) -> None:
+    def __init__(self, line: Line, *, venue_id: int, channel_id: int, session: int, base_flags: int) -> None:
         self._line = line
-        self.ring = ring
-        """Keeps what was published, where a recovery service asks for it."""
+        self.ring: Ring | None = None
+        """Keeps what is published, where a recovery service has set it; from the session's first packet on."""
         self._room = 64
         self._stamper = Stamper(session, instruments=self._room)
         self.header = Header(channel_id=channel_id, venue_id=venue_id, flags=base_flags, session=session)
@@ -169,6 +167,11 @@ class Publisher:
         self.bytes += nbytes
         if self.ring is not None:
             self.ring.append(stamper.next_seq - count, count, buffer, nbytes)
+
+    @property
+    def oldest_seq(self) -> int:
+        """`channel_seq` of the oldest packet that can be repeated; 0 = none."""
+        return 0 if self.ring is None else self.ring.oldest_seq
 
     @property
     def next_seq(self) -> int:

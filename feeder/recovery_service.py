@@ -32,12 +32,16 @@ log = logs.get("feeder.recovery")
 class RecoveryService:
     """Serves `source` on TCP from `start` to `close`, on `host` and `port` (0 = any)."""
 
-    def __init__(self, source: Source, limits: Limits, venue: str, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self, source: Source, limits: Limits, venue: str, host: str = "127.0.0.1", port: int = 0, *, listen: bool = True
+    ) -> None:
+        """Without `listen` it does nothing."""
         self.server = RecoveryServer(source, limits)
         self.port = 0
         """Where it listens; 0 = not yet, or no more."""
         self._venue = venue
         self._address = (host, port)
+        self._listens = listen
         self._listener: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop
         self._connections: dict[Client, _Connection] = {}
@@ -49,6 +53,8 @@ class RecoveryService:
 
     async def start(self) -> None:
         """Listen. Where the port is taken the feed goes on without this service, says so, and tries again until it is free."""
+        if not self._listens:
+            return
         self._loop = asyncio.get_running_loop()
         self._tasks = {asyncio.create_task(self._watch())}
         if not await self._listen():

@@ -61,11 +61,15 @@ class SessionSource:
 
 def recovery_service(
     venue: str, session: Session, publisher: Publisher, config: Config, flush: Callable[[], None]
-) -> RecoveryService | None:
-    """Return the service of a feeder as it is configured; None where its publisher keeps no ring."""
-    ring, recovery = publisher.ring, config.recovery
-    if ring is None:
-        return None
+) -> RecoveryService:
+    """Return the service of a feeder as it is configured, and let the publisher keep what the service may be asked for.
+
+    Where it is switched off it never listens, and nothing is kept.
+    """
+    recovery = config.recovery
+    ring = Ring(recovery.ring_bytes)
+    if recovery.enabled:
+        publisher.ring = ring
     limits = Limits(
         clients=recovery.clients,
         packets_per_s=recovery.packets_per_s,
@@ -77,4 +81,4 @@ def recovery_service(
     )
     port = recovery.port + publisher.header.channel_id if recovery.port else 0
     source = SessionSource(session, publisher, ring, flush)
-    return RecoveryService(source, limits, venue, config.network.interface, port)
+    return RecoveryService(source, limits, venue, config.network.interface, port, listen=recovery.enabled)
