@@ -194,12 +194,11 @@ class RecoveryServer:
     # answers
 
     def _range(self, client: Client, request: RequestItem) -> Iterator[bytes]:
-        ring, next_seq = self._source.ring, self._source.next_seq
+        source, ring = self._source, self._source.ring
         self.counts["ranges"] += 1
-        at = first = max(request.first, ring.oldest_seq or next_seq)
-        end = min(request.first + request.packets, next_seq)
+        at = first = max(request.first, ring.oldest_seq or source.next_seq)
         piece = b""
-        while at < end:
+        while at < (end := min(request.first + request.packets, source.next_seq)):
             view, count = ring.read(at, end - at, _SLICE)
             if not count:
                 break  # overwritten since the last turn
@@ -236,11 +235,12 @@ class RecoveryServer:
         self._snapshots += 1
         try:
             for index in indexes:
-                state = self._books.get(index)
-                if state is None or state.channel_seq < asked:
-                    if piece:
-                        yield bytes(piece)
-                        piece.clear()
+                state = self._kept(index, asked)
+                if state is None and piece:
+                    yield bytes(piece)
+                    piece.clear()
+                    state = self._kept(index, asked)
+                if state is None:
                     state = self._read(index)
                 piece += state.data
                 served += state.packets
@@ -255,6 +255,11 @@ class RecoveryServer:
                 self._books.clear()
                 self._books_bytes = 0
         yield bytes(piece) + self._close(request, ReplyStatus.OK, served)
+
+    def _kept(self, index: int, asked: int) -> State | None:
+        """Return a book that was read at `asked` or later."""
+        state = self._books.get(index)
+        return None if state is None or state.channel_seq < asked else state
 
     def _read(self, index: int) -> State:
         """Read a book, and keep it for the others who are being served and asked before now."""
