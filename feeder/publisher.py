@@ -11,10 +11,10 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from feeder.ring import Ring
 from protocol.codec import encode
 from protocol.io import Sender
 from protocol.records import Header, HeartbeatItem
+from protocol.ring import Ring
 from protocol.schema import MsgType
 from protocol.stamping import COLUMN_OF, Stamper
 

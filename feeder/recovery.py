@@ -122,7 +122,12 @@ class RecoveryServer:
             client.queued = False
             if client.blocked_ns is not None or client.closing:
                 continue
-            data = self._piece(client)
+            try:
+                data = self._piece(client)
+            except Exception as error:  # costs this client its answer, never the others or the feed
+                self.counts["failed"] += 1
+                client.closing = f"internal error: {error!r}"
+                return Step(client, b"", error)
             if client.closing:
                 return Step(client, data or b"")
             if data is not None:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from feeder.publisher import Publisher
 from feeder.recovery_service import RecoveryService
 from feeder.recovery_types import Limits, State
-from feeder.ring import Ring
 from feeder.session import Session
 from protocol.records import Header
+from protocol.ring import Ring
 from runtime.settings import Config
 
 __all__ = ["SessionSource", "recovery_service"]

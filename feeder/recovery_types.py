@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from feeder.ring import Ring
 from protocol.records import Header
+from protocol.ring import Ring
 
 __all__ = ["Allowance", "Client", "Limits", "Source", "State", "Step"]
 
@@ -134,3 +134,5 @@ class Step(NamedTuple):
 
     client: Client
     data: bytes
+    error: Exception | None = None
+    """A defect of ours that this client met."""

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from feeder.recovery import RecoveryServer
 from feeder.recovery_types import Allowance, Client, Limits, State
-from feeder.ring import Ring
 from protocol.records import Header, ReplyItem, RequestItem
 from protocol.recovery import decode_reply, first_packet
+from protocol.ring import Ring
 from protocol.schema import Flag, MsgType, ReplyStatus, RequestKind
 from tests.support.packets import packet
 from tests.support.recovery_client import request

@@ -13,11 +13,11 @@ import pytest
 from feeder.offline import Offline
 from feeder.recovery_source import SessionSource
 from feeder.recovery_types import State
-from feeder.ring import Ring
 from feeder.venues import venue
 from protocol.books import BookSet
 from protocol.codec import Packet, decode, walk
 from protocol.records import InstrumentItem, StatusItem
+from protocol.ring import Ring
 from protocol.schema import Flag, MsgType, StatusReason, StatusScope, StatusState
 from tests.support.captures import captures
 from tests.support.feeder_frames import Feed, spot_depth, spot_trade

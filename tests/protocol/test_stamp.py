@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from protocol._native import lib
 
 from protocol.schema import Flag, MsgType
-from protocol.stamping import COLUMN_OF, Stamper, StampError, whole_packets
+from protocol.stamping import COLUMN_OF, Stamper, StampError
 from tests.support.packets import HEADER, fields, heartbeat, packet, session_end
 
 CYCLE = Flag.SNAPSHOT | Flag.RECOVERED | Flag.LAST
@@ -222,15 +222,3 @@ def test_a_state_that_cannot_be_stamped_is_refused() -> None:
         assert bytes(buffer) == packet() + data
     with pytest.raises(StampError, match="bytes in a buffer of"):
         stamper.stamp_state(bytearray(5), 6, ts_send_ns=5)
-
-
-@given(st.lists(one_packet, max_size=8), st.integers(0, 10), st.integers(0, 1200), st.integers(0, 65))
-def test_whole_packets_are_counted_within_both_limits(packets: list[bytes], most: int, nbytes: int, cut: int) -> None:
-    """No packet is cut, none too many, and what is cut at the end is not one."""
-    data = b"".join(packets) + packet()[:cut]
-    expected: list[bytes] = []
-    for one in packets[:most]:
-        if sum(map(len, expected)) + len(one) > nbytes:
-            break
-        expected.append(one)
-    assert whole_packets(memoryview(data), packets=most, nbytes=nbytes) == (len(expected), sum(map(len, expected)))
