@@ -15,7 +15,8 @@ from protocol.authentication import Sealer
 from protocol.codec import encode
 from protocol.io import Sender
 from protocol.records import Header, HeartbeatItem
-from protocol.schema import MsgType
+from protocol.ring import Ring
+from protocol.schema import TAG_SIZE, MsgType
 from protocol.stamping import COLUMN_OF, Stamper
 
 __all__ = ["Cycle", "Line", "MemoryLine", "MulticastLine", "Publisher", "next_epoch"]
@@ -30,8 +31,10 @@ _COUNTED = (MsgType.TRADE, MsgType.BOOK, MsgType.BBO, MsgType.STAT, MsgType.LIQU
 class Line(Protocol):
     """Where packets go: multicast, or memory."""
 
-    def publish(self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> int:
-        """Stamp the contiguous packets of `buffer[:nbytes]` in place, send them, and return how many there are."""
+    def publish(
+        self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool, sealer: Sealer | None = None
+    ) -> int:
+        """Stamp the contiguous packets of `buffer[:nbytes]` in place, seal and send them, and return how many there are."""
         ...
 
     def send(self, packet: bytes) -> None:
@@ -40,21 +43,20 @@ class Line(Protocol):
 
 
 class MulticastLine:
-    """Multicast on line A and, where there is one, the same packets on line B; with a sealer all of them carry tags."""
+    """Multicast on line A and, where there is one, the same packets on line B."""
 
-    def __init__(self, line_a: Sender, line_b: Sender | None = None, *, sealer: Sealer | None = None) -> None:
-        self._sealer = sealer
+    def __init__(self, line_a: Sender, line_b: Sender | None = None) -> None:
         self.senders = (line_a,) if line_b is None else (line_a, line_b)
         self._a, self._b = line_a, line_b
 
-    def publish(self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> int:
+    def publish(
+        self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool, sealer: Sealer | None = None
+    ) -> int:
         """Stamp, seal and send in one C call."""
-        return self._a.publish(stamper, buffer, nbytes, keep=keep, line_b=self._b, sealer=self._sealer)
+        return self._a.publish(stamper, buffer, nbytes, keep=keep, line_b=self._b, sealer=sealer)
 
     def send(self, packet: bytes) -> None:
-        """Send one packet as it is, sealed where there is a sealer."""
-        if self._sealer is not None:
-            packet = self._sealer.seal(packet)
+        """Send one packet as it is."""
         for sender in self.senders:
             sender.send(packet, len(packet))
 
@@ -67,10 +69,13 @@ class MemoryLine:
         self.clock_ns = clock_ns
         """Send time to stamp, so that the same recording gives the same bytes."""
 
-    def publish(self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> int:
-        """Stamp and keep a copy."""
+    def publish(
+        self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool, sealer: Sealer | None = None
+    ) -> int:
+        """Stamp, seal and keep a copy."""
         count = stamper.stamp(buffer, nbytes, keep=keep, ts_send_ns=self.clock_ns)
-        self._parts.append(bytes(buffer[:nbytes]))
+        packets = bytes(buffer[:nbytes])
+        self._parts.append(packets if sealer is None else sealer.seal(packets))
         return count
 
     def send(self, packet: bytes) -> None:
@@ -134,13 +139,19 @@ def next_epoch(state_dir: Path, channel_id: int, now_s: int) -> int:
 
 
 class Publisher:
-    """Stamps and sends the packets of one channel."""
+    """Stamps and sends the packets of one channel; with a sealer whatever leaves it carries a tag."""
 
-    def __init__(self, line: Line, *, venue_id: int, channel_id: int, session: int, base_flags: int) -> None:
+    def __init__(
+        self, line: Line, *, venue_id: int, channel_id: int, session: int, base_flags: int, sealer: Sealer | None = None
+    ) -> None:
         self._line = line
+        self._sealer = sealer
+        self.ring: Ring | None = None
+        """Keeps what is published, where a recovery service has set it; from the session's first packet on."""
         self._room = 64
         self._stamper = Stamper(session, instruments=self._room)
-        self._header = Header(channel_id=channel_id, venue_id=venue_id, flags=base_flags, session=session)
+        self.header = Header(channel_id=channel_id, venue_id=venue_id, flags=base_flags, session=session)
+        """What its packets have in common."""
         self.session = session
         self.packets = 0
         self.bytes = 0
@@ -153,14 +164,42 @@ class Publisher:
 
     def publish(self, buffer: bytearray | memoryview, nbytes: int) -> None:
         """Stamp the packets of `buffer[:nbytes]` in place and send them."""
-        self.packets += self._line.publish(self._stamper, buffer, nbytes, keep=False)
-        self.bytes += nbytes
+        self._publish(buffer, nbytes, keep=False)
 
     def repeat(self, packets: bytes) -> None:
         """Send packets that carry no new event: definitions, and cycle snapshots with the last book sequence."""
         if packets:
-            self.packets += self._line.publish(self._stamper, bytearray(packets), len(packets), keep=True)
-            self.bytes += len(packets)
+            self._publish(bytearray(packets), len(packets), keep=True)
+
+    def _publish(self, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> None:
+        stamper = self._stamper
+        sealer = self._sealer
+        count = self._line.publish(stamper, buffer, nbytes, keep=keep, sealer=sealer)
+        if sealer is not None:
+            buffer, nbytes = sealer.out, nbytes + count * TAG_SIZE
+        self.packets += count
+        self.bytes += nbytes
+        if self.ring is not None:
+            self.ring.append(stamper.next_seq - count, count, buffer, nbytes)
+
+    @property
+    def oldest_seq(self) -> int:
+        """`channel_seq` of the oldest packet that can be repeated; 0 = none."""
+        return 0 if self.ring is None else self.ring.oldest_seq
+
+    @property
+    def next_seq(self) -> int:
+        """`channel_seq` of the next packet."""
+        return self._stamper.next_seq
+
+    def state(self, packets: bytes, now_ns: int) -> tuple[bytes, int]:
+        """Return packets that tell how things stand, stamped for a single receiver, and how many they are; no number is taken.
+
+        Their `channel_seq` is that of the last packet published: the point at which who has them joins the stream.
+        """
+        buffer = bytearray(packets)
+        count = self._stamper.stamp_state(buffer, len(buffer), ts_send_ns=now_ns)
+        return self._sealed(bytes(buffer)), count
 
     def events(self) -> dict[str, int]:
         """Return how many events of each kind were published, summed over the instruments."""
@@ -169,7 +208,7 @@ class Publisher:
 
     def start(self, beat: HeartbeatItem) -> None:
         """Open the session."""
-        packets = b"".join(encode(self._header._replace(msg_type=MsgType.SESSION_START), (beat,)))
+        packets = b"".join(encode(self.header._replace(msg_type=MsgType.SESSION_START), (beat,)))
         self.publish(bytearray(packets), len(packets))
 
     def heartbeat(self, beat: HeartbeatItem, now_ns: int) -> None:
@@ -181,6 +220,9 @@ class Publisher:
         self._unsequenced(MsgType.SESSION_END, beat, now_ns)
 
     def _unsequenced(self, msg_type: MsgType, beat: HeartbeatItem, now_ns: int) -> None:
-        header = self._header._replace(msg_type=msg_type, channel_seq=self._stamper.next_seq, ts_send_ns=now_ns)
+        header = self.header._replace(msg_type=msg_type, channel_seq=self._stamper.next_seq, ts_send_ns=now_ns)
         for packet in encode(header, (beat,)):
-            self._line.send(packet)
+            self._line.send(self._sealed(packet))
+
+    def _sealed(self, packets: bytes) -> bytes:
+        return packets if self._sealer is None else self._sealer.seal(packets)

@@ -32,14 +32,15 @@ class Sealer:
         """Prepare for a key of 32 bytes; ValueError for another length."""
         self._c = ffi.new("tc_sealer *")
         _take_key(self._c.key, key)
-        self._out = np.zeros(0, np.uint8)
+        self.out = memoryview(b"")
+        """What was sealed last, from its beginning."""
 
     def reserve(self, nbytes: int) -> None:
         """Make room for the sealed form of packets that have `nbytes`."""
         most = nbytes + (nbytes // HEADER_SIZE + 1) * TAG_SIZE
-        if most > len(self._out):
-            self._out = np.zeros(2 * most, np.uint8)
-            self._c.out, self._c.capacity = ffi.from_buffer("uint8_t[]", self._out), len(self._out)
+        if most > len(self.out):
+            self.out = np.zeros(2 * most, np.uint8).data
+            self._c.out, self._c.capacity = ffi.from_buffer("uint8_t[]", self.out), len(self.out)
 
     def seal(self, packets: Buffer) -> bytes:
         """Return contiguous packets with their tags; StampError where one has a tag or no room for it."""
@@ -49,7 +50,7 @@ class Sealer:
         if size < 0:
             raise StampError(reason_of(size), int(self._c.error_offset))
         lib.tc_seal(self._c, data, len(packets))
-        return self._out[:size].tobytes()
+        return bytes(self.out[:size])
 
 
 def key_table(keys: Keys) -> object:

@@ -109,5 +109,18 @@ class Stamper:
             raise self._error(packets)
         return packets
 
+    def stamp_state(self, buffer: WritableBuffer, nbytes: int, *, ts_send_ns: int) -> int:
+        """Stamp packets that tell how things stand, for the recovery service, and return how many there are; no number is taken.
+
+        Each carries the channel's last number (0: none yet) and the last one of its instrument and type. Raises StampError.
+        """
+        data = ffi.from_buffer("uint8_t[]", buffer, require_writable=True)
+        if not 0 <= nbytes <= len(data):
+            raise StampError(f"{nbytes} bytes in a buffer of {len(data)}", 0)
+        packets = int(lib.tc_stamp_state(self._c, data, nbytes, ts_send_ns))
+        if packets < 0:
+            raise self._error(packets)
+        return packets
+
     def _error(self, code: int) -> StampError:
         return StampError(reason_of(code), int(self._c.error_offset))

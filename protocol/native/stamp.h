@@ -17,6 +17,7 @@ typedef struct {
 
 int tc_stamp_column(unsigned msg_type);
 int64_t tc_stamp(tc_stamper *s, uint8_t *buffer, uint64_t nbytes, int keep, uint16_t flags, int64_t ts_send_ns);
+int64_t tc_stamp_state(tc_stamper *s, uint8_t *buffer, uint64_t nbytes, int64_t ts_send_ns);
 int64_t tc_publish(tc_stamper *s, tc_sender *line_a, tc_sender *line_b, tc_sealer *sealer, uint8_t *buffer, uint64_t nbytes,
                    int keep, uint16_t flags);
 /* end cdef */

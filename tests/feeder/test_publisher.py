@@ -13,6 +13,7 @@ from protocol.authentication import Sealer
 from protocol.codec import Packet, decode, walk
 from protocol.io import Receiver, Sender
 from protocol.records import HeartbeatItem
+from protocol.ring import Ring
 from protocol.schema import Flag, MsgType
 from tests.consumers.publisher import btcusdt
 from tests.support.feeder_frames import Feed, spot_depth, spot_trade
@@ -252,7 +253,8 @@ def test_a_channel_with_a_key_sends_nothing_without_a_tag() -> None:
     key = bytes(range(32))
     receivers = [Receiver([(group, 0)], rcvbuf=1 << 20) for group in ("239.255.42.208", "239.255.42.209")]
     senders = [Sender(receiver.groups[0][0], receiver.ports()[0]) for receiver in receivers]
-    channel = Publisher(MulticastLine(*senders, sealer=Sealer(key)), venue_id=1, channel_id=1, session=9, base_flags=0)
+    channel = Publisher(MulticastLine(*senders), venue_id=1, channel_id=1, session=9, base_flags=0, sealer=Sealer(key))
+    channel.ring = Ring(1 << 16)
     channel.start(BEAT)
     channel.repeat(btcusdt()[1])
     channel.heartbeat(BEAT, 1)
@@ -267,6 +269,10 @@ def test_a_channel_with_a_key_sends_nothing_without_a_tag() -> None:
     for sender in senders:
         sender.close()
     assert got[0] == got[1]
+    kept, count = channel.ring.read(1, 10, 1 << 16)
+    assert (bytes(kept), count) == (b"".join(got[0][:2]), 2)
+    (state,) = walk(channel.state(btcusdt()[1], 3)[0])
+    assert decode(state, keys=[key]).header.channel_seq == 2
     assert [decode(packet, keys=[key]).header.msg_type for packet in got[0]] == [
         MsgType.SESSION_START,
         MsgType.INSTRUMENT,
