@@ -18,6 +18,8 @@ __all__ = [
     "INSTRUMENT",
     "ITEM_DTYPE",
     "LEVEL",
+    "REPLY",
+    "REQUEST",
     "STAT",
     "STATUS",
     "TEXT_CHUNK",
@@ -61,6 +63,8 @@ TICK_BAND = _dtype(schema.TICK_BAND)
 STATUS = _dtype(schema.STATUS)
 HEARTBEAT = _dtype(schema.HEARTBEAT)
 TEXT_CHUNK = _dtype(schema.TEXT_CHUNK)
+REQUEST = _dtype(schema.REQUEST)
+REPLY = _dtype(schema.REPLY)
 
 ITEM_DTYPE: dict[int, RecordDtype] = {int(msg_type): _dtype(record) for msg_type, record in schema.ITEM_OF.items()}
 """Message type -> dtype of its item at the size this version knows; a packet's `item_size` may be larger."""

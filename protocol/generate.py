@@ -52,6 +52,8 @@ def c_header() -> str:
         (schema.Flag, "TC_FLAG"),
         (schema.Side, "TC_SIDE"),
         (schema.TradeFlag, "TC_TRADE_FLAG"),
+        (schema.RequestKind, "TC_REQUEST"),
+        (schema.ReplyStatus, "TC_REPLY"),
     ):
         for member in enum:
             value = f"0x{member.value:04X}" if prefix == "TC_FLAG" else str(member.value)

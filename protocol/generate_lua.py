@@ -22,8 +22,18 @@ _ENUMS: dict[tuple[str, str], type[IntEnum]] = {
     ("status", "scope"): schema.StatusScope,
     ("status", "state"): schema.StatusState,
     ("status", "reason"): schema.StatusReason,
+    ("request", "kind"): schema.RequestKind,
+    ("reply", "kind"): schema.RequestKind,
+    ("reply", "status"): schema.ReplyStatus,
 }
-_HEX = {("header", "magic"), ("header", "flags"), ("header", "instrument_id"), ("instrument", "id"), ("trade", "trade_flags")}
+_HEX = {
+    ("header", "magic"),
+    ("header", "flags"),
+    ("header", "instrument_id"),
+    ("instrument", "id"),
+    ("trade", "trade_flags"),
+    ("request", "instrument_id"),
+}
 _TYPES = {
     "u8": "uint8",
     "i8": "int8",

@@ -49,6 +49,8 @@ def _tables() -> dict[str, str]:
         "status_scope": _enum(schema.StatusScope),
         "status_state": _enum(schema.StatusState),
         "status_reason": _enum(schema.StatusReason),
+        "request_kind": _enum(schema.RequestKind),
+        "reply_status": _enum(schema.ReplyStatus),
         "venues": _table(("venue_id", "name"), [(str(number), f"`{name}`") for name, number in schema.VENUES.items()]),
     }
 

@@ -22,6 +22,8 @@ __all__ = [
     "Item",
     "Level",
     "Packet",
+    "ReplyItem",
+    "RequestItem",
     "StatItem",
     "StatusItem",
     "TextChunk",
@@ -150,7 +152,35 @@ class TextChunk(NamedTuple):
     text: bytes
 
 
-Item: TypeAlias = Level | TradeItem | StatItem | InstrumentItem | TickBand | StatusItem | HeartbeatItem | TextChunk
+class RequestItem(NamedTuple):
+    """What a client of the recovery service asks for."""
+
+    kind: int
+    reserved_8: int = 0
+    reserved_16: int = 0
+    request_id: int = 0
+    first: int = 0
+    instrument_id: int = 0
+    packets: int = 0
+    reserved_32: int = 0
+
+
+class ReplyItem(NamedTuple):
+    """Closes an answer of the recovery service."""
+
+    kind: int
+    status: int = 0
+    reserved: int = 0
+    request_id: int = 0
+    first: int = 0
+    next_seq: int = 0
+    packets: int = 0
+    retry_ms: int = 0
+
+
+Item: TypeAlias = (
+    Level | TradeItem | StatItem | InstrumentItem | TickBand | StatusItem | HeartbeatItem | TextChunk | RequestItem | ReplyItem
+)
 
 
 class Packet(NamedTuple):
@@ -181,6 +211,8 @@ _CLASSES: dict[str, type[Item]] = {
     schema.STATUS.name: StatusItem,
     schema.HEARTBEAT.name: HeartbeatItem,
     schema.TEXT_CHUNK.name: TextChunk,
+    schema.REQUEST.name: RequestItem,
+    schema.REPLY.name: ReplyItem,
 }
 ITEM_CLASS: dict[int, type[Item]] = {int(MsgType(m)): _CLASSES[record.name] for m, record in schema.ITEM_OF.items()}
 """Message type -> tuple class of its item."""

@@ -34,6 +34,8 @@ __all__ = [
     "MsgType",
     "OptionType",
     "Record",
+    "ReplyStatus",
+    "RequestKind",
     "Side",
     "StatKind",
     "StatusReason",
@@ -72,6 +74,10 @@ class MsgType(IntEnum):
     TICK_TABLE = 33
     STATUS = 34
     TEXT = 48
+    REQUEST = 64
+    """TCP only: to the recovery service."""
+    REPLY = 65
+    """TCP only: closes an answer of the recovery service."""
 
 
 class Flag(IntFlag):
@@ -224,6 +230,30 @@ class StatusReason(IntEnum):
     RESTART = 10
     FIRST_SYNC = 11
     RESYNCED = 12
+
+
+class RequestKind(IntEnum):
+    """Item field `kind` of a request, and of the reply to it."""
+
+    RANGE = 1
+    """The original packets from `first` on."""
+    DEFINITIONS = 2
+    SNAPSHOT = 3
+    """Definitions and books as they are now."""
+
+
+class ReplyStatus(IntEnum):
+    """Item field `status` of a reply."""
+
+    OK = 0
+    OVERRUN = 1
+    """Not, or only in part, in the ring any more."""
+    OTHER_SESSION = 2
+    """The request's numbers belong to another session than the publisher's."""
+    BUSY = 3
+    """A limit is reached: ask again after `retry_ms`."""
+    BAD_REQUEST = 4
+    UNKNOWN_INSTRUMENT = 5
 
 
 VENUES: dict[str, int] = {
@@ -412,6 +442,32 @@ TEXT_CHUNK = _record(
     ("bytes", "text", "UTF-8, zero padded", 16),
 )
 
+REQUEST = _record(
+    "request",
+    "What a client of the recovery service asks for. TCP only.",
+    ("u8", "kind", "1 range, 2 definitions, 3 snapshot"),
+    ("u8", "reserved_8", "0"),
+    ("u16", "reserved_16", "0"),
+    ("u32", "request_id", "the client's number, repeated in the reply"),
+    ("u64", "first", "range: first channel_seq wanted; otherwise 0"),
+    ("u64", "instrument_id", "definitions, snapshot: this instrument, 0 = all; range: 0"),
+    ("u32", "packets", "range: packets wanted, 1-512; otherwise 0"),
+    ("u32", "reserved_32", "0"),
+)
+
+REPLY = _record(
+    "reply",
+    "Closes an answer of the recovery service. TCP only.",
+    ("u8", "kind", "of the request; 0 where none could be read"),
+    ("u8", "status", "how it went"),
+    ("u16", "reserved", "0"),
+    ("u32", "request_id", "of the request"),
+    ("u64", "first", "range: channel_seq of the first packet served; 0 = none"),
+    ("u64", "next_seq", "channel_seq that the publisher sends next"),
+    ("u32", "packets", "packets of this answer that came before the reply"),
+    ("u32", "retry_ms", "BUSY: ask again after this time; otherwise 0"),
+)
+
 RECORDS: tuple[Record, ...] = (
     HEADER,
     LEVEL,
@@ -422,6 +478,8 @@ RECORDS: tuple[Record, ...] = (
     STATUS,
     HEARTBEAT,
     TEXT_CHUNK,
+    REQUEST,
+    REPLY,
 )
 
 ITEM_OF: dict[MsgType, Record] = {
@@ -437,5 +495,7 @@ ITEM_OF: dict[MsgType, Record] = {
     MsgType.TICK_TABLE: TICK_BAND,
     MsgType.STATUS: STATUS,
     MsgType.TEXT: TEXT_CHUNK,
+    MsgType.REQUEST: REQUEST,
+    MsgType.REPLY: REPLY,
 }
 """The record that each message type carries."""

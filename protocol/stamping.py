@@ -13,7 +13,7 @@ import numpy.typing as npt
 from protocol._native import ffi, lib
 from protocol.schema import MsgType
 
-__all__ = ["COLUMN_OF", "STAMP_COLUMNS", "StampError", "Stamper", "WritableBuffer"]
+__all__ = ["COLUMN_OF", "STAMP_COLUMNS", "StampError", "Stamper", "WritableBuffer", "whole_packets"]
 
 WritableBuffer = bytearray | memoryview | npt.NDArray[np.uint8]
 
@@ -103,5 +103,25 @@ class Stamper:
             raise self._error(packets)
         return packets
 
+    def stamp_state(self, buffer: WritableBuffer, nbytes: int, *, ts_send_ns: int) -> int:
+        """Stamp packets that tell how things stand, for the recovery service, and return how many there are; no number is taken.
+
+        Each carries the channel's last number (0: none yet) and the last one of its instrument and message type. Raises StampError.
+        """
+        data = ffi.from_buffer("uint8_t[]", buffer, require_writable=True)
+        if not 0 <= nbytes <= len(data):
+            raise StampError(f"{nbytes} bytes in a buffer of {len(data)}", 0)
+        packets = int(lib.tc_stamp_state(self._c, data, nbytes, ts_send_ns))
+        if packets < 0:
+            raise self._error(packets)
+        return packets
+
     def _error(self, code: int) -> StampError:
         return StampError(_REASONS[code], int(self._c.error_offset))
+
+
+def whole_packets(buffer: memoryview, *, packets: int, nbytes: int) -> tuple[int, int]:
+    """Return how many packets stand whole at the start of `buffer`, at most so many in at most so many bytes, and their length."""
+    count = ffi.new("uint64_t *")
+    length = int(lib.tc_whole_packets(ffi.from_buffer("uint8_t[]", buffer), len(buffer), packets, nbytes, count))
+    return int(count[0]), length

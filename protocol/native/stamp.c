@@ -84,6 +84,38 @@ int64_t tc_stamp(tc_stamper *s, uint8_t *buffer, uint64_t nbytes, int keep, uint
     return packets;
 }
 
+/* Stamps packets that tell how things stand instead of what happened: no number is taken. Every packet carries the channel's last
+ * number, 0 where there is none, and the last one of its instrument and type. Returns as tc_stamp does. */
+int64_t tc_stamp_state(tc_stamper *s, uint8_t *buffer, uint64_t nbytes, int64_t ts_send_ns) {
+    int64_t packets = check(s, buffer, nbytes);
+    uint8_t *p = buffer;
+    for (int64_t i = 0; i < packets; i++) {
+        tc_header *h = (tc_header *)p;
+        p += TC_HEADER_SIZE + h->payload_len + ((h->flags & TC_FLAG_AUTH) ? TC_TAG_SIZE : 0);
+        size_t row = (size_t)h->instrument_seq * TC_STAMP_COLUMNS;
+        h->session = s->session;
+        h->channel_seq = s->next_seq - 1;
+        h->instrument_seq = h->instrument_id ? s->seqs[row + (size_t)tc_stamp_column(h->msg_type)] : 0;
+        h->ts_send_ns = ts_send_ns;
+    }
+    return packets;
+}
+
+/* Bytes of the whole packets at the start of `buffer`: at most `max_packets` of them in at most `max_bytes`; their number goes to
+ * `packets`. */
+uint64_t tc_whole_packets(const uint8_t *buffer, uint64_t nbytes, uint64_t max_packets, uint64_t max_bytes, uint64_t *packets) {
+    uint64_t pos = 0, count = 0;
+    while (count < max_packets && pos < nbytes) {
+        size_t n = tc_packet_length(buffer + pos, nbytes - pos);
+        if (!n || pos + n > max_bytes)
+            break;
+        pos += n;
+        count++;
+    }
+    *packets = count;
+    return pos;
+}
+
 /* Stamps, then sends on line A and, where given, the same bytes on line B. Returns the packets stamped, or a stamping error. */
 int64_t tc_publish(tc_stamper *s, tc_sender *line_a, tc_sender *line_b, uint8_t *buffer, uint64_t nbytes, int keep,
                    uint16_t flags) {

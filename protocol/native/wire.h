@@ -25,6 +25,8 @@
 #define TC_MSG_TICK_TABLE 33
 #define TC_MSG_STATUS 34
 #define TC_MSG_TEXT 48
+#define TC_MSG_REQUEST 64
+#define TC_MSG_REPLY 65
 
 #define TC_FLAG_LAST 0x0001
 #define TC_FLAG_SNAPSHOT 0x0002
@@ -49,6 +51,17 @@
 #define TC_TRADE_FLAG_AUCTION 4
 #define TC_TRADE_FLAG_OFF_BOOK 8
 #define TC_TRADE_FLAG_REPEATED 16
+
+#define TC_REQUEST_RANGE 1
+#define TC_REQUEST_DEFINITIONS 2
+#define TC_REQUEST_SNAPSHOT 3
+
+#define TC_REPLY_OK 0
+#define TC_REPLY_OVERRUN 1
+#define TC_REPLY_OTHER_SESSION 2
+#define TC_REPLY_BUSY 3
+#define TC_REPLY_BAD_REQUEST 4
+#define TC_REPLY_UNKNOWN_INSTRUMENT 5
 
 /* Starts every datagram. */
 typedef struct __attribute__((packed)) {
@@ -245,6 +258,48 @@ typedef struct __attribute__((packed)) {
 _Static_assert(sizeof(tc_text_chunk) == 16, "text_chunk");
 _Static_assert(offsetof(tc_text_chunk, text) == 0, "text_chunk.text");
 
+/* What a client of the recovery service asks for. TCP only. */
+typedef struct __attribute__((packed)) {
+    uint8_t kind;
+    uint8_t reserved_8;
+    uint16_t reserved_16;
+    uint32_t request_id;
+    uint64_t first;
+    uint64_t instrument_id;
+    uint32_t packets;
+    uint32_t reserved_32;
+} tc_request;
+_Static_assert(sizeof(tc_request) == 32, "request");
+_Static_assert(offsetof(tc_request, kind) == 0, "request.kind");
+_Static_assert(offsetof(tc_request, reserved_8) == 1, "request.reserved_8");
+_Static_assert(offsetof(tc_request, reserved_16) == 2, "request.reserved_16");
+_Static_assert(offsetof(tc_request, request_id) == 4, "request.request_id");
+_Static_assert(offsetof(tc_request, first) == 8, "request.first");
+_Static_assert(offsetof(tc_request, instrument_id) == 16, "request.instrument_id");
+_Static_assert(offsetof(tc_request, packets) == 24, "request.packets");
+_Static_assert(offsetof(tc_request, reserved_32) == 28, "request.reserved_32");
+
+/* Closes an answer of the recovery service. TCP only. */
+typedef struct __attribute__((packed)) {
+    uint8_t kind;
+    uint8_t status;
+    uint16_t reserved;
+    uint32_t request_id;
+    uint64_t first;
+    uint64_t next_seq;
+    uint32_t packets;
+    uint32_t retry_ms;
+} tc_reply;
+_Static_assert(sizeof(tc_reply) == 32, "reply");
+_Static_assert(offsetof(tc_reply, kind) == 0, "reply.kind");
+_Static_assert(offsetof(tc_reply, status) == 1, "reply.status");
+_Static_assert(offsetof(tc_reply, reserved) == 2, "reply.reserved");
+_Static_assert(offsetof(tc_reply, request_id) == 4, "reply.request_id");
+_Static_assert(offsetof(tc_reply, first) == 8, "reply.first");
+_Static_assert(offsetof(tc_reply, next_seq) == 16, "reply.next_seq");
+_Static_assert(offsetof(tc_reply, packets) == 24, "reply.packets");
+_Static_assert(offsetof(tc_reply, retry_ms) == 28, "reply.retry_ms");
+
 /* Minimum item size a receiver knows for a message type; 0 = unknown type. */
 static inline unsigned tc_min_item_size(unsigned msg_type) {
     switch (msg_type) {
@@ -260,6 +315,8 @@ static inline unsigned tc_min_item_size(unsigned msg_type) {
     case TC_MSG_TICK_TABLE: return sizeof(tc_tick_band);
     case TC_MSG_STATUS: return sizeof(tc_status);
     case TC_MSG_TEXT: return sizeof(tc_text_chunk);
+    case TC_MSG_REQUEST: return sizeof(tc_request);
+    case TC_MSG_REPLY: return sizeof(tc_reply);
     default: return 0;
     }
 }

@@ -4,9 +4,9 @@ local tapecast = Proto("tapecast", "tapecast market data")
 local MAGIC, HEADER_SIZE, TAG_SIZE = 0x464D, 66, 16
 local AUTH, PORTS = 0x0800, {9001, 9002}
 local UNDEFINED = "-9223372036854775808"
-local MSG_TYPES = {[1] = "HEARTBEAT", [2] = "SESSION_START", [3] = "SESSION_END", [16] = "BOOK", [17] = "BBO", [18] = "TRADE", [19] = "STAT", [20] = "LIQUIDATION", [32] = "INSTRUMENT", [33] = "TICK_TABLE", [34] = "STATUS", [48] = "TEXT"}
-local ITEM_OF = {[1] = "heartbeat", [2] = "heartbeat", [3] = "heartbeat", [16] = "level", [17] = "level", [18] = "trade", [19] = "stat", [20] = "trade", [32] = "instrument", [33] = "tick_band", [34] = "status", [48] = "text_chunk"}
-local SIZES = {header = 66, level = 16, trade = 32, stat = 24, instrument = 160, tick_band = 16, status = 32, heartbeat = 32, text_chunk = 16}
+local MSG_TYPES = {[1] = "HEARTBEAT", [2] = "SESSION_START", [3] = "SESSION_END", [16] = "BOOK", [17] = "BBO", [18] = "TRADE", [19] = "STAT", [20] = "LIQUIDATION", [32] = "INSTRUMENT", [33] = "TICK_TABLE", [34] = "STATUS", [48] = "TEXT", [64] = "REQUEST", [65] = "REPLY"}
+local ITEM_OF = {[1] = "heartbeat", [2] = "heartbeat", [3] = "heartbeat", [16] = "level", [17] = "level", [18] = "trade", [19] = "stat", [20] = "trade", [32] = "instrument", [33] = "tick_band", [34] = "status", [48] = "text_chunk", [64] = "request", [65] = "reply"}
+local SIZES = {header = 66, level = 16, trade = 32, stat = 24, instrument = 160, tick_band = 16, status = 32, heartbeat = 32, text_chunk = 16, request = 32, reply = 32}
 local FLAGS = {"last", "snapshot", "suspect", "stale", "replay", "top_only", "bad_ts_exchange", "bad_ts_recv", "conflated", "recovered", "test", "auth", "critical"}
 local RECORDS = {
     header = {
@@ -102,11 +102,31 @@ local RECORDS = {
     text_chunk = {
         {name = "text", offset = 0, size = 16},
     },
+    request = {
+        {name = "kind", offset = 0, size = 1},
+        {name = "reserved_8", offset = 1, size = 1},
+        {name = "reserved_16", offset = 2, size = 2},
+        {name = "request_id", offset = 4, size = 4},
+        {name = "first", offset = 8, size = 8},
+        {name = "instrument_id", offset = 16, size = 8},
+        {name = "packets", offset = 24, size = 4},
+        {name = "reserved_32", offset = 28, size = 4},
+    },
+    reply = {
+        {name = "kind", offset = 0, size = 1},
+        {name = "status", offset = 1, size = 1},
+        {name = "reserved", offset = 2, size = 2},
+        {name = "request_id", offset = 4, size = 4},
+        {name = "first", offset = 8, size = 8},
+        {name = "next_seq", offset = 16, size = 8},
+        {name = "packets", offset = 24, size = 4},
+        {name = "retry_ms", offset = 28, size = 4},
+    },
 }
 local F = {
     ["header.magic"] = ProtoField.uint16("tapecast.magic", "magic", base.HEX, nil, nil, "0x464D (bytes 4D 46)"),
     ["header.version"] = ProtoField.uint8("tapecast.version", "version", base.DEC, nil, nil, "1"),
-    ["header.msg_type"] = ProtoField.uint8("tapecast.msg_type", "msg_type", base.DEC, {[1] = "HEARTBEAT", [2] = "SESSION_START", [3] = "SESSION_END", [16] = "BOOK", [17] = "BBO", [18] = "TRADE", [19] = "STAT", [20] = "LIQUIDATION", [32] = "INSTRUMENT", [33] = "TICK_TABLE", [34] = "STATUS", [48] = "TEXT"}, nil, "message type"),
+    ["header.msg_type"] = ProtoField.uint8("tapecast.msg_type", "msg_type", base.DEC, {[1] = "HEARTBEAT", [2] = "SESSION_START", [3] = "SESSION_END", [16] = "BOOK", [17] = "BBO", [18] = "TRADE", [19] = "STAT", [20] = "LIQUIDATION", [32] = "INSTRUMENT", [33] = "TICK_TABLE", [34] = "STATUS", [48] = "TEXT", [64] = "REQUEST", [65] = "REPLY"}, nil, "message type"),
     ["header.flags"] = ProtoField.uint16("tapecast.flags", "flags", base.HEX, nil, nil, "flag bits"),
     ["header.item_count"] = ProtoField.uint8("tapecast.item_count", "item_count", base.DEC, nil, nil, "items in the payload, 0-87"),
     ["header.bid_count"] = ProtoField.uint8("tapecast.bid_count", "bid_count", base.DEC, nil, nil, "books: the first bid_count items are bids, the rest asks; otherwise 0"),
@@ -179,6 +199,22 @@ local F = {
     ["heartbeat.recovery_port"] = ProtoField.uint16("tapecast.heartbeat.recovery_port", "recovery_port", base.DEC, nil, nil, "TCP; 0 = none"),
     ["heartbeat.health"] = ProtoField.uint16("tapecast.heartbeat.health", "health", base.DEC, nil, nil, "0 good, 1 degraded, 2 no venue connection"),
     ["text_chunk.text"] = ProtoField.bytes("tapecast.text_chunk.text", "text", base.NONE, "UTF-8, zero padded"),
+    ["request.kind"] = ProtoField.uint8("tapecast.request.kind", "kind", base.DEC, {[1] = "RANGE", [2] = "DEFINITIONS", [3] = "SNAPSHOT"}, nil, "1 range, 2 definitions, 3 snapshot"),
+    ["request.reserved_8"] = ProtoField.uint8("tapecast.request.reserved_8", "reserved_8", base.DEC, nil, nil, "0"),
+    ["request.reserved_16"] = ProtoField.uint16("tapecast.request.reserved_16", "reserved_16", base.DEC, nil, nil, "0"),
+    ["request.request_id"] = ProtoField.uint32("tapecast.request.request_id", "request_id", base.DEC, nil, nil, "the client's number, repeated in the reply"),
+    ["request.first"] = ProtoField.uint64("tapecast.request.first", "first", base.DEC, nil, nil, "range: first channel_seq wanted; otherwise 0"),
+    ["request.instrument_id"] = ProtoField.uint64("tapecast.request.instrument_id", "instrument_id", base.HEX, nil, nil, "definitions, snapshot: this instrument, 0 = all; range: 0"),
+    ["request.packets"] = ProtoField.uint32("tapecast.request.packets", "packets", base.DEC, nil, nil, "range: packets wanted, 1-512; otherwise 0"),
+    ["request.reserved_32"] = ProtoField.uint32("tapecast.request.reserved_32", "reserved_32", base.DEC, nil, nil, "0"),
+    ["reply.kind"] = ProtoField.uint8("tapecast.reply.kind", "kind", base.DEC, {[1] = "RANGE", [2] = "DEFINITIONS", [3] = "SNAPSHOT"}, nil, "of the request; 0 where none could be read"),
+    ["reply.status"] = ProtoField.uint8("tapecast.reply.status", "status", base.DEC, {[0] = "OK", [1] = "OVERRUN", [2] = "OTHER_SESSION", [3] = "BUSY", [4] = "BAD_REQUEST", [5] = "UNKNOWN_INSTRUMENT"}, nil, "how it went"),
+    ["reply.reserved"] = ProtoField.uint16("tapecast.reply.reserved", "reserved", base.DEC, nil, nil, "0"),
+    ["reply.request_id"] = ProtoField.uint32("tapecast.reply.request_id", "request_id", base.DEC, nil, nil, "of the request"),
+    ["reply.first"] = ProtoField.uint64("tapecast.reply.first", "first", base.DEC, nil, nil, "range: channel_seq of the first packet served; 0 = none"),
+    ["reply.next_seq"] = ProtoField.uint64("tapecast.reply.next_seq", "next_seq", base.DEC, nil, nil, "channel_seq that the publisher sends next"),
+    ["reply.packets"] = ProtoField.uint32("tapecast.reply.packets", "packets", base.DEC, nil, nil, "packets of this answer that came before the reply"),
+    ["reply.retry_ms"] = ProtoField.uint32("tapecast.reply.retry_ms", "retry_ms", base.DEC, nil, nil, "BUSY: ask again after this time; otherwise 0"),
     ["flags.last"] = ProtoField.bool("tapecast.flags.last", "LAST", 16, nil, 0x0001, "last fragment of the event"),
     ["flags.snapshot"] = ProtoField.bool("tapecast.flags.snapshot", "SNAPSHOT", 16, nil, 0x0002, "replaces the instrument's whole book; otherwise a delta, quantity 0 deletes"),
     ["flags.suspect"] = ProtoField.bool("tapecast.flags.suspect", "SUSPECT", 16, nil, 0x0004, "upstream loss not yet repaired"),

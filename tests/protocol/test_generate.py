@@ -55,7 +55,8 @@ def test_specification_shows_every_field_and_flag():
         for field in record.fields:
             assert f"| {field.offset} | " in text
             assert f"| `{field.name}` | {field.doc} |" in text
-    for name in [member.name for member in (*schema.MsgType, *schema.Flag, *schema.StatusReason)]:
+    shown = (*schema.MsgType, *schema.Flag, *schema.StatusReason, *schema.RequestKind, *schema.ReplyStatus)
+    for name in [member.name for member in shown]:
         assert f"| {name} |" in text
     for venue in schema.VENUES:
         assert f"| `{venue}` |" in text

@@ -43,6 +43,8 @@ SIZES = {
     "status": 32,
     "heartbeat": 32,
     "text_chunk": 16,
+    "request": 32,
+    "reply": 32,
 }
 MSG_TYPES = {
     "HEARTBEAT": 1,
@@ -57,6 +59,8 @@ MSG_TYPES = {
     "TICK_TABLE": 33,
     "STATUS": 34,
     "TEXT": 48,
+    "REQUEST": 64,
+    "REPLY": 65,
 }
 DTYPES = {
     "header": dtypes.HEADER,
@@ -68,6 +72,8 @@ DTYPES = {
     "status": dtypes.STATUS,
     "heartbeat": dtypes.HEARTBEAT,
     "text_chunk": dtypes.TEXT_CHUNK,
+    "request": dtypes.REQUEST,
+    "reply": dtypes.REPLY,
 }
 
 
