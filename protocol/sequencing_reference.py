@@ -316,7 +316,8 @@ class Sequencer:
             line.address, line.port = source
         if msg_type in _BEATS and fields[4]:
             channel.oldest_seq, port = _SERVICE.unpack_from(packet, HEADER_SIZE)
-            channel.service = (source[0], port)
+            if not channel.service[1] or line is next(iter(channel.lines.values())):
+                channel.service = (source[0], port)
         if msg_type in _UNSEQUENCED:
             self._announce(channel, packet, msg_type, seq, line, line_index)
             return

@@ -90,7 +90,7 @@ class Feed:
                 raise FeedError(f"{kind!r} is not an event type; they are {', '.join(known.__name__ for known in ALL_EVENTS)}")
         self._keep_books = books
         self._source = source if source is not None else _multicast(self._selection, interface, config, rcvbuf_bytes)
-        self._ordering = Ordering(self._source)
+        self._ordering = Ordering(self._source, *_repairs(config) if source is None else ())
         self._engine: Engine | None = None
         self._callbacks: dict[type[AnyEvent], list[Callable[[AnyEvent], object]]] = {}
         self._stopped = False

@@ -398,12 +398,14 @@ static int is_expected(const tc_line *l, const tc_channel *ch, const tc_header *
     return l->addr == span->addr && (!l->port || l->port == span->port || h->session > ch->session);
 }
 
-/* What a heartbeat says of the recovery service, which answers at the heartbeat's source. */
-static void learn_service(tc_channel *ch, const tc_header *h, const tc_span *span) {
+/* What a heartbeat says of the recovery service, which answers at the heartbeat's source: of one line, where both are heard. */
+static void learn_service(tc_channel *ch, const tc_header *h, const tc_span *span, const tc_line *line) {
     if (!h->item_count)
         return;
     const uint8_t *item = (const uint8_t *)h + TC_HEADER_SIZE;
     memcpy(&ch->oldest_seq, item + offsetof(tc_heartbeat, oldest_seq), sizeof ch->oldest_seq);
+    if (ch->service_port && line != ch->lines)
+        return;
     memcpy(&ch->service_port, item + offsetof(tc_heartbeat, recovery_port), sizeof ch->service_port);
     ch->service_addr = span->addr;
 }
@@ -465,7 +467,7 @@ static void push(tc_sequencer *s, const uint8_t *base, const tc_span *span, int6
         line->port = span->port;
     }
     if (h->msg_type <= TC_MSG_SESSION_END && h->msg_type)
-        learn_service(ch, h, span);
+        learn_service(ch, h, span, line);
     if (h->msg_type == TC_MSG_HEARTBEAT || h->msg_type == TC_MSG_SESSION_END) {
         announce(s, ch, h, span, line, now_ns);
         return;
