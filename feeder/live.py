@@ -20,6 +20,7 @@ from feeder.announcer import Announcer
 from feeder.backoff import Backoff, BackoffPolicy
 from feeder.publisher import Cycle, MulticastLine, Publisher, next_epoch
 from feeder.quarantine import QuarantineFile
+from feeder.recovery_source import recovery_service
 from feeder.rest import RestAnswer, RestClient
 from feeder.session import Command, CommandKind, Session, SessionOptions
 from feeder.sync import SyncPolicy
@@ -84,6 +85,7 @@ class LiveFeeder:
             session=next_epoch(Path(feeder.state_dir), channel_id, int(time.time())),
             base_flags=flags,
         )
+        self.recovery = recovery_service(spec.name, self.session, self.publisher, config, self._flush)
         text = TextSender(
             network.monitor_group, lines[0][1], interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area
         )
@@ -121,6 +123,7 @@ class LiveFeeder:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Feed until `stop` is set; then drain, say SESSION_END and return."""
+        await self.recovery.start()
         self.publisher.start(self._beat())
         self._spawn(self._beat_and_repeat())
         await self._learn_instruments(stop)
@@ -152,6 +155,7 @@ class LiveFeeder:
             "dropped": sum(stat.dropped for stat in stats),
             "reconnects": self._reconnects,
             "live_books": self.session.live_books(),
+            "recovery": self.recovery.report(),
             "counts": dict(sorted(self.session.counts.items())),
         }
 
@@ -166,6 +170,7 @@ class LiveFeeder:
         while time.monotonic() < until:
             await asyncio.sleep(min(0.25, max(0.0, until - time.monotonic())))
             self.publisher.end(self._beat(), time.time_ns())
+        await self.recovery.close()
         for connection in self._sockets.values():
             connection.close("feeder stops")
         self._quarantine.write(self.session.quarantined)
@@ -439,10 +444,12 @@ class LiveFeeder:
         live = session.live_books()
         wanted = sum(1 for instrument in session.instruments if instrument.sync.state is not StatusState.IDLE)
         return HeartbeatItem(
+            oldest_seq=self.publisher.oldest_seq,
             upstream_dropped=session.counts["gaps"] + session.counts["quarantine"] + session.counts["batches_failed"],
             instruments=len(session.instruments),
             suspect=wanted - live,
             interval_ms=self._config.feeder.heartbeat_max_ms,
+            recovery_port=self.recovery.port,
             health=2 if not self._sockets else 0 if live == wanted and len(self._sockets) == self._wanted else 1,
         )
 

@@ -6,6 +6,7 @@ The hot messages are written by the extractor. As there, `instrument_seq` holds 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from feeder.venue import Exact, InstrumentDef
 from protocol.book import Book, Levels
 from protocol.codec import encode, gap_detail, text_detail
 from protocol.dtypes import HEADER, LEVEL
-from protocol.records import Header, InstrumentItem, StatusItem
+from protocol.records import HEADER_STRUCT, Header, InstrumentItem, StatusItem
 from protocol.schema import (
     HEADER_SIZE,
     MAGIC,
@@ -196,25 +197,37 @@ def levels_packets(header: Header, bids: Levels, asks: Levels, max_payload: int)
 
 
 def _event(header: Header, bids: Levels, asks: Levels, room: int) -> bytes:
+    """Return one event. Its packets are rows of one array, of which the last is cut to the levels it has."""
     levels = np.concatenate((bids, asks))
     count = max(1, -(-len(levels) // room))
-    template = np.zeros(1, HEADER)
-    for name in ("msg_type", "flags", "channel_id", "venue_id", "instrument_id", "instrument_seq", "price_exp", "qty_exp"):
-        template[name] = getattr(header, name)
-    template["magic"], template["version"], template["item_size"] = MAGIC, VERSION, LEVEL.itemsize
-    template["ts_exchange_ns"], template["ts_recv_ns"] = header.ts_exchange_ns, header.ts_recv_ns
-    out = []
-    for fragment in range(count):
-        chunk = levels[fragment * room : (fragment + 1) * room]
-        template["fragment"] = fragment
-        template["item_count"] = len(chunk)
-        template["bid_count"] = min(max(len(bids) - fragment * room, 0), len(chunk))
-        template["payload_len"] = chunk.nbytes
-        if fragment == count - 1:
-            template["flags"] = header.flags | Flag.LAST
-        out.append(template.tobytes())
-        out.append(chunk.tobytes())
-    return b"".join(out)
+    last = len(levels) - (count - 1) * room
+    header = header._replace(
+        magic=MAGIC,
+        version=VERSION,
+        flags=header.flags | (Flag.LAST if count == 1 else 0),
+        item_count=last,
+        bid_count=min(len(bids), last),
+        item_size=LEVEL.itemsize,
+        payload_len=last * LEVEL.itemsize,
+    )
+    if count == 1:
+        return HEADER_STRUCT.pack(*header) + levels.tobytes()
+    packets = np.empty(count, _row(room))
+    heads, rows, numbers = packets["header"], packets["levels"], np.arange(count)
+    heads[:] = np.frombuffer(HEADER_STRUCT.pack(*header), HEADER)
+    heads["fragment"] = numbers
+    heads["item_count"][:-1] = room
+    heads["payload_len"][:-1] = room * LEVEL.itemsize
+    heads["bid_count"] = np.clip(len(bids) - numbers * room, 0, heads["item_count"])
+    heads["flags"][-1] |= Flag.LAST
+    rows[:-1] = levels[:-last].reshape(count - 1, room)
+    rows[-1, :last] = levels[-last:]
+    return packets.view(np.uint8)[: count * HEADER_SIZE + levels.nbytes].tobytes()
+
+
+@cache
+def _row(room: int) -> np.dtype[np.void]:
+    return np.dtype([("header", HEADER), ("levels", LEVEL, (room,))])
 
 
 def _rescaled(levels: Levels, price_scale: int, qty_scale: int) -> Levels | None:

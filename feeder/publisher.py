@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+from feeder.ring import Ring
 from protocol.codec import encode
 from protocol.io import Sender
 from protocol.records import Header, HeartbeatItem
@@ -134,9 +135,12 @@ class Publisher:
 
     def __init__(self, line: Line, *, venue_id: int, channel_id: int, session: int, base_flags: int) -> None:
         self._line = line
+        self.ring: Ring | None = None
+        """Keeps what is published, where a recovery service has set it; from the session's first packet on."""
         self._room = 64
         self._stamper = Stamper(session, instruments=self._room)
-        self._header = Header(channel_id=channel_id, venue_id=venue_id, flags=base_flags, session=session)
+        self.header = Header(channel_id=channel_id, venue_id=venue_id, flags=base_flags, session=session)
+        """What its packets have in common."""
         self.session = session
         self.packets = 0
         self.bytes = 0
@@ -149,14 +153,39 @@ class Publisher:
 
     def publish(self, buffer: bytearray | memoryview, nbytes: int) -> None:
         """Stamp the packets of `buffer[:nbytes]` in place and send them."""
-        self.packets += self._line.publish(self._stamper, buffer, nbytes, keep=False)
-        self.bytes += nbytes
+        self._publish(buffer, nbytes, keep=False)
 
     def repeat(self, packets: bytes) -> None:
         """Send packets that carry no new event: definitions, and cycle snapshots with the last book sequence."""
         if packets:
-            self.packets += self._line.publish(self._stamper, bytearray(packets), len(packets), keep=True)
-            self.bytes += len(packets)
+            self._publish(bytearray(packets), len(packets), keep=True)
+
+    def _publish(self, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> None:
+        stamper = self._stamper
+        count = self._line.publish(stamper, buffer, nbytes, keep=keep)
+        self.packets += count
+        self.bytes += nbytes
+        if self.ring is not None:
+            self.ring.append(stamper.next_seq - count, count, buffer, nbytes)
+
+    @property
+    def oldest_seq(self) -> int:
+        """`channel_seq` of the oldest packet that can be repeated; 0 = none."""
+        return 0 if self.ring is None else self.ring.oldest_seq
+
+    @property
+    def next_seq(self) -> int:
+        """`channel_seq` of the next packet."""
+        return self._stamper.next_seq
+
+    def state(self, packets: bytes, now_ns: int) -> tuple[bytes, int]:
+        """Return packets that tell how things stand, stamped for a single receiver, and how many they are; no number is taken.
+
+        Their `channel_seq` is that of the last packet published: the point at which who has them joins the stream.
+        """
+        buffer = bytearray(packets)
+        count = self._stamper.stamp_state(buffer, len(buffer), ts_send_ns=now_ns)
+        return bytes(buffer), count
 
     def events(self) -> dict[str, int]:
         """Return how many events of each kind were published, summed over the instruments."""
@@ -165,7 +194,7 @@ class Publisher:
 
     def start(self, beat: HeartbeatItem) -> None:
         """Open the session."""
-        packets = b"".join(encode(self._header._replace(msg_type=MsgType.SESSION_START), (beat,)))
+        packets = b"".join(encode(self.header._replace(msg_type=MsgType.SESSION_START), (beat,)))
         self.publish(bytearray(packets), len(packets))
 
     def heartbeat(self, beat: HeartbeatItem, now_ns: int) -> None:
@@ -177,6 +206,6 @@ class Publisher:
         self._unsequenced(MsgType.SESSION_END, beat, now_ns)
 
     def _unsequenced(self, msg_type: MsgType, beat: HeartbeatItem, now_ns: int) -> None:
-        header = self._header._replace(msg_type=msg_type, channel_seq=self._stamper.next_seq, ts_send_ns=now_ns)
+        header = self.header._replace(msg_type=msg_type, channel_seq=self._stamper.next_seq, ts_send_ns=now_ns)
         for packet in encode(header, (beat,)):
             self._line.send(packet)

@@ -1,8 +1,8 @@
 """The ring: what a channel published last, in its original bytes, for the recovery service.
 
-Bounded in bytes. Publishing appends a batch: one copy and one line in the index, however many packets it holds; the oldest batches give
-way. A packet is found by its `channel_seq`: the batch by bisection, the packet within it by walking headers. It holds no more than
-bytes: what a packet says, who asks, and how often, is `feeder.recovery`'s.
+Bounded in bytes. Publishing appends a batch: one copy and one line in the index, however many packets it holds; the oldest
+batches give way. A packet is found by its `channel_seq`: the batch by bisection, the packet within it by walking headers. What a
+packet says, who asks, and how often, is `feeder.recovery`'s.
 """
 
 from __future__ import annotations
@@ -20,28 +20,40 @@ _UNLIMITED = 2**63
 class Ring:
     """The last packets of a channel.
 
-    Places count bytes since the beginning and never wrap; a place modulo `capacity` is where it lies in memory. A batch lies in one
-    piece: where it does not fit before the end of the memory, that end stays empty.
+    Places count bytes since the beginning and never wrap; a place modulo `capacity` is where it lies in memory. A batch lies in
+    one piece: where it does not fit before the end of the memory, that end stays empty.
     """
 
-    __slots__ = ("_data", "_end", "_firsts", "_head", "_mask", "_next_seq", "_places", "_skip_from", "_skip_to", "_tail", "capacity")
+    __slots__ = (
+        "_data",
+        "_end",
+        "_firsts",
+        "_head",
+        "_mask",
+        "_next_seq",
+        "_places",
+        "_skip_from",
+        "_skip_to",
+        "_tail",
+        "capacity",
+    )
 
     def __init__(self, capacity: int) -> None:
         """Make a ring of `capacity` bytes; the memory is taken as it fills."""
         if capacity < HEADER_SIZE:
             raise ValueError(f"a ring of {capacity} bytes holds no packet")
         self.capacity = capacity
-        self._data = memoryview(np.zeros(capacity, np.uint8))
+        self._data = np.zeros(capacity, np.uint8).data
         slots = 1 << (capacity // HEADER_SIZE).bit_length()
         self._mask = slots - 1
-        self._firsts = memoryview(np.zeros(slots, np.uint64))
+        self._firsts = np.zeros(slots, np.uint64).data
         """First channel_seq of each batch; the live ones are those from `_tail` up to `_head`, modulo the length."""
-        self._places = memoryview(np.zeros(slots, np.uint64))
+        self._places = np.zeros(slots, np.uint64).data
         self._tail = self._head = 0
         self._end = 0
         self._next_seq = 0
-        self._skip_from = self._skip_to = 0
-        """The end of the memory that the last batch to wrap left empty."""
+        self._skip_from = 0
+        """Where the end of the memory begins that the last batch to wrap left empty."""
 
     @property
     def oldest_seq(self) -> int:
@@ -69,7 +81,7 @@ class Ring:
         place = self._end
         at = place % capacity
         if at + nbytes > capacity:
-            self._skip_from, self._skip_to = place, place + capacity - at
+            self._skip_from = place
             place += capacity - at
             at = 0
         self._end = end = place + nbytes
@@ -86,8 +98,8 @@ class Ring:
     def read(self, first_seq: int, packets: int, nbytes: int) -> tuple[memoryview, int]:
         """Return packets from `first_seq` on as one view, and how many: at most `packets`, in at most `nbytes`.
 
-        At least one packet where the ring holds `first_seq` and `nbytes` has room for one; fewer than asked for also at the end of the
-        memory, so read on. The view shows the ring itself: valid until the next `append`.
+        At least one packet where the ring holds `first_seq` and `nbytes` has room for one; fewer than asked for also where
+        the memory ends, so read on. The view shows the ring itself: valid until the next `append`.
         """
         oldest = self.oldest_seq
         if not oldest or not oldest <= first_seq < self._next_seq:

@@ -35,6 +35,7 @@ class SessionBooks:
         self.extractor = table.extractor
         self.instruments = table.all
         self.by_symbol = table.by_symbol
+        self.by_id = table.by_id
         self.known = table.known
         """Definitions of the venue by qualified symbol, of which only instruments in use are published."""
         self.books = BookSet()
@@ -94,6 +95,21 @@ class SessionBooks:
         if book is None or not instrument.sync.live:
             return b""
         return self._writer.book(instrument, book)
+
+    def book_state(self, instrument: Instrument, ts_ns: int) -> bytes:
+        """Return what a receiver that begins now has to know of a book: its levels, or a STATUS that says why there are none.
+
+        A book that is STALE comes with its levels and the STATUS.
+        """
+        packets = self.book_snapshot(instrument)
+        state, reason = instrument.sync.state, instrument.sync.reason
+        if packets and not instrument.stale:
+            return packets
+        if packets:
+            state, reason = StatusState.STALE, StatusReason.TIMEOUT
+        elif instrument.sync.live:
+            state, reason = StatusState.SUSPECT, StatusReason.EXPONENT
+        return packets + self._writer.status(instrument, StatusScope.BOOK, state, reason, ts_ns)
 
     def live_books(self) -> int:
         """Return how many books are LIVE."""
@@ -263,7 +279,7 @@ class SessionBooks:
 
     def _check_crossed(self, now_ns: int, ts_recv_ns: int) -> None:
         for number in self._crossed:
-            instrument, book = self._table.by_id[number], self.books.book(number)
+            instrument, book = self.by_id[number], self.books.book(number)
             if book is None or not instrument.sync.live:
                 continue
             self.counts["crossed"] += 1

@@ -75,9 +75,8 @@ class MsgType(IntEnum):
     STATUS = 34
     TEXT = 48
     REQUEST = 64
-    """TCP only: to the recovery service."""
+    """To the recovery service; this and REPLY on TCP only."""
     REPLY = 65
-    """TCP only: closes an answer of the recovery service."""
 
 
 class Flag(IntFlag):
@@ -236,10 +235,8 @@ class RequestKind(IntEnum):
     """Item field `kind` of a request, and of the reply to it."""
 
     RANGE = 1
-    """The original packets from `first` on."""
     DEFINITIONS = 2
     SNAPSHOT = 3
-    """Definitions and books as they are now."""
 
 
 class ReplyStatus(IntEnum):
@@ -249,7 +246,6 @@ class ReplyStatus(IntEnum):
     OVERRUN = 1
     """Not, or only in part, in the ring any more."""
     OTHER_SESSION = 2
-    """The request's numbers belong to another session than the publisher's."""
     BUSY = 3
     """A limit is reached: ask again after `retry_ms`."""
     BAD_REQUEST = 4

@@ -106,7 +106,7 @@ class Stamper:
     def stamp_state(self, buffer: WritableBuffer, nbytes: int, *, ts_send_ns: int) -> int:
         """Stamp packets that tell how things stand, for the recovery service, and return how many there are; no number is taken.
 
-        Each carries the channel's last number (0: none yet) and the last one of its instrument and message type. Raises StampError.
+        Each carries the channel's last number (0: none yet) and the last one of its instrument and type. Raises StampError.
         """
         data = ffi.from_buffer("uint8_t[]", buffer, require_writable=True)
         if not 0 <= nbytes <= len(data):
@@ -121,7 +121,7 @@ class Stamper:
 
 
 def whole_packets(buffer: memoryview, *, packets: int, nbytes: int) -> tuple[int, int]:
-    """Return how many packets stand whole at the start of `buffer`, at most so many in at most so many bytes, and their length."""
+    """Return how many packets stand whole at the start of `buffer`, at most so many in so many bytes, and their length."""
     count = ffi.new("uint64_t *")
     length = int(lib.tc_whole_packets(ffi.from_buffer("uint8_t[]", buffer), len(buffer), packets, nbytes, count))
     return int(count[0]), length

@@ -22,6 +22,7 @@ __all__ = [
     "Log",
     "Monitor",
     "Network",
+    "Recovery",
     "Resync",
     "Venue",
     "conflicts",
@@ -120,6 +121,21 @@ class Feeder(_Section, frozen=True):
     resync: Resync
 
 
+class Recovery(_Section, frozen=True):
+    """The service by which receivers get from a feeder, over TCP, what multicast lost. Rates are for each client."""
+
+    enabled: Annotated[bool, Meta(description="whether feeders keep what they sent and serve it")]
+    port: Annotated[int, Meta(ge=0, le=65_000, description="a venue's TCP port is this number plus its id; 0 = any free one")]
+    ring_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 34, description="bytes of sent packets that a feeder keeps")]
+    clients: Annotated[Count, Meta(description="connections of one feeder at a time; one more is refused")]
+    packets_per_s: Annotated[int, Meta(ge=1, le=10_000_000, description="packets repeated in ranges, and definitions")]
+    bytes_per_s: Annotated[int, Meta(ge=1, le=1 << 34, description="bytes of all answers")]
+    books_per_s: Annotated[int, Meta(ge=1, le=1_000_000, description="books in snapshots")]
+    backlog: Annotated[Count, Meta(description="requests that may wait; a client with more is not read meanwhile")]
+    idle_timeout_s: Annotated[Interval, Meta(description="a client that asks nothing for so long is closed")]
+    stall_timeout_s: Annotated[Interval, Meta(description="a client that takes nothing for so long is closed")]
+
+
 class Monitor(_Section, frozen=True):
     """The text monitoring group."""
 
@@ -149,6 +165,7 @@ class Config(_Section, frozen=True):
 
     network: Network
     feeder: Feeder
+    recovery: Recovery
     monitor: Monitor
     log: Log
     venues: dict[str, Venue]

@@ -1,0 +1,84 @@
+"""What a feeder's recovery service tells of: its session's instruments and books and its publisher's ring, as they stand now.
+
+The source reads, and changes nothing: no number of the stream is taken, no counter of it moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from feeder.publisher import Publisher
+from feeder.recovery_service import RecoveryService
+from feeder.recovery_types import Limits, State
+from feeder.ring import Ring
+from feeder.session import Session
+from protocol.records import Header
+from runtime.settings import Config
+
+__all__ = ["SessionSource", "recovery_service"]
+
+
+class SessionSource:
+    """A `feeder.recovery.Source`. `flush` sends what the session has finished, so that no book is ahead of the stream."""
+
+    def __init__(self, session: Session, publisher: Publisher, ring: Ring, flush: Callable[[], None]) -> None:
+        self._session = session
+        self._publisher = publisher
+        self._flush = flush
+        self.ring = ring
+        self.header: Header = publisher.header
+
+    @property
+    def next_seq(self) -> int:
+        """`channel_seq` of the next packet."""
+        return self._publisher.next_seq
+
+    @property
+    def instruments(self) -> int:
+        """How many there are."""
+        return len(self._session.instruments)
+
+    def find(self, instrument_id: int) -> int | None:
+        """Return the index of an instrument."""
+        instrument = self._session.by_id.get(instrument_id)
+        return None if instrument is None else instrument.index
+
+    def definition(self, index: int, now_ns: int) -> State:
+        """Return an instrument's definition."""
+        return self._state(self._session.definition(self._session.instruments[index]), now_ns)
+
+    def book(self, index: int, now_ns: int) -> State:
+        """Return an instrument's definition, and its book or the reason why there is none."""
+        self._flush()
+        session = self._session
+        instrument = session.instruments[index]
+        return self._state(session.definition(instrument) + session.book_state(instrument, now_ns), now_ns)
+
+    def _state(self, packets: bytes, now_ns: int) -> State:
+        stamped, count = self._publisher.state(packets, now_ns)
+        return State(stamped, count, self._publisher.next_seq - 1)
+
+
+def recovery_service(
+    venue: str, session: Session, publisher: Publisher, config: Config, flush: Callable[[], None]
+) -> RecoveryService:
+    """Return the service of a feeder as it is configured, and let the publisher keep what the service may be asked for.
+
+    Where it is switched off it never listens, and nothing is kept.
+    """
+    recovery = config.recovery
+    ring = Ring(recovery.ring_bytes)
+    if recovery.enabled:
+        publisher.ring = ring
+    limits = Limits(
+        clients=recovery.clients,
+        packets_per_s=recovery.packets_per_s,
+        bytes_per_s=recovery.bytes_per_s,
+        books_per_s=recovery.books_per_s,
+        backlog=recovery.backlog,
+        idle_ns=int(recovery.idle_timeout_s * 1e9),
+        stall_ns=int(recovery.stall_timeout_s * 1e9),
+    )
+    port = recovery.port + publisher.header.channel_id if recovery.port else 0
+    source = SessionSource(session, publisher, ring, flush)
+    return RecoveryService(source, limits, venue, config.network.interface, port, listen=recovery.enabled)
