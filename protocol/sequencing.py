@@ -11,6 +11,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ __all__ = [
     "SPAN_REPAIR",
     "SPAN_TRUNCATED",
     "BatchSequencer",
+    "ChannelState",
     "Counter",
     "Delivery",
     "Event",
@@ -69,6 +71,17 @@ _EVENT = np.dtype(
 
 class SpaceError(RuntimeError):
     """More packets in one call than the sequencer was made for."""
+
+
+class ChannelState(NamedTuple):
+    """How a channel stands: its next number to be delivered, the edge up to which lost packets are being repaired (the same where
+    none are), and where its recovery service answers."""
+
+    venue_id: int
+    session: int
+    next: int
+    edge: int
+    service: Source | None
 
 
 class BatchSequencer:
@@ -184,17 +197,15 @@ class BatchSequencer:
         """Say whether a channel's recovery service can be reached at present; without it holes are given up at once."""
         lib.tc_sequence_repairable(self._c, channel_id, repairable)
 
-    def service(self, channel_id: int) -> Source | None:
-        """Return where the last heartbeat says that a channel's recovery service answers; None where there is none."""
+    def channel(self, channel_id: int) -> ChannelState | None:
+        """Return how a channel stands; None for one not heard."""
         channel = self._channel(channel_id)
-        if channel is None or not channel.service_port:
+        if channel is None:
             return None
-        return socket.inet_ntoa(struct.pack("<I", channel.service_addr)), int(channel.service_port)
-
-    def position(self, channel_id: int) -> tuple[int, int, int] | None:
-        """Return a channel's session, the number that is delivered next, and the edge up to which it repairs; None: not heard."""
-        channel = self._channel(channel_id)
-        return None if channel is None else (int(channel.session), int(channel.next), int(channel.edge))
+        service = None
+        if channel.service_port:
+            service = socket.inet_ntoa(struct.pack("<I", channel.service_addr)), int(channel.service_port)
+        return ChannelState(int(channel.venue_id), int(channel.session), int(channel.next), int(channel.edge), service)
 
     @property
     def next_deadline(self) -> int | None:

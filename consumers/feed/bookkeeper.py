@@ -1,13 +1,13 @@
 """The books inside a feed and how far each may be trusted: one set of books a channel.
 
-`protocol.books` applies the packets and checks fragments and `instrument_seq`; this module adds what only a consumer knows: channel
-gaps and repairs, silence, the venue's own statuses. A book is handed out as LIVE only while every change since its snapshot has been
-applied. While a hole in the channel is being repaired its books are SUSPECT; so they are after a gap, until the next change
-that carries last + 1 proves that this book lost nothing. Any other change makes it wait for a snapshot, and so does a lost fragment.
+`protocol.books` applies the packets and checks fragments and `instrument_seq`; this module adds what only a consumer knows:
+channel gaps and repairs, silence, the venue's own statuses. A book is handed out as LIVE only while every change since its snapshot
+has been applied. While a hole in the channel is being repaired its books are SUSPECT; so they are after a gap, until the next change
+that carries last + 1 proves that this book lost nothing. Any other change makes it wait for a snapshot, so does a lost fragment.
 
-Snapshots come in a cycle, in the channel's order, or from the recovery service, at any moment. For one of the latter the changes of
-a waiting book are kept, and those behind the snapshot's number are handed back as `backlog`; a snapshot that is ahead of the channel
-makes the changes before its number old.
+Snapshots come in a cycle, in the channel's order, or from the recovery service, at any moment. For one of the latter the changes
+of a waiting book are kept, and those behind the snapshot's number are handed back as `backlog`; a snapshot that is ahead of the
+channel makes the changes before its number old.
 
 No input or output, no clock.
 """
@@ -30,7 +30,7 @@ _SNAPSHOT: Final = int(Flag.SNAPSHOT)
 _SUSPECT: Final = int(Flag.SUSPECT)
 _STALE: Final = int(Flag.STALE)
 _QUEUED_BYTES: Final = 32 << 20
-"""Changes kept for waiting books of a channel; where there would be more, the longest queue is dropped and its book asked for anew."""
+"""Changes kept for the waiting books of a channel; where there would be more, the longest queue is dropped."""
 _ASK_AGAIN_NS: Final = 2_000_000_000
 
 
@@ -88,8 +88,11 @@ class Change(NamedTuple):
 
 
 class _Track:
-    """One book. `queue` holds its changes while it waits for a snapshot of the service; `true_at` is the channel's number at which
-    the snapshot was true that it began with, while it is `ahead` of the channel."""
+    """One book.
+
+    `queue` holds its changes while it waits for a snapshot of the service; `true_at` is the channel's number at which the
+    snapshot was true that it began with, while it is `ahead` of the channel.
+    """
 
     __slots__ = ("ahead", "asked_ns", "book", "epoch", "fragments", "lost", "queue", "seen", "true_at", "upstream")
 
@@ -135,8 +138,10 @@ class Bookkeeper:
             self._keep(track, header[11], packet)
             return False
         book = track.book
+        if track.ahead and not _is_after(header[11], book.instrument_seq):
+            return False
         updates = book.updates
-        self._set.apply(packet, check_seq=True, drop_old=track.ahead)
+        self._set.apply(packet, check_seq=True)
         if header[15] == 0 and track.fragments:
             track.fragments.clear()
         if not flags & _LAST:
@@ -197,10 +202,10 @@ class Bookkeeper:
             return None
         return track.book, self._state(track)
 
-    def status(self, instrument: int, state: int) -> None:
-        """Take in what the feeder says of a book."""
+    def status(self, instrument: int, state: int, channel_seq: int) -> None:
+        """Take in what the feeder said of a book at a number of the channel."""
         track = self._tracks.get(instrument)
-        if track is None:
+        if track is None or (track.ahead and not _is_behind(track.true_at, channel_seq)):
             return
         if state == StatusState.LIVE:
             track.upstream = BookState.LIVE

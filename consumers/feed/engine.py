@@ -2,9 +2,9 @@
 
 The engine is given each packet once, in the order of its channel (`protocol.sequencing` sees to that), and puts events into
 `out`; one packet yields at most as many as it has items. What the events mean is written in `consumers.feed.events`, what is
-wanted in `consumers.feed.selection`, how books are kept in `consumers.feed.bookkeeper`. What a recovery service is to be asked for
-is put into `wants`, its answers come in by `recovered`. It performs no I/O and reads no clock: `now_ns` is an argument and counts
-monotonically (in a replay, the send times of the packets).
+wanted in `consumers.feed.selection`, how books are kept in `consumers.feed.bookkeeper`. What a recovery service is to be asked
+for is put into `wants`, its answers come in by `recovered`. It performs no I/O and reads no clock: `now_ns` is an argument and
+counts monotonically (in a replay, the send times of the packets).
 """
 
 from __future__ import annotations
@@ -181,11 +181,6 @@ class Engine:
         if channel is not None and not channel.ended:
             channel.away = channel.ended = True
             self._tell(channel, StatusState.STALE, StatusReason.RESTART, "session ended")
-
-    def venue_id(self, channel_id: int) -> int | None:
-        """Return the venue of a channel; None for one not heard."""
-        channel = self._channels.get(channel_id)
-        return channel.venue_id if channel is not None else None
 
     def served(self, channel_id: int, served: bool) -> None:
         """Say whether a channel's recovery service can be asked: books that wait have their changes kept and are asked for."""
@@ -470,7 +465,7 @@ class Engine:
         for offset in range(first, first + header[4] * step, step):
             scope, state, reason, counts, ts, detail = _STATUS.unpack_from(data, offset)
             if scope == StatusScope.BOOK and header[7] in self._books:
-                self._books[header[7]].status(header[9], state)
+                self._books[header[7]].status(header[9], state, header[10])
             if reason in (StatusReason.GAP, StatusReason.CHECKSUM) and not again:
                 self._venue_gap(header, names, reason, detail)
             elif Status in self._wanted:

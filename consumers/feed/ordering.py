@@ -1,14 +1,15 @@
 """Between the source and the engine: validates and orders each read, and hands it to the engine one packet at a time.
 
-Validation, order, duplicates, gaps and repairs are decided by `protocol.sequencing`; this module carries its results, remembers where
-in them the engine is, and measures the lag. What a recovery service brings (`consumers.feed.recovering`) comes in between the reads:
-packets that fill holes are a read of their own, definitions and books go to the engine before the next packet. It reads the wall clock
-once a read, for the lag alone.
+Validation, order, duplicates, gaps and repairs are decided by `protocol.sequencing`; this module carries its results, remembers
+where in them the engine is, and measures the lag. What a recovery service brings (`consumers.feed.recovering`) comes in between
+the reads: packets that fill holes are a read of their own, definitions and books go to the engine before the next packet. It reads
+the wall clock once a read, for the lag alone.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -67,6 +68,8 @@ class Ordering:
             reach=reach if options is not None else 1024,
         )
         self.recovery = None if options is None else Recovery(self._sequencer, options)
+        self._states = self.recovery.states if self.recovery is not None else deque()
+        self._last_ns = (options.repair_ns if options is not None else 0) + 2 * _WINDOW_NS
         self._buffer = source.buffer
         self._lag = LagHistogram() if source.live else None
         self._count = 0
@@ -121,7 +124,9 @@ class Ordering:
 
     def finish(self) -> int:
         """Give up every hole that is still open: nothing more will come."""
-        return self._begin(self._sequencer.timer(self._now_ns + _WINDOW_NS + 1), self._buffer, fresh=False)
+        for channel in self._sequencer.channels():
+            self._sequencer.repairable(channel, False)
+        return self._begin(self._sequencer.timer(self._now_ns + self._last_ns), self._buffer, fresh=False)
 
     def step(self, engine: Engine) -> bool:
         """Give the engine the next packet or event of the last read; False when there is none left."""
@@ -129,7 +134,7 @@ class Ordering:
             packet = engine.backlog.popleft()
             engine.packet(packet, 0, len(packet))
             return True
-        if self.recovery is not None and self.recovery.step(engine):
+        if self._states and self.recovery is not None and self.recovery.step(engine):
             return True
         at = self._next
         if self._events and self._events[0].position <= at:
@@ -175,7 +180,7 @@ class Ordering:
 
     def _settle(self, engine: Engine) -> None:
         """Give the engine everything that comes before the next packet."""
-        while engine.backlog or (self.recovery is not None and self.recovery.pending):
+        while engine.backlog or self._states:
             if engine.backlog:
                 packet = engine.backlog.popleft()
                 engine.packet(packet, 0, len(packet))

@@ -1,8 +1,8 @@
 """Recovery inside a feed: what the sequencer and the engine want goes to the clients of their channels, what comes back to them.
 
-A channel has a client as soon as its heartbeats name a service. Ranges go out the moment a hole is late; definitions and books when
-the engine asks. What comes back is handed out in three ways: packets that fill holes (`mended`), holes that cannot be filled
-(`refusals`), and states of definitions and books, which the engine takes one at a time (`step`). Sockets are those of
+A channel has a client as soon as its heartbeats name a service. Ranges go out the moment a hole is late; definitions and books
+when the engine asks. What comes back is handed out in three ways: packets that fill holes (`mended`), holes that cannot be filled
+(`refusal`), and definitions and books, which the engine takes one at a time (`states`, `step`). Sockets are those of
 `consumers.feed.recovery_link`, looked at when the feed reads. No clock of its own.
 """
 
@@ -29,7 +29,7 @@ __all__ = ["Mended", "Recovery", "Refusal"]
 _LINE: Final = 255
 """Line of the packets that the service returned."""
 _MOST: Final = 1024
-"""Packets that are handed to the sequencer in one go."""
+"""Packets that are handed to the sequencer in one go, and about as many states wait for the engine."""
 
 
 class Mended(NamedTuple):
@@ -50,17 +50,16 @@ class Refusal(NamedTuple):
 class Recovery:
     """The recovery clients of one feed, by channel."""
 
-    def __init__(
-        self, sequencer: BatchSequencer, options: Options, *, chance: Callable[[], float] = random.random
-    ) -> None:
+    def __init__(self, sequencer: BatchSequencer, options: Options, *, chance: Callable[[], float] | None = None) -> None:
         """Serve the sequencer of a feed."""
         self.repair_lag = LagHistogram()
         """Time from asking for lost packets to the last of them, ns."""
         self._sequencer = sequencer
         self._options = options
-        self._chance = chance
+        self._chance = random.random if chance is None else chance
         self._links: dict[int, Link] = {}
-        self._states: deque[tuple[int, bytes | Answer]] = deque()
+        self.states: deque[tuple[int, bytes | Answer]] = deque()
+        """What `step` has for the engine."""
         self._told: dict[int, bool] = {}
         self._active = False
 
@@ -68,11 +67,6 @@ class Recovery:
     def active(self) -> bool:
         """Whether something is under way, so that its descriptors have to be waited for."""
         return self._active
-
-    @property
-    def pending(self) -> bool:
-        """Whether `step` has something for the engine."""
-        return bool(self._states)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -86,16 +80,9 @@ class Recovery:
     def tick(self, engine: Engine, now_ns: int) -> None:
         """Learn where the services of the channels are, about every 100 ms, and carry out what the engine wants."""
         for channel_id in self._sequencer.channels():
-            venue_id, position = engine.venue_id(channel_id), self._sequencer.position(channel_id)
-            service = self._sequencer.service(channel_id)
-            link = self._links.get(channel_id)
-            if venue_id is None or position is None or (link is None and service is None):
-                continue
-            if link is None:
-                client = RecoveryClient(channel_id, venue_id, self._options, chance=self._chance)
-                link = self._links[channel_id] = Link(client)
-            link.client.serve(service, position[0], now_ns)
-            self._tell(channel_id, link.client, engine)
+            link = self._link(channel_id, now_ns)
+            if link is not None:
+                self._tell(channel_id, link.client, engine)
         self.carry_out(engine, now_ns)
 
     def carry_out(self, engine: Engine, now_ns: int) -> None:
@@ -115,12 +102,10 @@ class Recovery:
         """Ask at once for what the sequencer misses."""
         for event in events:
             if event.kind is EventKind.REPAIR:
-                link = self._links.get(event.channel_id)
-                if link is None:
-                    continue  # heard of in the same read; the sequencer gives up when its time is over
-                link.client.serve(event.source, event.session, now_ns)
-                link.client.range(event.first, event.count, now_ns)
-                self._active = True
+                link = self._link(event.channel_id, now_ns)
+                if link is not None and link.client.session == event.session:
+                    link.client.range(event.first, event.count, now_ns)
+                    self._active = True
             elif event.kind is EventKind.REPAIRED:
                 self.repair_lag.add(event.count)
 
@@ -131,9 +116,11 @@ class Recovery:
             client = link.client
             link.pump(now_ns)
             active = active or client.busy
-            if client.states or client.answers:
-                self._states.extend((channel_id, packet) for packet in client.states)
-                self._states.extend((channel_id, answer) for answer in client.answers)
+            if len(self.states) >= _MOST:
+                active = True
+            elif client.states or client.answers:
+                self.states.extend((channel_id, packet) for packet in client.states)
+                self.states.extend((channel_id, answer) for answer in client.answers)
                 client.states.clear()
                 client.answers.clear()
             self._tell(channel_id, client, engine)
@@ -164,8 +151,8 @@ class Recovery:
 
     def step(self, engine: Engine) -> bool:
         """Give the engine the next state; False when there is none."""
-        while self._states:
-            channel_id, item = self._states.popleft()
+        while self.states:
+            channel_id, item = self.states.popleft()
             if isinstance(item, Answer):
                 engine.answered(channel_id, item.kind, item.instrument_id, item.status)
             elif int.from_bytes(item[8:12], "little") == self._links[channel_id].client.session:
@@ -197,6 +184,17 @@ class Recovery:
         for link in self._links.values():
             link.close()
         self._active = False
+
+    def _link(self, channel_id: int, now_ns: int) -> Link | None:
+        """Return the link of a channel as it stands, made where the channel has a service for the first time."""
+        channel, link = self._sequencer.channel(channel_id), self._links.get(channel_id)
+        if channel is None or (link is None and channel.service is None):
+            return None
+        if link is None:
+            client = RecoveryClient(channel_id, channel.venue_id, self._options, chance=self._chance)
+            link = self._links[channel_id] = Link(client)
+        link.client.serve(channel.service, channel.session, now_ns)
+        return link
 
     def _tell(self, channel_id: int, client: RecoveryClient, engine: Engine) -> None:
         """Tell sequencer and engine when a service becomes worth asking, or ceases to be."""

@@ -1,9 +1,9 @@
 """One channel's conversation with its recovery service, without I/O: wants and bytes in, bytes, packets and refusals out.
 
-What to ask for comes from `protocol.sequencing` (ranges of lost packets) and `consumers.feed.engine` (definitions, books). Requests
-wait a random moment, so that not all receivers ask at once; a few are under way at a time and are answered in their order (wire
-specification, section 8). A service that lies, stalls, sends junk or has another session costs the repair and nothing else: it is
-dropped, counted, and left alone for a time that grows; meanwhile `available` says that holes need not wait for it.
+What to ask for comes from `protocol.sequencing` (ranges of lost packets) and `consumers.feed.engine` (definitions, books).
+Requests wait a random moment, so that not all receivers ask at once; a few are under way at a time and are answered in their
+order (wire specification, section 8). A service that lies, stalls, sends junk or has another session costs the repair and nothing
+else: it is dropped, counted, and left alone for a time that grows; meanwhile `available` says that holes need not wait for it.
 
 The shell (`consumers.feed.recovery_link`) opens the connection when `phase` is CONNECTING, and closes it in any phase but OPEN.
 """
@@ -61,7 +61,7 @@ class Request(NamedTuple):
 
     kind: RequestKind
     first: int
-    count: int
+    packets: int
     instrument_id: int
     due_ns: int
     until_ns: int
@@ -178,6 +178,8 @@ class RecoveryClient:
         elif self.phase is Phase.CONNECTING and now_ns - self._phase_ns > self._options.connect_ns:
             self.failed("no connection in time", now_ns)
         elif self.phase is Phase.OPEN:
+            if self.full:
+                self._heard_ns = now_ns
             if self._asked and now_ns - self._heard_ns > self._patience_ns():
                 self.failed("silent", now_ns)
             else:
@@ -218,7 +220,7 @@ class RecoveryClient:
             return
         ranges = [request for request in [*again, *self._waiting] if request.kind is RequestKind.RANGE]
         if ranges:
-            self.refused.append((ranges[-1].first + ranges[-1].count) % 2**64)
+            self.refused.append((ranges[-1].first + ranges[-1].packets) % 2**64)
         self._waiting = deque(request for request in [*again, *self._waiting] if request.kind is not RequestKind.RANGE)
         options = self._options
         pause_ns = min(options.longest_pause_ns, options.pause_ns << min(self._failures - 1, 16))
@@ -257,7 +259,7 @@ class RecoveryClient:
             self._reply(packet, now_ns)
         elif request.kind is RequestKind.RANGE:
             self._served += 1
-            if self._served > request.count:
+            if self._served > request.packets:
                 raise WireError("more than was asked for")
             self.mended.append(packet)
         elif header.session != self.session or header.msg_type not in _STATES:
@@ -280,12 +282,12 @@ class RecoveryClient:
             self._failures = 0
         elif status == ReplyStatus.OVERRUN:
             self.counts["overruns"] += 1
-            end = (request.first + request.count) % 2**64
+            end = (request.first + request.packets) % 2**64
             self.refused.append(reply.first if reply.packets and reply.first != request.first else end)
         else:
             self.counts["refused"] += 1
             if request.kind is RequestKind.RANGE:
-                self.refused.append((request.first + request.count) % 2**64)
+                self.refused.append((request.first + request.packets) % 2**64)
         if request.kind is not RequestKind.RANGE:
             self.answers.append(Answer(request.kind, request.instrument_id, status))
         if status == ReplyStatus.OTHER_SESSION or header.session != self.session:
@@ -298,7 +300,7 @@ class RecoveryClient:
         held: deque[Request] = deque()
         for item in (request, *self._waiting):
             if 0 < item.until_ns <= due_ns:
-                self.refused.append((item.first + item.count) % 2**64)
+                self.refused.append((item.first + item.packets) % 2**64)
             else:
                 held.append(item._replace(due_ns=max(item.due_ns, due_ns)))
         self._waiting = held
@@ -317,7 +319,7 @@ class RecoveryClient:
     def _send(self, now_ns: int) -> None:
         while self._waiting and len(self._asked) < _PIPELINE and self._waiting[0].due_ns <= now_ns:
             request = self._waiting.popleft()
-            item = RequestItem(request.kind, 0, 0, self._next_id, request.first, request.instrument_id, request.count)
+            item = RequestItem(request.kind, 0, 0, self._next_id, request.first, request.instrument_id, request.packets)
             if not self._asked:
                 self._heard_ns = now_ns
             self._asked.append((self._next_id, request))

@@ -44,13 +44,15 @@ class Link:
         client = self.client
         if client.phase in (Phase.IDLE, Phase.PAUSED):
             self.close()
+        if client.phase is Phase.OPEN:
+            # Before time passes: what has come while nobody looked has come in time.
+            self._read(now_ns)
         client.timer(now_ns)
         if client.phase is Phase.CONNECTING and self._socket is None:
             self._connect(now_ns)
         if client.phase is Phase.CONNECTING:
             self._establish(now_ns)
         if client.phase is Phase.OPEN:
-            self._read(now_ns)
             self._write(now_ns)
         if client.phase in (Phase.IDLE, Phase.PAUSED):
             self.close()

@@ -348,6 +348,7 @@ static tc_channel *add_channel(tc_sequencer *s, const tc_header *h) {
     tc_channel *ch = &s->channels[s->n_channels++];
     memset(ch, 0, sizeof *ch);
     ch->channel_id = h->channel_id;
+    ch->venue_id = h->venue_id;
     ch->session = h->session;
     ch->next = ch->edge = h->channel_seq;
     report(s, ch, TC_EVENT_JOINED, ch->next, 0);

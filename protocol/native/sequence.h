@@ -74,7 +74,8 @@ typedef struct {
     uint16_t state;       /* TC_CHANNEL_... */
     uint8_t no_repair;    /* the caller cannot reach the service at present */
     uint8_t first_repair; /* index of the oldest in repairs */
-    uint32_t n_repairs;
+    uint16_t n_repairs;
+    uint16_t venue_id;
     uint32_t reserved;
     tc_repair repairs[40];
     tc_line lines[4];
