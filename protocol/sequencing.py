@@ -2,7 +2,7 @@
 
 The rules are told in `protocol.sequencing_reference`, which answers the same packet by packet; the machine is
 `protocol/native/sequence.c`. Nothing here performs I/O, except that `BatchSequencer.receive` reads a `protocol.io.Receiver` in
-the same call. Gaps are reported, not repaired.
+the same call. Repairs are asked for by events and taken in like packets, flagged SPAN_REPAIR; fetching them is not its business.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Collection
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,10 @@ from protocol.validation import Counter, validate
 __all__ = [
     "RUN",
     "SPAN_HELD",
+    "SPAN_REPAIR",
     "SPAN_TRUNCATED",
     "BatchSequencer",
+    "ChannelState",
     "Counter",
     "Delivery",
     "Event",
@@ -41,8 +44,10 @@ RUN = np.dtype([("offset", "<u4"), ("nbytes", "<u4"), ("first", "<u4"), ("packet
 
 SPAN_TRUNCATED = 1
 SPAN_HELD = 4
+SPAN_REPAIR = 8
 
 _WINDOW = 1024
+_REPAIRS = 40
 _SLOT_SIZE = 1536
 _NO_DEADLINE = 2**63 - 1
 _EVENT = np.dtype(
@@ -65,13 +70,25 @@ class SpaceError(RuntimeError):
     """More packets in one call than the sequencer was made for."""
 
 
+class ChannelState(NamedTuple):
+    """How a channel stands: its next number to be delivered, the edge up to which lost packets are being repaired (the same where
+    none are), and where its recovery service answers."""
+
+    venue_id: int
+    session: int
+    next: int
+    edge: int
+    service: Source | None
+
+
 class BatchSequencer:
     """Validates and orders what a receiver read, without copying what arrives in order.
 
     After `process`, `receive` or `timer` returned n: `deliveries[:n]` (dtype `SPAN`) are the packets in order, `runs` the same
     as contiguous pieces, `events` what happened between them. A delivery with SPAN_HELD waited in the window and stands in
     `held`; every other one stands in the buffer given. All of it is overwritten by the next call. Parameters as for
-    `Sequencer`; `max_spans` is the largest number of packets in one call.
+    `Sequencer`; `max_spans` is the largest number of packets in one call. Packets flagged SPAN_REPAIR came from the recovery
+    service. With `repair_ns`, all channels together hold `reach` packets for repairs; where more would wait, holes are given up.
     """
 
     def __init__(
@@ -79,6 +96,8 @@ class BatchSequencer:
         *,
         window_ns: int = 5_000_000,
         window_packets: int = _WINDOW,
+        repair_ns: int = 0,
+        reach: int = _WINDOW,
         max_channels: int = 16,
         max_spans: int = 8192,
         keys: Keys | None = None,
@@ -88,11 +107,14 @@ class BatchSequencer:
         """Take the memory for the worst case (untouched pages cost nothing): 1.5 MiB a channel, plus 1.5 KiB a span."""
         if not 1 <= window_packets <= _WINDOW:
             raise ValueError(f"window of {window_packets} packets: 1 to {_WINDOW}")
+        if reach < _WINDOW or reach & (reach - 1):
+            raise ValueError(f"reach of {reach} packets: a power of two, at least {_WINDOW}")
         self._max_spans = max_spans
-        n_held = max_channels * _WINDOW
+        n_held = max_channels * _WINDOW + (reach if repair_ns else 0)
         n_slots = n_held + max_spans
         max_out = n_slots + 1
-        max_events = 4 * max_spans + n_held + 2 * max_channels + 1
+        # A held packet ends at most one hole, which is asked for once and given up once.
+        max_events = 6 * max_spans + 2 * n_held + (4 + _REPAIRS) * max_channels + 1
         self.held: npt.NDArray[np.uint8] = np.empty(n_slots * _SLOT_SIZE, np.uint8)
         """Packets that waited; deliveries with SPAN_HELD count their offset from its start."""
         self.deliveries: npt.NDArray[np.void] = np.empty(max_out, SPAN)
@@ -105,7 +127,7 @@ class BatchSequencer:
         c = self._c = ffi.new("tc_sequencer *")
         self._owned = [
             ffi.new("tc_channel[]", max_channels),
-            ffi.new("uint32_t[]", max_channels * _WINDOW),
+            ffi.new("uint32_t[]", max_channels * reach),
             ffi.new("uint32_t[]", allowed),
             key_table(keys or {}),
             np.empty(n_slots, SPAN),
@@ -119,6 +141,7 @@ class BatchSequencer:
         c.free_slots = ffi.from_buffer("uint32_t[]", self._owned[6])
         c.used_slots = ffi.from_buffer("uint32_t[]", self._owned[7])
         c.window_ns, c.window_packets = window_ns, window_packets
+        c.repair_ns, c.reach = repair_ns, reach
         c.n_allowed, c.n_keys, c.learn_sources = len(allowed), len(keys or {}), learn_sources
         c.max_channels, c.n_slots, c.max_out, c.max_events = max_channels, n_slots, max_out, max_events
         c.store = ffi.from_buffer("uint8_t[]", self.held)
@@ -156,6 +179,24 @@ class BatchSequencer:
         """Take the time alone; return the number of deliveries (all of them in `held`)."""
         return self._answer(lib.tc_sequence_timer(self._c, now_ns))
 
+    def give_up(self, channel_id: int, session: int, end: int, now_ns: int) -> int:
+        """Give up what is missing and asked for before `end`, because it cannot be had; return the number of deliveries."""
+        return self._answer(lib.tc_sequence_give_up(self._c, channel_id, session, end, now_ns))
+
+    def repairable(self, channel_id: int, repairable: bool) -> None:
+        """Say whether a channel's recovery service can be reached at present; without it holes are given up at once."""
+        lib.tc_sequence_repairable(self._c, channel_id, repairable)
+
+    def channel(self, channel_id: int) -> ChannelState | None:
+        """Return how a channel stands; None for one not heard."""
+        channel = self._channel(channel_id)
+        if channel is None:
+            return None
+        service = None
+        if channel.service_port:
+            service = socket.inet_ntoa(struct.pack("<I", channel.service_addr)), int(channel.service_port)
+        return ChannelState(int(channel.venue_id), int(channel.session), int(channel.next), int(channel.edge), service)
+
     @property
     def next_deadline(self) -> int | None:
         """When `timer` is due, monotonic ns; None = nothing waits."""
@@ -176,7 +217,7 @@ class BatchSequencer:
         for row in self._events[: int(self._c.n_events)].tolist():
             kind, line, channel_id, session, position, addr, port, _, first, count = row
             source = None
-            if kind == EventKind.OTHER_SOURCE:
+            if kind in (EventKind.OTHER_SOURCE, EventKind.REPAIR):
                 source = (socket.inet_ntoa(struct.pack(">I", addr)), port)
             out.append(Event(EventKind(kind), channel_id, session, first, count, position, line, source))
         return out
@@ -199,17 +240,21 @@ class BatchSequencer:
 
     def line_stats(self, channel_id: int) -> list[LineStats]:
         """Return what each line of a channel brought in the current session. Raises KeyError for a channel not heard."""
+        channel = self._channel(channel_id)
+        if channel is None:
+            raise KeyError(channel_id)
+        out = []
+        for line in channel.lines:
+            if line.used:
+                passed = (line.highest - line.base + 1) % 2**64 if line.received else 0
+                out.append(LineStats(int(line.line), int(line.received), max(0, int(passed - line.received))))
+        return out
+
+    def _channel(self, channel_id: int) -> ffi.CData | None:
         for i in range(self._c.n_channels):
-            channel = self._c.channels[i]
-            if channel.channel_id != channel_id:
-                continue
-            out = []
-            for line in channel.lines:
-                if line.used:
-                    passed = (line.highest - line.base + 1) % 2**64 if line.received else 0
-                    out.append(LineStats(int(line.line), int(line.received), max(0, int(passed - line.received))))
-            return out
-        raise KeyError(channel_id)
+            if self._c.channels[i].channel_id == channel_id:
+                return self._c.channels[i]
+        return None
 
     def _answer(self, deliveries: int) -> int:
         if deliveries < 0:

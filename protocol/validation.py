@@ -21,7 +21,11 @@ MIN_ITEM = {int(msg): record.size for msg, record in schema.ITEM_OF.items()}
 
 
 class Counter(IntEnum):
-    """What a packet is counted under. TRUNCATED to JUMP_UNCONFIRMED are reasons for dropping, in the order of the checks."""
+    """What a packet is counted under. TRUNCATED to JUMP_UNCONFIRMED are reasons for dropping, in the order of the checks.
+
+    REPAIRED packets came from the recovery service and filled holes; UNASKED ones came from it too and were dropped, because
+    nothing of the kind was asked for.
+    """
 
     RECEIVED = 0
     TRUNCATED = 1
@@ -49,6 +53,8 @@ class Counter(IntEnum):
     MISSING = 23
     SESSIONS = 24
     JUMPS = 25
+    REPAIRED = 26
+    UNASKED = 27
 
 
 def validate(packet: bytes | memoryview, *, truncated: bool = False, auth_required: bool = False) -> Counter | None:

@@ -30,12 +30,13 @@ class Admission:
 
     def __init__(self, venues: Iterable[str] | None, network: Network, environ: Mapping[str, str] | None = None) -> None:
         """Find the keys of some venues, None = of those that there are keys for. Raises ConfigError as `channel_keys` does."""
-        self._keys = channel_keys(venues, network, environ)
+        self.keys = channel_keys(venues, network, environ)
+        """By channel id; none = packets carry no tags."""
         self._sources = network.sources
 
-    def sequencer(self, max_spans: int = 8192) -> BatchSequencer:
-        """Return a sequencer that takes these packets only."""
-        return BatchSequencer(max_spans=max_spans, keys=self._keys, sources=self._sources, learn_sources=not self._keys)
+    def sequencer(self, **sizes: int) -> BatchSequencer:
+        """Return a sequencer that takes these packets only; `sizes` as for `BatchSequencer`."""
+        return BatchSequencer(**sizes, keys=self.keys, sources=self._sources, learn_sources=not self.keys)
 
 
 def is_authenticated(network: Network) -> bool:

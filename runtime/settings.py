@@ -18,6 +18,7 @@ __all__ = [
     "Backoff",
     "Circuit",
     "Config",
+    "Consumer",
     "Feeder",
     "Log",
     "Monitor",
@@ -147,6 +148,16 @@ class Monitor(_Section, frozen=True):
     exchange_interval_s: Annotated[Interval, Meta(description="interval of the EXCHANGE lines")]
 
 
+class Consumer(_Section, frozen=True):
+    """What a feed does about lost packets, and which of several feeders it takes."""
+
+    recovery: Annotated[bool, Meta(description="ask the feeders' recovery services for lost packets and books")]
+    repair_ms: Annotated[int, Meta(ge=1, le=10_000, description="how long lost packets are waited for; then they are a gap")]
+    repair_packets: Annotated[int, Meta(ge=1024, le=1 << 17, description="packets that may wait behind them; a power of two")]
+    jitter: Annotated[float, Meta(ge=0, le=0.5, description="requests wait a random time, at most this share of repair_ms")]
+    switch_after_s: Annotated[Interval, Meta(description="a feeder that is not well for so long is left for another")]
+
+
 class Log(_Section, frozen=True):
     """Structured logs on stderr."""
 
@@ -171,6 +182,7 @@ class Config(_Section, frozen=True):
     feeder: Feeder
     recovery: Recovery
     monitor: Monitor
+    consumer: Consumer
     log: Log
     venues: dict[str, Venue]
 
@@ -199,6 +211,8 @@ def conflicts(config: Config) -> Iterator[tuple[str, str]]:
         yield "network.ttl", "above 1 needs network.wide_area = true"
     if network.line_b_prefix == network.group_prefix:
         yield "network.line_b_prefix", "must differ from network.group_prefix"
+    if config.consumer.repair_packets & (config.consumer.repair_packets - 1):
+        yield "consumer.repair_packets", "must be a power of two"
     if feeder.heartbeat_idle_ms > feeder.heartbeat_max_ms:
         yield "feeder.heartbeat_idle_ms", "must not exceed feeder.heartbeat_max_ms"
     if feeder.backoff.base_s > feeder.backoff.cap_s:

@@ -2,8 +2,9 @@
 
 The engine is given each packet once, in the order of its channel (`protocol.sequencing` sees to that), and puts events into
 `out`; one packet yields at most as many as it has items. What the events mean is written in `consumers.feed.events`, what is
-wanted in `consumers.feed.selection`, how books are kept in `consumers.feed.bookkeeper`. It performs no I/O and reads no clock:
-`now_ns` is an argument and counts monotonically (in a replay, the send times of the packets).
+wanted in `consumers.feed.selection`, how books are kept in `consumers.feed.bookkeeper`. What a recovery service is to be asked
+for is put into `wants`, its answers come in by `recovered`. It performs no I/O and reads no clock: `now_ns` is an argument and
+counts monotonically (in a replay, the send times of the packets).
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
-from consumers.feed.bookkeeper import Bookkeeper, Channel
+from consumers.feed.bookkeeper import Bookkeeper, Change, Channel
 from consumers.feed.definitions import Definitions
 from consumers.feed.events import AnyEvent, Bbo, Book, Gap, Instrument, Liquidation, Stat, Status, Trade
 from consumers.feed.selection import Names, Selection
@@ -23,6 +24,8 @@ from protocol.schema import (
     HEADER_SIZE,
     Flag,
     MsgType,
+    ReplyStatus,
+    RequestKind,
     Side,
     StatKind,
     StatusReason,
@@ -32,7 +35,7 @@ from protocol.schema import (
     venue_name,
 )
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "Want"]
 
 Header: TypeAlias = tuple[int, ...]
 
@@ -41,7 +44,12 @@ DEFAULT_INTERVAL_NS: Final = 1_000_000_000
 _NEVER_HEARD_NS: Final = 3_000_000_000
 _DEFINED_AFTER_NS: Final = 6_000_000_000
 """Definitions go out in a cycle of at most 5 s."""
+_PROVEN_AFTER_NS: Final = 100_000_000
+"""After a gap a book has so long to be proven whole by its next change, before its snapshot is asked for."""
+_FEW: Final = 64
+"""Up to so many wanted instruments are asked for one by one, more all at once."""
 _SNAPSHOT: Final = int(Flag.SNAPSHOT)
+_LAST: Final = int(Flag.LAST)
 _TRADE: Final = ITEM_STRUCT[MsgType.TRADE]
 _LEVEL: Final = ITEM_STRUCT[MsgType.BBO]
 _STAT: Final = ITEM_STRUCT[MsgType.STAT]
@@ -69,6 +77,14 @@ def _flags(value: int) -> Flag:
     return found
 
 
+class Want(NamedTuple):
+    """Something to ask a channel's recovery service for: definitions, or the book of an instrument (0 = all)."""
+
+    channel_id: int
+    kind: RequestKind
+    instrument_id: int = 0
+
+
 class Engine:
     """Turns packets into events. `wanted` are the event classes to make; books are kept with `keep_books` or `Book` in them."""
 
@@ -77,14 +93,19 @@ class Engine:
     ) -> None:
         """Start without definitions; `now_ns` is when listening began; only a `live` channel can be silent."""
         self.out: deque[AnyEvent] = deque()
+        self.wants: deque[Want] = deque()
+        self.backlog: deque[bytes] = deque()
+        """Packets that were kept for a snapshot that has come; to be taken in before anything else, by `packet`."""
         self.undefined = 0
         self.gaps = 0
         self.lost = 0
         self.definitions = Definitions(selection)
         self._selection = selection
         self._wanted = frozenset(wanted)
-        self._books = Bookkeeper() if keep_books or Book in wanted else None
+        self.keeps_books = keep_books or Book in wanted
+        self._books: dict[int, Bookkeeper] = {}
         self._channels: dict[int, Channel] = {}
+        self._parts: dict[int, list[bytes]] = {}
         self._live = live
         self._now_ns = now_ns
         self._started_ns = now_ns
@@ -92,11 +113,6 @@ class Engine:
         self._handlers = self._table()
         for venue in (selection.venues or ()) if live else ():
             self._expect(venue)
-
-    @property
-    def keeps_books(self) -> bool:
-        """Whether books are kept."""
-        return self._books is not None
 
     def packet(self, data: Buffer, at: int, size: int) -> None:
         """Take in the packet at `data[at : at + size]`, which has been validated."""
@@ -119,20 +135,44 @@ class Engine:
         channel = self._channels.get(channel_id)
         if channel is not None:
             channel.epoch += 1
+            channel.lost_last = (first_missing + missing - 1) % 2**64
+            channel.gap_ns = self._now_ns
+            channel.unsettled = True
+            self._progress(channel, (first_missing + missing) % 2**64)
         self.gaps += 1
         self.lost += missing
         if Gap in self._wanted:
             venue = channel.venue if channel is not None else venue_name(channel_id)
             self.out.append(Gap(venue, channel_id, missing, first_missing, "loss"))
 
+    def repairing(self, channel_id: int, first: int, count: int) -> None:
+        """Take note that lost packets have been asked for: the channel's books are SUSPECT until they are there."""
+        channel = self._channels.get(channel_id)
+        if channel is None:
+            return
+        begins = channel.repairing is None
+        channel.repairing = (first + count) % 2**64
+        if begins:
+            self._tell(channel, StatusState.SUSPECT, StatusReason.GAP, f"{count} packets asked for from {first} on")
+
+    def repaired(self, channel_id: int, before: int) -> None:
+        """Take note that all that was asked for before a number is there."""
+        channel = self._channels.get(channel_id)
+        if channel is not None and self._progress(channel, before):
+            self._tell(channel, StatusState.LIVE, StatusReason.RESYNCED, "repaired")
+
     def session(self, channel_id: int) -> None:
         """Take note that a channel's publisher has (re)started: its books are cleared."""
         channel = self._channels.get(channel_id)
         if channel is None:
             return
-        channel.away = channel.ended = False
-        if self._books is not None:
-            self._books.new_session(channel)
+        channel.away = channel.ended = channel.joined = channel.served = channel.unsettled = False
+        channel.repairing = None
+        channel.epoch = channel.lost_last = 0
+        books = self._books.get(channel_id)
+        if books is not None:
+            books.new_session()
+        self._parts.clear()
         self._tell(channel, StatusState.LIVE, StatusReason.RESTART, "new session")
 
     def end(self, channel_id: int) -> None:
@@ -150,6 +190,58 @@ class Engine:
         _LOG.warning("%s%s", f"{venue}: " if venue else "", detail)
         self._status(venue, StatusScope.CHANNEL, state, StatusReason.UNTRUSTED, detail)
 
+    def served(self, channel_id: int, served: bool) -> None:
+        """Say whether a channel's recovery service can be asked: books that wait have their changes kept and are asked for."""
+        channel = self._channels.get(channel_id)
+        if channel is None or channel.served == served:
+            return
+        channel.served = served
+        books = self._books.get(channel_id)
+        if not served:
+            if books is not None:
+                books.abandon()
+            return
+        if books is not None:
+            books.wait()
+        if not channel.joined and self._wants_venue(channel.venue_id):
+            channel.joined = True
+            everything = self.keeps_books and self._selection.symbols is None
+            self.wants.append(Want(channel_id, RequestKind.SNAPSHOT if everything else RequestKind.DEFINITIONS))
+
+    def recovered(self, packet: bytes) -> None:
+        """Take in a packet of the recovery service: a definition, a status, or a part of a book's snapshot."""
+        header = HEADER_STRUCT.unpack_from(packet)
+        if header[2] == MsgType.STATUS:
+            self._statuses(packet, 0, len(packet), header, again=True)
+            if header[7] in self._books:
+                self._books[header[7]].missing(header[9])
+            return
+        if header[2] != MsgType.BOOK:
+            self.packet(packet, 0, len(packet))
+            return
+        parts = self._parts.setdefault(header[9], [])
+        if header[15] == 0:
+            parts.clear()
+        parts.append(packet)
+        if header[15] != len(parts) - 1 or not header[3] & _LAST:
+            if header[15] != len(parts) - 1:
+                parts.clear()
+            return
+        del self._parts[header[9]]
+        self._recovered_book(parts, header)
+
+    def answered(self, channel_id: int, kind: int, instrument_id: int, status: int) -> None:
+        """Take note that an answer of the recovery service is complete, all its packets having been taken in."""
+        channel, books = self._channels.get(channel_id), self._books.get(channel_id)
+        if channel is None:
+            return
+        if status == ReplyStatus.UNKNOWN_INSTRUMENT and books is not None:
+            books.missing(instrument_id)
+        if kind == RequestKind.DEFINITIONS and status == ReplyStatus.OK and self.keeps_books:
+            wanted = [item.instrument_id for item in self.definitions.wanted.values() if item.venue == channel.venue]
+            for instrument in wanted if len(wanted) <= _FEW else [0]:
+                self.wants.append(Want(channel_id, RequestKind.SNAPSHOT, instrument))
+
     def tick(self, now_ns: int) -> None:
         """Let time pass: silence of channels and symbols that match nothing become events."""
         self._now_ns = now_ns
@@ -158,6 +250,8 @@ class Engine:
             if self._live and not channel.away and now_ns - channel.heard_ns > limit:
                 channel.away = True
                 self._tell(channel, StatusState.STALE, StatusReason.TIMEOUT, f"silent for {limit / 1e9:g} s")
+            if channel.unsettled and channel.served and now_ns - channel.gap_ns >= _PROVEN_AFTER_NS:
+                self._ask_for_books(channel)
         if not self._complained and self._definitions_are_in():
             self.complain()
 
@@ -174,7 +268,9 @@ class Engine:
 
     def book(self, instrument: Instrument) -> Book | None:
         """Return the book of an instrument as it is now, without a change; None where it has none yet."""
-        found = self._books.book(instrument.instrument_id) if self._books is not None else None
+        found = None
+        for books in self._books.values():
+            found = books.book(instrument.instrument_id) or found
         if found is None:
             return None
         book, state = found
@@ -194,7 +290,7 @@ class Engine:
         for msg_type, kind, handler in optional:
             if kind in self._wanted:
                 table[msg_type] = handler
-        if self._books is not None:
+        if self.keeps_books:
             table[MsgType.BOOK] = self._book
         table[MsgType.INSTRUMENT] = self._instruments
         table[MsgType.STATUS] = self._statuses
@@ -262,39 +358,94 @@ class Engine:
             self.out.append(Stat(*names, *times, _flags(header[3]), _STAT_KINDS.get(kind, kind), value, exp, ts, aux))
 
     def _book(self, data: Buffer, at: int, size: int, header: Header) -> None:
-        books = self._books
         names = self.definitions.names.get(header[9], _UNKNOWN)
-        if names is None or books is None or (names is _UNKNOWN and not self._may_want(header)):
+        if names is None or (names is _UNKNOWN and not self._may_want(header)):
             return
-        channel = self._channels.get(header[7])
-        if channel is None:
-            channel = self._open(header[7], header[8], self._now_ns)
-        change = books.apply(channel, memoryview(data)[at : at + size], header)
+        books = self._books.get(header[7])
+        if books is None:
+            books = self._keep(header)
+        change = books.apply(memoryview(data)[at : at + size], header)
+        if books.backlog:
+            self._take_backlog(books)
         if names is _UNKNOWN:
             self.undefined += 1
         elif change is False:
             return
         elif change is True:
+            channel = books.channel
             self._status(
                 channel.venue, StatusScope.BOOK, StatusState.SUSPECT, StatusReason.GAP, "waits for a snapshot", names, header[18]
             )
+            if channel.served:
+                self._ask_for_books(channel)
         elif Book in self._wanted:
-            self.out.append(
-                Book(
-                    *names,
-                    header[16],
-                    header[17],
-                    header[18],
-                    _flags(header[3]),
-                    change.state,
-                    bool(header[3] & _SNAPSHOT),
-                    header[11],
-                    change.book,
-                    header[12],
-                    header[13],
-                    change.fragments,
-                )
+            self._tell_book(names, header, change)
+
+    def _recovered_book(self, parts: list[bytes], header: Header) -> None:
+        names = self.definitions.names.get(header[9], _UNKNOWN)
+        if not self.keeps_books or names is None or (names is _UNKNOWN and not self._may_want(header)):
+            return
+        books = self._books.get(header[7])
+        if books is None:
+            books = self._keep(header)
+        change = books.recovered(parts, header)
+        if books.backlog:
+            self._take_backlog(books)
+        if names is _UNKNOWN or change is False:
+            return
+        if change is True:
+            self._status(
+                books.channel.venue, StatusScope.BOOK, StatusState.LIVE, StatusReason.RESYNCED, "lost nothing", names, header[18]
             )
+        elif Book in self._wanted:
+            self._tell_book(names, header, change)
+
+    def _tell_book(self, names: Names, header: Header, change: Change) -> None:
+        self.out.append(
+            Book(
+                *names,
+                header[16],
+                header[17],
+                header[18],
+                _flags(header[3]),
+                change.state,
+                bool(header[3] & _SNAPSHOT),
+                header[11],
+                change.book,
+                header[12],
+                header[13],
+                change.fragments,
+            )
+        )
+
+    def _keep(self, header: Header) -> Bookkeeper:
+        channel = self._channels.get(header[7]) or self._open(header[7], header[8], self._now_ns)
+        books = self._books[header[7]] = Bookkeeper(channel)
+        return books
+
+    def _take_backlog(self, books: Bookkeeper) -> None:
+        self.backlog.extend(books.backlog)
+        books.backlog.clear()
+
+    def _ask_for_books(self, channel: Channel) -> None:
+        books = self._books.get(channel.channel_id)
+        if books is None:
+            channel.unsettled = False
+            return
+        for instrument in books.unsettled(self._now_ns):
+            self.wants.append(Want(channel.channel_id, RequestKind.SNAPSHOT, instrument))
+
+    @staticmethod
+    def _progress(channel: Channel, before: int) -> bool:
+        """Take note that the channel has gone on to a number; whether that ends its repair."""
+        end = channel.repairing
+        if end is None or (before - end) % 2**64 >= 1 << 63:
+            return False
+        channel.repairing = None
+        return True
+
+    def _wants_venue(self, venue_id: int) -> bool:
+        return self._selection.venue_ids is None or venue_id in self._selection.venue_ids
 
     def _instruments(self, data: Buffer, at: int, size: int, header: Header) -> None:
         if self._selection.venue_ids is not None and header[8] not in self._selection.venue_ids:
@@ -302,11 +453,12 @@ class Engine:
         for event in self.definitions.take(memoryview(data)[at : at + size]):
             if Instrument in self._wanted:
                 self.out.append(event)
-        if self._books is not None:
-            for instrument in self.definitions.refused:
-                self._books.forget(instrument)
+        for instrument in self.definitions.refused:
+            for books in self._books.values():
+                books.forget(instrument)
 
-    def _statuses(self, data: Buffer, at: int, size: int, header: Header) -> None:
+    def _statuses(self, data: Buffer, at: int, size: int, header: Header, again: bool = False) -> None:
+        """Take in statuses; `again`: they tell how something stands, not that it has just happened."""
         first, step = at + HEADER_SIZE, header[14]
         names: Names | None = None
         if header[9]:
@@ -320,9 +472,9 @@ class Engine:
             self.undefined += 1
         for offset in range(first, first + header[4] * step, step):
             scope, state, reason, counts, ts, detail = _STATUS.unpack_from(data, offset)
-            if self._books is not None and scope == StatusScope.BOOK:
-                self._books.status(header[9], state)
-            if reason in (StatusReason.GAP, StatusReason.CHECKSUM):
+            if scope == StatusScope.BOOK and header[7] in self._books:
+                self._books[header[7]].status(header[9], state, header[10])
+            if reason in (StatusReason.GAP, StatusReason.CHECKSUM) and not again:
                 self._venue_gap(header, names, reason, detail)
             elif Status in self._wanted:
                 text = detail.rstrip(b"\0").decode("utf-8", "replace")

@@ -4,7 +4,8 @@ One path lies under all forms (iteration, `async for`, callbacks, batches): the 
 packets, then the events of one packet. Nothing is read before everything before it has been taken, so there is no hidden queue:
 when the script is slow the kernel's buffer fills (`rcvbuf_bytes`), and what does not fit is lost, shows as `Gap` events and is
 counted in `stats.kernel_drops` and `stats.lost`; the books of what was lost recover by themselves. A slow script slows no other
-consumer and never the publisher.
+consumer and never the publisher. Where a feeder has a recovery service, lost packets are asked for and delivered in their place,
+and books are had at once (`consumers.feed.recovering`), in this same loop.
 
 A feed belongs to one thread; only `stop` may be called from another one or from a signal handler.
 """
@@ -26,6 +27,7 @@ from consumers.feed.batches import Batch
 from consumers.feed.engine import Engine
 from consumers.feed.events import ALL_EVENTS, AnyEvent, Bbo, Book, Instrument, Liquidation, Stat, Trade
 from consumers.feed.ordering import Ordering
+from consumers.feed.recovery import Options
 from consumers.feed.replay import open_replay
 from consumers.feed.selection import Selection
 from consumers.feed.source import Multicast, PacketSource
@@ -36,7 +38,7 @@ from runtime.errors import TapecastError
 from runtime.keys import Admission
 
 if TYPE_CHECKING:
-    from runtime.settings import Config
+    from runtime.settings import Config, Consumer, Network
 
 __all__ = ["Feed", "FeedError"]
 
@@ -67,7 +69,8 @@ class Feed:
     those given to `on`, or else all: what is not asked for costs nothing. `books`: keep books for `book()` even where no Book
     events are made. `interface`: address of the network interface, `config`: a loaded configuration, `rcvbuf_bytes`: receive
     buffer per group; each defaults to the configuration. `source`: packets from elsewhere (`consumers.feed.source`) instead of
-    the network.
+    the network. `recovery`: whether recovery services are asked for what was lost; defaults to the configuration, and to False
+    for another source.
 
     Raises ValueError for unknown venues, OSError where the interface or port cannot be used, ConfigError where packets carry tags
     and the key of a named venue is missing (`runtime.keys`).
@@ -84,6 +87,7 @@ class Feed:
         config: Config | None = None,
         rcvbuf_bytes: int | None = None,
         source: PacketSource | None = None,
+        recovery: bool | None = None,
     ) -> None:
         """Join the groups; packets are kept by the kernel from now on."""
         self._selection = Selection(venues, symbols)
@@ -92,8 +96,20 @@ class Feed:
             if kind not in ALL_EVENTS:
                 raise FeedError(f"{kind!r} is not an event type; they are {', '.join(known.__name__ for known in ALL_EVENTS)}")
         self._keep_books = books
-        self._source = source if source is not None else _multicast(self._selection, interface, config, rcvbuf_bytes)
-        self._ordering = Ordering(self._source)
+        if config is None and (source is None or recovery):
+            from runtime.config import load
+
+            config = load()
+        if source is None:
+            assert config is not None
+            network = config.network if interface is None else msgspec.structs.replace(config.network, interface=interface)
+            source = _multicast(self._selection, network, rcvbuf_bytes)
+            recovery = config.consumer.recovery if recovery is None else recovery
+        self._source = source
+        repair = config.consumer if recovery and config is not None else None
+        self._ordering = Ordering(
+            source, None if repair is None else _options(repair), reach=repair.repair_packets if repair is not None else 1024
+        )
         self._engine: Engine | None = None
         self._callbacks: dict[type[AnyEvent], list[Callable[[AnyEvent], object]]] = {}
         self._stopped = False
@@ -102,6 +118,7 @@ class Feed:
         self._events = 0
         self._ticked_ns = 0
         self._read_ns = 0
+        self._mended = False
 
     @classmethod
     def replay(
@@ -214,6 +231,8 @@ class Feed:
         """Leave the groups or close the file; the books and counters stay readable."""
         self._stopped = True
         self._source.close()
+        if self._ordering.recovery is not None:
+            self._ordering.recovery.close()
 
     def book(self, symbol: str) -> Book | None:
         """Return the book of a symbol or instrument text as it is now; None where there is none (yet).
@@ -284,24 +303,49 @@ class Feed:
             self._ready = self._ordering.finish()
             engine.complain()
             return True
+        recovery = self._ordering.recovery
         # Silence is judged as of the last read, all of which has been taken in: a script that was slow is not a silent venue.
         if self._read_ns - self._ticked_ns >= _TICK_NS:
             self._ticked_ns = self._read_ns
             engine.tick(self._read_ns)
             self._ordering.watch(engine, self._read_ns)
+            if recovery is not None:
+                recovery.tick(engine, self._read_ns)
+                recovery.pump(engine, self._read_ns)
+        elif recovery is not None and (recovery.active or engine.wants):
+            recovery.carry_out(engine, self._source.now_ns())
+            if timeout > 0:
+                recovery.wait(list(self._source.filenos()), recovery.patience_s(self._source.now_ns(), timeout))
+                timeout = 0.0
+            recovery.pump(engine, self._source.now_ns())
+            # By turns with the network, which a busy service must not starve.
+            self._mended = not self._mended and self._ordering.mend()
+            if self._mended:
+                self._ready = self._ordering.ready
+                return True
         self._ready = self._ordering.receive(timeout)
+        if recovery is not None and recovery.states:
+            self._ready += 1
         self._read_ns = self._source.now_ns()
         return True
 
     async def _readable(self, patience_s: float) -> None:
-        files = self._source.filenos()
+        files = list(self._source.filenos())
         if not files:
             await asyncio.sleep(min(patience_s, _WINDOW_S))
             return
+        recovery = self._ordering.recovery
+        writable: list[int] = []
+        if recovery is not None and recovery.active:
+            files += recovery.readable()
+            writable = recovery.writable()
+            patience_s = recovery.patience_s(self._source.now_ns(), patience_s)
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = loop.create_future()
         for file in files:
             loop.add_reader(file, _wake, ready)
+        for file in writable:
+            loop.add_writer(file, _wake, ready)
         timer = loop.call_later(patience_s, _wake, ready)
         try:
             await ready
@@ -309,6 +353,8 @@ class Feed:
             timer.cancel()
             for file in files:
                 loop.remove_reader(file)
+            for file in writable:
+                loop.remove_writer(file)
 
 
 def _wake(ready: asyncio.Future[None]) -> None:
@@ -316,12 +362,7 @@ def _wake(ready: asyncio.Future[None]) -> None:
         ready.set_result(None)
 
 
-def _multicast(selection: Selection, interface: str | None, config: Config | None, rcvbuf_bytes: int | None) -> Multicast:
-    if config is None:
-        from runtime.config import load
-
-        config = load()
-    network = config.network if interface is None else msgspec.structs.replace(config.network, interface=interface)
+def _multicast(selection: Selection, network: Network, rcvbuf_bytes: int | None) -> Multicast:
     groups = [line for venue in selection.venues or VENUES for line in lines_of(venue, network)]
     return Multicast(
         groups,
@@ -329,3 +370,8 @@ def _multicast(selection: Selection, interface: str | None, config: Config | Non
         rcvbuf=network.rcvbuf_bytes if rcvbuf_bytes is None else rcvbuf_bytes,
         admission=Admission(selection.venues, network),
     )
+
+
+def _options(consumer: Consumer) -> Options:
+    repair_ns = consumer.repair_ms * 1_000_000
+    return Options(repair_ns=repair_ns, jitter_ns=int(repair_ns * consumer.jitter))

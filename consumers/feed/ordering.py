@@ -1,12 +1,15 @@
 """Between the source and the engine: validates and orders each read, and hands it to the engine one packet at a time.
 
-Validation, order, duplicates and gaps are decided by `protocol.sequencing`; this module carries its results, remembers where in
-them the engine is, and measures the lag. It reads the wall clock once a read, for the lag alone.
+Validation, order, duplicates, gaps and repairs are decided by `protocol.sequencing`; this module carries its results, remembers
+where in them the engine is, and measures the lag. What a recovery service brings (`consumers.feed.recovering`) comes in between
+the reads: packets that fill holes are a read of their own, definitions and books go to the engine before the next packet. It reads
+the wall clock once a read, for the lag alone.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -15,6 +18,8 @@ import numpy.typing as npt
 
 from consumers.feed.batches import Batch, make_batch
 from consumers.feed.engine import Engine
+from consumers.feed.recovering import Recovery
+from consumers.feed.recovery import Options
 from consumers.feed.source import Multicast, PacketSource
 from consumers.feed.stats import FeedStats, LagHistogram
 from protocol.schema import HEADER
@@ -48,19 +53,31 @@ _INVALID: Final = (
     Counter.CHANNEL_LIMIT,
     Counter.OTHER_SOURCE,
     Counter.JUMP_UNCONFIRMED,
+    Counter.UNASKED,
 )
 
 
 class Ordering:
-    """The packets of one source, in order."""
+    """The packets of one source, in order. `recovery` brings back what was lost; None = holes are given up at once."""
 
-    def __init__(self, source: PacketSource) -> None:
-        """Make a sequencer with room for one read of the source."""
+    def __init__(self, source: PacketSource, options: Options | None = None, *, reach: int = 1024, channels: int = 64) -> None:
+        """Make a sequencer with room for one read of the source. With `options` lost packets are repaired, `reach` may wait."""
         self._source = source
         admission = source.admission if isinstance(source, Multicast) else None
-        self._sequencer = admission.sequencer(_MAX_SPANS) if admission else BatchSequencer(max_spans=_MAX_SPANS)
+        make = BatchSequencer if admission is None else admission.sequencer
+        keys = {} if admission is None else admission.keys
+        self._sequencer = make(
+            max_spans=_MAX_SPANS,
+            max_channels=channels,
+            repair_ns=0 if options is None else options.repair_ns,
+            reach=reach if options is not None else 1024,
+        )
         self._unauthentic = 0
         self._alarm_ns = -_ALARM_NS
+        self.recovery = None if options is None else Recovery(self._sequencer, options, keys=keys)
+        self._states = self.recovery.states if self.recovery is not None else deque()
+        self._last_ns = (options.repair_ns if options is not None else 0) + 2 * _WINDOW_NS
+        self._buffer = source.buffer
         self._lag = LagHistogram() if source.live else None
         self._count = 0
         self._spans: list[tuple[int, ...]] | None = None
@@ -70,6 +87,7 @@ class Ordering:
         self._held = self._sequencer.held.data
         self._channel = -1
         self._now_ns = 0
+        self._ready = 0
 
     @property
     def waiting(self) -> bool:
@@ -86,14 +104,45 @@ class Ordering:
             read = source.receive(timeout)
             self._now_ns = source.now_ns()
             count = self._sequencer.process(source.buffer, source.spans, read, self._now_ns)
-        return self._begin(count)
+        return self._begin(count, source.buffer)
+
+    def mend(self) -> bool:
+        """Take what the recovery service brought, or refused, as a read of its own; False where there is nothing."""
+        recovery = self.recovery
+        if recovery is None:
+            return False
+        self._now_ns = self._source.now_ns()
+        mended = recovery.mended()
+        if mended is not None:
+            count = self._sequencer.process(mended.buffer, mended.spans, len(mended.spans), self._now_ns)
+            self._ready = self._begin(count, mended.buffer, fresh=False)
+            return True
+        refusal = recovery.refusal()
+        if refusal is None:
+            return False
+        count = self._sequencer.give_up(refusal.channel_id, refusal.session, refusal.end, self._now_ns)
+        self._ready = self._begin(count, self._buffer, fresh=False)
+        return True
+
+    @property
+    def ready(self) -> int:
+        """How many packets and events the last read brought."""
+        return self._ready
 
     def finish(self) -> int:
         """Give up every hole that is still open: nothing more will come."""
-        return self._begin(self._sequencer.timer(self._now_ns + _WINDOW_NS + 1))
+        for channel in self._sequencer.channels():
+            self._sequencer.repairable(channel, False)
+        return self._begin(self._sequencer.timer(self._now_ns + self._last_ns), self._buffer, fresh=False)
 
     def step(self, engine: Engine) -> bool:
         """Give the engine the next packet or event of the last read; False when there is none left."""
+        if engine.backlog:
+            packet = engine.backlog.popleft()
+            engine.packet(packet, 0, len(packet))
+            return True
+        if self._states and self.recovery is not None and self.recovery.step(engine):
+            return True
         at = self._next
         if self._events and self._events[0].position <= at:
             _tell(engine, self._events.pop(0), self._now_ns)
@@ -118,10 +167,11 @@ class Ordering:
 
         `ids` is asked, once the definitions have been taken in, for the wanted instruments; None = all.
         """
+        self._settle(engine)
         spans = self._sequencer.deliveries[: self._count]
         offsets = spans["offset"].astype(np.int64)
         held = (spans["flags"] & SPAN_HELD) != 0
-        data = self._source.buffer if not held.any() else None
+        data = self._buffer if not held.any() else None
         kinds = np.array([self._sequencer.packet(i)[3] for i in range(self._count)]) if data is None else data[offsets + 3]
         for at in [*np.flatnonzero(np.isin(kinds, list(control))).tolist(), self._count]:
             while self._events and self._events[0].position <= at:
@@ -130,8 +180,20 @@ class Ordering:
                 packet = self._sequencer.packet(at)
                 self._hear(engine, packet, 0)
                 engine.packet(packet, 0, len(packet))
+                if engine.backlog:
+                    self._settle(engine)
         self._next = self._count
-        return make_batch(self._sequencer, self._count, self._source.buffer, msg_types, ids())
+        return make_batch(self._sequencer, self._count, self._buffer, msg_types, ids())
+
+    def _settle(self, engine: Engine) -> None:
+        """Give the engine everything that comes before the next packet."""
+        while engine.backlog or self._states:
+            if engine.backlog:
+                packet = engine.backlog.popleft()
+                engine.packet(packet, 0, len(packet))
+            else:
+                assert self.recovery is not None
+                self.recovery.step(engine)
 
     def watch(self, engine: Engine, now_ns: int) -> None:
         """Let time pass: silent groups are joined again, and packets without a right tag are told of, at most once a second."""
@@ -147,10 +209,12 @@ class Ordering:
         counters = self._sequencer.counters
         invalid = {counter.name.lower(): int(counters[counter]) for counter in _INVALID if counters[counter]}
         lag = self._lag
+        asked = self.recovery.counts if self.recovery is not None else {}
+        repair_lag = self.recovery.repair_lag if self.recovery is not None else LagHistogram()
         return FeedStats(
             received=int(counters[Counter.RECEIVED]) - sum(invalid.values()),
             lost=lost,
-            repaired=0,
+            repaired=int(counters[Counter.REPAIRED]),
             reordered=int(counters[Counter.HELD]),
             duplicates=int(counters[Counter.DUPLICATE]),
             invalid=invalid,
@@ -162,17 +226,25 @@ class Ordering:
             events=events,
             lag_p50_ns=lag.quantile(0.5) if lag is not None else None,
             lag_p99_ns=lag.quantile(0.99) if lag is not None else None,
+            requests=asked.get("requests", 0),
+            recovery={name: number for name, number in asked.items() if name != "requests" and number},
+            repair_p50_ns=repair_lag.quantile(0.5),
+            repair_p99_ns=repair_lag.quantile(0.99),
+            lines={channel: self._sequencer.line_stats(channel) for channel in self._sequencer.channels()},
         )
 
-    def _begin(self, count: int) -> int:
+    def _begin(self, count: int, buffer: npt.NDArray[np.uint8], *, fresh: bool = True) -> int:
         self._next = 0
         self._channel = -1
         self._events = self._sequencer.events
         self._count = count
         self._spans = None
+        if self._events and self.recovery is not None:
+            self.recovery.events(self._events, self._now_ns)
         if count:
-            self._data = self._source.buffer.data
-            if self._lag is not None:
+            self._buffer = buffer
+            self._data = buffer.data
+            if self._lag is not None and fresh:
                 self._measure(self._lag, count)
         return count + len(self._events)
 
@@ -192,13 +264,17 @@ class Ordering:
             return
         spans = self._sequencer.deliveries[:count]
         offsets = spans["offset"][(spans["flags"] & SPAN_HELD) == 0].astype(np.int64)
-        sent_ns = self._source.buffer[offsets[:, None] + np.arange(_SEND, _SEND + 8)].view("<i8")[:, 0]
+        sent_ns = self._buffer[offsets[:, None] + np.arange(_SEND, _SEND + 8)].view("<i8")[:, 0]
         lag.add_many(now_ns - sent_ns)
 
 
 def _tell(engine: Engine, event: Event, now_ns: int) -> None:
     if event.kind in (EventKind.GAP, EventKind.JUMP):
         engine.gap(event.channel_id, event.first, event.count)
+    elif event.kind == EventKind.REPAIR:
+        engine.repairing(event.channel_id, event.first, event.count)
+    elif event.kind == EventKind.REPAIRED:
+        engine.repaired(event.channel_id, event.first)
     elif event.kind == EventKind.NEW_SESSION:
         engine.session(event.channel_id)
     elif event.kind == EventKind.SESSION_END:

@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from protocol.sequencing import LineStats
+
 __all__ = ["FeedStats", "LagHistogram"]
 
 
@@ -21,7 +23,7 @@ class FeedStats(msgspec.Struct, frozen=True, kw_only=True):
     received: int
     """Valid packets that came in, whatever became of them."""
     lost: int
-    """Numbers of the channel sequence that never came."""
+    """Numbers of the channel sequence that never came, by any line or from a recovery service."""
     repaired: int
     """Lost packets that a recovery service brought back."""
     reordered: int
@@ -43,6 +45,15 @@ class FeedStats(msgspec.Struct, frozen=True, kw_only=True):
     lag_p50_ns: int | None
     """Median of send call → read by this feed, on the wall clocks of both; None before the first packet and in replays."""
     lag_p99_ns: int | None
+    requests: int
+    """What recovery services were asked: ranges of packets, definitions, books."""
+    recovery: dict[str, int]
+    """What came of it: answers, bytes, and busy, overruns, refused, failures, junk."""
+    repair_p50_ns: int | None
+    """Median time from asking for lost packets to the last of them; None where nothing was repaired."""
+    repair_p99_ns: int | None
+    lines: dict[int, list[LineStats]]
+    """What each line of a channel brought in the current session and what it lost, line A first."""
 
 
 _STEPS: Final = 8

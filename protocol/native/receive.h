@@ -49,6 +49,7 @@ void tc_receive_drops(tc_rx_socket *socket, uint32_t cumulative);
 
 #define TC_SPAN_TRUNCATED 1 /* the datagram was longer than the slot */
 #define TC_SPAN_HELD 4      /* the packet is in the sequencer's store, not in the receive buffer */
+#define TC_SPAN_REPAIR 8    /* set by the caller: from the recovery service, fills holes and does nothing else */
 #define TC_MAX_SOCKETS 64
 #define TC_MAX_SEGMENTS 128
 

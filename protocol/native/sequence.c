@@ -2,13 +2,14 @@
  * answers these are. */
 #include "sequence.h"
 
+#include <stddef.h>
 #include <string.h>
 #include <time.h>
 
 #include "sources.h"
 
-static uint32_t *window_of(tc_sequencer *s, const tc_channel *ch) {
-    return s->window + (size_t)(ch - s->channels) * TC_WINDOW;
+static uint32_t *entry_of(tc_sequencer *s, const tc_channel *ch, uint64_t seq) {
+    return s->window + (size_t)(ch - s->channels) * s->reach + (seq & (s->reach - 1));
 }
 
 static int is_behind(uint64_t seq, uint64_t next) {
@@ -48,10 +49,10 @@ static void check_end(tc_sequencer *s, tc_channel *ch) {
 }
 
 static void find_oldest(tc_sequencer *s, tc_channel *ch) {
-    const uint32_t *window = window_of(s, ch);
     ch->oldest_ns = INT64_MAX;
-    for (uint32_t i = 1, left = ch->held; left && i < TC_WINDOW; i++) {
-        uint32_t slot = window[(ch->next + i) % TC_WINDOW];
+    uint64_t seq = ch->edge;
+    for (uint32_t left = ch->beyond; left;) {
+        uint32_t slot = *entry_of(s, ch, ++seq);
         if (!slot)
             continue;
         left--;
@@ -60,12 +61,32 @@ static void find_oldest(tc_sequencer *s, tc_channel *ch) {
     }
 }
 
-/* After `next` has moved: delivers what is held from there on, and drops announcements that are met. */
+static tc_repair *first_repair(tc_channel *ch) {
+    return ch->n_repairs ? &ch->repairs[ch->first_repair] : NULL;
+}
+
+/* Repairs whose numbers have all been delivered or given up. */
+static void end_repairs(tc_sequencer *s, tc_channel *ch) {
+    for (tc_repair *r; (r = first_repair(ch)) && !is_behind(ch->next, r->end);) {
+        if (!r->lost)
+            report(s, ch, TC_EVENT_REPAIRED, r->end, (uint64_t)(s->now_ns - r->since_ns));
+        ch->first_repair = (uint8_t)((ch->first_repair + 1) % TC_REPAIRS);
+        ch->n_repairs--;
+    }
+}
+
+static void drop_tail(tc_channel *ch) {
+    if ((ch->state & TC_CHANNEL_TAIL) && !is_behind(ch->edge, ch->tail_seq))
+        ch->state &= (uint16_t)~TC_CHANNEL_TAIL;
+}
+
+/* After `next` has moved: delivers what is held from there on, and drops announcements and repairs that are met. */
 static void advance(tc_sequencer *s, tc_channel *ch) {
-    uint32_t *window = window_of(s, ch);
-    uint32_t before = ch->held;
+    uint32_t before = ch->beyond;
+    if (is_behind(ch->edge, ch->next))
+        ch->edge = ch->next;
     while (ch->held) {
-        uint32_t *entry = &window[ch->next % TC_WINDOW];
+        uint32_t *entry = entry_of(s, ch, ch->next);
         if (!*entry)
             break;
         uint32_t slot = *entry - 1;
@@ -73,25 +94,36 @@ static void advance(tc_sequencer *s, tc_channel *ch) {
         deliver(s, &s->slot_span[slot]);
         s->used_slots[s->n_used++] = slot;
         ch->held--;
-        ch->next++;
+        if (ch->next++ == ch->edge) {
+            ch->edge++;
+            ch->beyond--;
+        }
     }
-    if (ch->held && ch->held != before)
+    if (ch->beyond && ch->beyond != before)
         find_oldest(s, ch);
-    if ((ch->state & TC_CHANNEL_TAIL) && !is_behind(ch->next, ch->tail_seq))
-        ch->state &= (uint16_t)~TC_CHANNEL_TAIL;
+    drop_tail(ch);
+    end_repairs(s, ch);
     check_end(s, ch);
+}
+
+/* Where a hole that begins at `first` ends: at the first held packet behind it, or at `bound` where that comes first. */
+static uint64_t hole_end(tc_sequencer *s, const tc_channel *ch, uint64_t first, uint64_t bound) {
+    uint64_t reach = bound - first < s->reach ? bound - first : s->reach;
+    for (uint64_t i = 1; ch->held && i < reach; i++)
+        if (*entry_of(s, ch, first + i))
+            return first + i;
+    return bound;
 }
 
 /* Gives up the oldest hole: up to the first held packet, or to `bound` where that comes first. */
 static void close_hole(tc_sequencer *s, tc_channel *ch, uint64_t bound) {
-    const uint32_t *window = window_of(s, ch);
-    uint64_t end = bound;
-    uint64_t reach = bound - ch->next < TC_WINDOW ? bound - ch->next : TC_WINDOW;
-    for (uint64_t i = 1; ch->held && i < reach; i++)
-        if (window[(ch->next + i) % TC_WINDOW]) {
-            end = ch->next + i;
+    uint64_t end = hole_end(s, ch, ch->next, bound);
+    for (uint32_t i = 0; i < ch->n_repairs; i++) {
+        tc_repair *r = &ch->repairs[(ch->first_repair + i) % TC_REPAIRS];
+        r->lost = 1;
+        if (!is_behind(r->end, end))
             break;
-        }
+    }
     report(s, ch, TC_EVENT_GAP, ch->next, end - ch->next);
     s->counters[TC_COUNT_GAPS]++;
     s->counters[TC_COUNT_MISSING] += end - ch->next;
@@ -99,12 +131,73 @@ static void close_hole(tc_sequencer *s, tc_channel *ch, uint64_t bound) {
     advance(s, ch);
 }
 
+static void give_up(tc_sequencer *s, tc_channel *ch, uint64_t end) {
+    while (is_behind(ch->next, end))
+        close_hole(s, ch, end);
+}
+
 /* Before a reset: everything held is delivered, everything known to be missing is reported. */
 static void flush(tc_sequencer *s, tc_channel *ch) {
     while (ch->held)
-        close_hole(s, ch, ch->next + TC_WINDOW);
+        close_hole(s, ch, ch->next + s->reach);
+    give_up(s, ch, ch->edge);
     while (ch->state & TC_CHANNEL_TAIL)
         close_hole(s, ch, ch->tail_seq);
+}
+
+/* Moves the edge to `end` and over what is held from there on. */
+static void move_edge(tc_sequencer *s, tc_channel *ch, uint64_t end) {
+    ch->edge = end;
+    while (ch->beyond && *entry_of(s, ch, ch->edge)) {
+        ch->edge++;
+        ch->beyond--;
+    }
+    if (ch->beyond)
+        find_oldest(s, ch);
+    drop_tail(ch);
+}
+
+/* Asks for the hole at the edge, in one request with the hole before it where that is near. */
+static void ask(tc_sequencer *s, tc_channel *ch, uint64_t end) {
+    tc_event *last = s->n_events > s->first_event ? &s->events[s->n_events - 1] : NULL;
+    if (last && last->kind == TC_EVENT_REPAIR && last->channel_id == ch->channel_id && last->session == ch->session &&
+        last->position == s->n_out && ch->edge - (last->first + last->count) < TC_REPAIR_NEAR) {
+        last->count = end - last->first;
+        return;
+    }
+    tc_event *e = report(s, ch, TC_EVENT_REPAIR, ch->edge, end - ch->edge);
+    if (e) {
+        e->addr = ch->service_addr;
+        e->port = (uint16_t)(ch->service_port >> 8 | ch->service_port << 8);
+    }
+}
+
+static void begin_repair(tc_sequencer *s, tc_channel *ch, uint64_t end) {
+    tc_repair *last = ch->n_repairs ? &ch->repairs[(ch->first_repair + ch->n_repairs - 1) % TC_REPAIRS] : NULL;
+    if (last && (s->now_ns - last->since_ns <= s->repair_ns / TC_REPAIR_STEPS || ch->n_repairs == TC_REPAIRS))
+        last->end = end;
+    else
+        ch->repairs[(ch->first_repair + ch->n_repairs++) % TC_REPAIRS] = (tc_repair){.end = end, .since_ns = s->now_ns};
+}
+
+/* The hole at the edge is more than disorder, up to `bound`: it is asked for where that can help, or else given up, at once or,
+ * where numbers before it are still being repaired, with them. */
+static void late(tc_sequencer *s, tc_channel *ch, uint64_t bound) {
+    uint64_t end = hole_end(s, ch, ch->edge, bound);
+    int served = s->repair_ns && ch->service_port && !ch->no_repair && ch->oldest_seq && end - ch->next < s->reach;
+    if (served && is_behind(ch->edge, ch->oldest_seq)) {
+        served = 0;
+        if (is_behind(ch->oldest_seq, end))
+            end = ch->oldest_seq;
+    }
+    if (!served && ch->edge == ch->next) {
+        close_hole(s, ch, end);
+        return;
+    }
+    if (served)
+        ask(s, ch, end);
+    begin_repair(s, ch, end);
+    move_edge(s, ch, end);
 }
 
 /* Puts the packet into the window. Returns 0 when the store is full. */
@@ -117,11 +210,16 @@ static int hold(tc_sequencer *s, tc_channel *ch, uint64_t seq, const uint8_t *pa
     s->slot_span[slot].offset = slot * TC_SLOT_SIZE;
     s->slot_span[slot].flags |= TC_SPAN_HELD;
     s->slot_ns[slot] = now_ns;
-    window_of(s, ch)[seq % TC_WINDOW] = slot + 1;
-    if (!ch->held || now_ns < ch->oldest_ns)
-        ch->oldest_ns = now_ns;
+    *entry_of(s, ch, seq) = slot + 1;
     ch->held++;
     s->counters[TC_COUNT_HELD]++;
+    if (is_behind(seq, ch->edge))
+        return 1;
+    if (!ch->beyond || now_ns < ch->oldest_ns)
+        ch->oldest_ns = now_ns;
+    ch->beyond++;
+    if (seq == ch->edge)
+        move_edge(s, ch, ch->edge);
     return 1;
 }
 
@@ -158,7 +256,7 @@ static int confirm_jump(tc_sequencer *s, tc_channel *ch, uint64_t seq, uint64_t 
         report(s, ch, TC_EVENT_JUMP, ch->next, seq - ch->next);
         s->counters[TC_COUNT_JUMPS]++;
         forget_lines(ch);
-        ch->next = seq;
+        ch->next = ch->edge = seq;
         check_end(s, ch);
         return 1;
     }
@@ -173,13 +271,12 @@ static void announce(tc_sequencer *s, tc_channel *ch, const tc_header *h, const 
     if (!is_behind(seq, ch->next) && ahead > TC_MAX_JUMP) {
         if (!confirm_jump(s, ch, seq, seq))
             return;
-        ahead = 0;
     }
     s->counters[TC_COUNT_UNSEQUENCED]++;
     deliver(s, span);
     if (line && line->received && !is_behind(seq - 1, line->highest))
         line->highest = seq - 1;
-    if (ahead && !is_behind(seq, ch->next) && !(ch->state & TC_CHANNEL_TAIL)) {
+    if (is_behind(ch->edge, seq) && !(ch->state & TC_CHANNEL_TAIL)) {
         ch->state |= TC_CHANNEL_TAIL;
         ch->tail_seq = seq;
         ch->tail_ns = now_ns;
@@ -191,36 +288,49 @@ static void announce(tc_sequencer *s, tc_channel *ch, const tc_header *h, const 
     }
 }
 
-static void order(tc_sequencer *s, tc_channel *ch, const tc_header *h, const tc_span *span, tc_line *line, int64_t now_ns) {
+/* Takes a packet that is not before `next` and not a jump. */
+static void place(tc_sequencer *s, tc_channel *ch, const tc_header *h, const tc_span *span) {
     uint64_t seq = h->channel_seq;
+    while (seq - ch->next >= s->reach)
+        close_hole(s, ch, seq);
+    while (!is_behind(seq, ch->edge) && seq - ch->edge >= s->window_packets)
+        late(s, ch, seq);
     if (seq != ch->next) {
-        if (is_behind(seq, ch->next)) {
-            count_line(line, seq);
+        if (*entry_of(s, ch, seq)) {
             s->counters[TC_COUNT_DUPLICATE]++;
             return;
         }
-        if (seq - ch->next > TC_MAX_JUMP && !confirm_jump(s, ch, seq, seq + 1))
+        s->counters[TC_COUNT_REPAIRED] += (span->flags & TC_SPAN_REPAIR) != 0;
+        if (hold(s, ch, seq, (const uint8_t *)h, span, s->now_ns))
             return;
-        count_line(line, seq);
-        while (seq - ch->next >= s->window_packets)
-            close_hole(s, ch, seq);
-        if (seq != ch->next) {
-            if (window_of(s, ch)[seq % TC_WINDOW]) {
-                s->counters[TC_COUNT_DUPLICATE]++;
-                return;
-            }
-            if (hold(s, ch, seq, (const uint8_t *)h, span, now_ns))
-                return;
-            while (seq != ch->next)
-                close_hole(s, ch, seq);
-        }
+        give_up(s, ch, seq);
     } else {
-        count_line(line, seq);
+        s->counters[TC_COUNT_REPAIRED] += (span->flags & TC_SPAN_REPAIR) != 0;
     }
     deliver(s, span);
     ch->next++;
-    if (ch->held || ch->state)
-        advance(s, ch);
+    advance(s, ch);
+}
+
+static void order(tc_sequencer *s, tc_channel *ch, const tc_header *h, const tc_span *span, tc_line *line) {
+    uint64_t seq = h->channel_seq;
+    if (seq == ch->next && seq == ch->edge) {
+        count_line(line, seq);
+        deliver(s, span);
+        ch->edge = ++ch->next;
+        if (ch->held || ch->state)
+            advance(s, ch);
+        return;
+    }
+    if (is_behind(seq, ch->next)) {
+        count_line(line, seq);
+        s->counters[TC_COUNT_DUPLICATE]++;
+        return;
+    }
+    if (seq - ch->next > TC_MAX_JUMP && !confirm_jump(s, ch, seq, seq + 1))
+        return;
+    count_line(line, seq);
+    place(s, ch, h, span);
 }
 
 static tc_channel *find_channel(tc_sequencer *s, uint16_t channel_id) {
@@ -240,8 +350,9 @@ static tc_channel *add_channel(tc_sequencer *s, const tc_header *h) {
     tc_channel *ch = &s->channels[s->n_channels++];
     memset(ch, 0, sizeof *ch);
     ch->channel_id = h->channel_id;
+    ch->venue_id = h->venue_id;
     ch->session = h->session;
-    ch->next = h->channel_seq;
+    ch->next = ch->edge = h->channel_seq;
     report(s, ch, TC_EVENT_JOINED, ch->next, 0);
     return ch;
 }
@@ -250,8 +361,9 @@ static void new_session(tc_sequencer *s, tc_channel *ch, const tc_header *h) {
     flush(s, ch);
     uint32_t previous = ch->session;
     ch->session = h->session;
-    ch->next = h->channel_seq - 1 < s->window_packets ? 1 : h->channel_seq;
+    ch->next = ch->edge = h->channel_seq - 1 < s->window_packets ? 1 : h->channel_seq;
     ch->state = 0;
+    ch->service_port = 0;
     forget_lines(ch);
     forget_sources(s, ch);
     report(s, ch, TC_EVENT_NEW_SESSION, ch->next, previous);
@@ -272,14 +384,47 @@ static void other_source(tc_sequencer *s, const tc_header *h, const tc_span *spa
     }
 }
 
+/* What a heartbeat says of the recovery service, which answers at the heartbeat's source: of one line, where both are heard. */
+static void learn_service(tc_channel *ch, const tc_header *h, const tc_span *span, const tc_line *line) {
+    if (!h->item_count)
+        return;
+    const uint8_t *item = (const uint8_t *)h + TC_HEADER_SIZE;
+    memcpy(&ch->oldest_seq, item + offsetof(tc_heartbeat, oldest_seq), sizeof ch->oldest_seq);
+    if (ch->service_port && line != ch->lines)
+        return;
+    memcpy(&ch->service_port, item + offsetof(tc_heartbeat, recovery_port), sizeof ch->service_port);
+    ch->service_addr = span->addr;
+}
+
+/* A packet from the recovery service: of use where a number is missing that has been asked for, and nowhere else. */
+static void mend(tc_sequencer *s, const tc_header *h, const tc_span *span) {
+    tc_channel *ch = find_channel(s, h->channel_id);
+    uint64_t seq = h->channel_seq;
+    if (!ch || h->session != ch->session || h->msg_type == TC_MSG_HEARTBEAT || h->msg_type == TC_MSG_SESSION_END ||
+        !is_behind(seq, ch->edge)) {
+        s->counters[TC_COUNT_UNASKED]++;
+        return;
+    }
+    if (is_behind(seq, ch->next)) {
+        s->counters[TC_COUNT_DUPLICATE]++;
+        return;
+    }
+    place(s, ch, h, span);
+}
+
 static void push(tc_sequencer *s, const uint8_t *base, const tc_span *span, int64_t now_ns) {
     const tc_header *h = (const tc_header *)(base + span->offset);
+    s->first_event = s->n_events;
     s->counters[TC_COUNT_RECEIVED]++;
     int reason = tc_validate((const uint8_t *)h, span->length, span->flags, s->n_keys != 0);
     if (s->n_keys && !reason && !tc_is_authentic(s->keys, s->n_keys, (const uint8_t *)h, span->length))
         reason = TC_COUNT_BAD_AUTH;
     if (reason) {
         s->counters[reason]++;
+        return;
+    }
+    if (span->flags & TC_SPAN_REPAIR) {
+        mend(s, h, span);
         return;
     }
     if (s->n_allowed && !is_allowed(s, span->addr)) {
@@ -305,32 +450,41 @@ static void push(tc_sequencer *s, const uint8_t *base, const tc_span *span, int6
     }
     if (line)
         learn_source(line, span);
+    if (h->msg_type <= TC_MSG_SESSION_END && h->msg_type)
+        learn_service(ch, h, span, line);
     if (h->msg_type == TC_MSG_HEARTBEAT || h->msg_type == TC_MSG_SESSION_END) {
         announce(s, ch, h, span, line, now_ns);
         return;
     }
     if (!tc_min_item_size(h->msg_type))
         s->counters[TC_COUNT_UNKNOWN_TYPE]++;
-    order(s, ch, h, span, line, now_ns);
+    order(s, ch, h, span, line);
 }
 
 static void expire(tc_sequencer *s, int64_t now_ns) {
     int64_t deadline = INT64_MAX;
+    s->first_event = s->n_events;
     for (uint32_t i = 0; i < s->n_channels; i++) {
         tc_channel *ch = &s->channels[i];
+        tc_repair *r;
+        while ((r = first_repair(ch)) && r->since_ns + s->repair_ns <= now_ns)
+            give_up(s, ch, r->end);
         while ((ch->state & TC_CHANNEL_TAIL) && ch->tail_ns + s->window_ns <= now_ns)
-            close_hole(s, ch, ch->tail_seq);
-        while (ch->held && ch->oldest_ns + s->window_ns <= now_ns)
-            close_hole(s, ch, ch->next + TC_WINDOW);
+            late(s, ch, ch->tail_seq);
+        while (ch->beyond && ch->oldest_ns + s->window_ns <= now_ns)
+            late(s, ch, ch->edge + s->reach);
         if ((ch->state & TC_CHANNEL_TAIL) && ch->tail_ns + s->window_ns < deadline)
             deadline = ch->tail_ns + s->window_ns;
-        if (ch->held && ch->oldest_ns + s->window_ns < deadline)
+        if (ch->beyond && ch->oldest_ns + s->window_ns < deadline)
             deadline = ch->oldest_ns + s->window_ns;
+        if ((r = first_repair(ch)) && r->since_ns + s->repair_ns < deadline)
+            deadline = r->since_ns + s->repair_ns;
     }
     s->deadline_ns = deadline;
 }
 
-static void start(tc_sequencer *s) {
+static void start(tc_sequencer *s, int64_t now_ns) {
+    s->now_ns = now_ns;
     s->n_out = s->n_runs = s->n_events = 0;
     while (s->n_used)
         s->free_slots[s->n_free++] = s->used_slots[--s->n_used];
@@ -347,7 +501,7 @@ void tc_sequence_init(tc_sequencer *s) {
     s->n_free = s->n_slots;
     for (uint32_t i = 0; i < s->n_slots; i++)
         s->free_slots[i] = s->n_slots - 1 - i;
-    memset(s->window, 0, (size_t)s->max_channels * TC_WINDOW * sizeof *s->window);
+    memset(s->window, 0, (size_t)s->max_channels * s->reach * sizeof *s->window);
     memset(s->counters, 0, TC_COUNTERS * sizeof *s->counters);
     s->alarm_ns = INT64_MIN;
     s->deadline_ns = INT64_MAX;
@@ -355,7 +509,7 @@ void tc_sequence_init(tc_sequencer *s) {
 
 /* Takes `count` packets, then the time. Returns the number of deliveries in `out`, `runs` and `events`, or TC_SEQUENCE_SPACE. */
 int64_t tc_sequence(tc_sequencer *s, const uint8_t *base, const tc_span *spans, uint32_t count, int64_t now_ns) {
-    start(s);
+    start(s, now_ns);
     for (uint32_t i = 0; i < count; i++)
         push(s, base, &spans[i], now_ns);
     return finish(s, now_ns);
@@ -364,6 +518,24 @@ int64_t tc_sequence(tc_sequencer *s, const uint8_t *base, const tc_span *spans, 
 /* Takes the time alone: for the moment `deadline_ns` names. */
 int64_t tc_sequence_timer(tc_sequencer *s, int64_t now_ns) {
     return tc_sequence(s, NULL, NULL, 0, now_ns);
+}
+
+/* Gives up what is missing and asked for before `end` in a channel, which cannot be had. Results as of tc_sequence. */
+int64_t tc_sequence_give_up(tc_sequencer *s, uint16_t channel_id, uint32_t session, uint64_t end, int64_t now_ns) {
+    start(s, now_ns);
+    tc_channel *ch = find_channel(s, channel_id);
+    if (ch && ch->session == session)
+        give_up(s, ch, is_behind(ch->edge, end) ? ch->edge : end);
+    return finish(s, now_ns);
+}
+
+/* Says whether a channel's recovery service can be reached at present. Returns 0 for a channel not heard. */
+int tc_sequence_repairable(tc_sequencer *s, uint16_t channel_id, int repairable) {
+    tc_channel *ch = find_channel(s, channel_id);
+    if (!ch)
+        return 0;
+    ch->no_repair = !repairable;
+    return 1;
 }
 
 /* Receives and sequences in one call; `now_ns` 0 reads CLOCK_MONOTONIC after the packets are in. */

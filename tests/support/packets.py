@@ -11,6 +11,7 @@ from protocol.schema import Flag, MsgType
 __all__ = ["HEADER", "fields", "heartbeat", "packet", "sealed", "session_end"]
 
 HEADER = struct.Struct("<HBBHBBIHHQQIbbBBqqqH")
+_BEAT = struct.Struct("<QQIIIHH")
 _NAMES = [field.name for field in schema.HEADER.fields]
 
 
@@ -39,9 +40,12 @@ def packet(
     return head + body + tag
 
 
-def heartbeat(seq: int, *, session: int = 0, channel: int = 1, msg_type: int = MsgType.HEARTBEAT) -> bytes:
-    """Return a heartbeat: `seq` is the next number to be sent."""
-    return packet(seq, msg_type=msg_type, session=session, channel=channel, instrument=0, items=1, item_size=32)
+def heartbeat(
+    seq: int, *, session: int = 0, channel: int = 1, msg_type: int = MsgType.HEARTBEAT, oldest: int = 0, port: int = 0
+) -> bytes:
+    """Return a heartbeat: `seq` is the next number to be sent; at `port` the numbers from `oldest` on can be had."""
+    item = _BEAT.pack(oldest, 0, 0, 0, 1000, port, 0)
+    return packet(seq, msg_type=msg_type, session=session, channel=channel, instrument=0, items=1, item_size=32, payload=item)
 
 
 def session_end(seq: int, *, session: int = 0, channel: int = 1) -> bytes:
