@@ -126,7 +126,7 @@ def build(options: Options) -> Iterator[Table]:
                 yield _replayed(load(venue, short, LINES), captures() / short, waits, busy)
 
 
-def _processors() -> tuple[set[int], list[int]]:
+def processors() -> tuple[set[int], list[int]]:
     """Return the processors of this process and of the feeder: apart where there are two, so that neither takes the other's."""
     allowed = sorted(os.sched_getaffinity(0))
     return ({allowed[0]}, [allowed[-1]]) if len(allowed) > 1 else (set(allowed), [])
@@ -134,7 +134,7 @@ def _processors() -> tuple[set[int], list[int]]:
 
 def _floor(frames: int) -> Table:
     """Measure a process that waits in the kernel and does nothing but pass something on: what a wake-up costs here."""
-    own, others = _processors()
+    own, others = processors()
     receiver = Receiver([(f"{PREFIX}.0", PORT)])
     with socket.create_server(("127.0.0.1", 0)) as listener:
         command = [sys.executable, "-m", "benchmarks.peers.bare_relay", str(listener.getsockname()[1]), f"{PREFIX}.0", str(PORT)]
@@ -155,7 +155,8 @@ def _floor(frames: int) -> Table:
                 taken.append(time.perf_counter_ns() - start_ns)
             stream.close()
     receiver.close()
-    rows = [_row("TCP send → receiver", np.array(taken, np.int64))]
+    os.sched_setaffinity(0, own.union(others))
+    rows = [row("TCP send → receiver", np.array(taken, np.int64))]
     return Table("bare relay, asleep between: what the machine takes for itself", COLUMNS, rows)
 
 
@@ -163,31 +164,32 @@ def _both_ends(
     corpus: Corpus, rates: Sequence[tuple[str, float, float]], seconds: float, waits: str, busy: bool
 ) -> Iterator[Table]:
     """Measure at several paces with one feeder; frames go on where the last pace ended, so the book stays in order."""
-    own, cpus = _processors()
-    if cpus:
-        os.sched_setaffinity(0, own)
+    own, cpus = processors()
     events, stub = Events(corpus.spec), VenueStub(corpus.bodies)
     url = f"127.0.0.1:{stub.port}"
     try:
         with (
             tempfile.TemporaryDirectory() as scratch,
-            _feeder(corpus, f"ws://{url}", f"http://{url}", Path(scratch), busy=busy, cpus=cpus),
+            feeder_process(corpus, f"ws://{url}", f"http://{url}", Path(scratch), busy=busy, cpus=cpus),
         ):
+            if cpus:
+                stub.serve(lambda: stub.subscribed, 30.0)  # the feeder has taken its processor
+                os.sched_setaffinity(0, own)
             frames = iter(corpus.frames)
-            _go_live(stub, corpus, frames, events)
+            go_live(stub, corpus, frames, events)
             for title, rate, speed in rates:
-                part = _part(frames, rate, speed, seconds)
+                part = part_of(frames, rate, speed, seconds)
                 if not part:
                     break
-                due_ns = _due(part, rate, speed)
-                sent_ns, seen = _measure(stub, events, part, due_ns)
+                due_ns = due_times(part, rate, speed)
+                sent_ns, seen = measure(stub, events, part, due_ns)
                 yield _table(f"{title}, feeder {waits}, one process both ends, {corpus.name}", sent_ns, seen)
     finally:
         events.close()
         stub.close()
 
 
-def _go_live(stub: VenueStub, corpus: Corpus, frames: Iterator[Frame], events: Events) -> None:
+def go_live(stub: VenueStub, corpus: Corpus, frames: Iterator[Frame], events: Events) -> None:
     """Let the feeder connect, subscribe, fetch its order book and warm up."""
     stub.serve(lambda: stub.subscribed, 30.0)
     assert stub.stream is not None
@@ -202,7 +204,7 @@ def _go_live(stub: VenueStub, corpus: Corpus, frames: Iterator[Frame], events: E
     events.drain(0.3)
 
 
-def _part(frames: Iterator[Frame], rate: float, speed: float, seconds: float) -> list[Frame]:
+def part_of(frames: Iterator[Frame], rate: float, speed: float, seconds: float) -> list[Frame]:
     """Take the frames of one measurement."""
     out: list[Frame] = []
     for frame in frames:
@@ -212,13 +214,14 @@ def _part(frames: Iterator[Frame], rate: float, speed: float, seconds: float) ->
     return out
 
 
-def _due(frames: list[Frame], rate: float, speed: float) -> list[int]:
+def due_times(frames: list[Frame], rate: float, speed: float) -> list[int]:
+    """Return when each frame is to be sent, in ns from the start."""
     if rate:
         return [int(number * 1e9 / rate) for number in range(len(frames))]
     return [int((frame.ts_recv_ns - frames[0].ts_recv_ns) / speed) for frame in frames]
 
 
-def _measure(stub: VenueStub, events: Events, frames: list[Frame], due_ns: list[int]) -> tuple[list[int], list[Seen]]:
+def measure(stub: VenueStub, events: Events, frames: list[Frame], due_ns: list[int]) -> tuple[list[int], list[Seen]]:
     """Send every frame when it is due and spin on the receiver in between; each frame becomes exactly one event."""
     assert stub.stream is not None
     send, poll, realtime, clock = stub.stream.sendall, events.poll, time.time_ns, time.perf_counter_ns
@@ -263,28 +266,28 @@ def _replayed(corpus: Corpus, path: Path, waits: str, busy: bool) -> Table:
         with tempfile.TemporaryDirectory() as scratch, _process(command, stdout=subprocess.PIPE) as server:
             assert server.stdout is not None
             listening = json.loads(server.stdout.readline())
-            with _feeder(corpus, listening["ws"], listening["rest"], Path(scratch), busy=busy, cpus=[]):
+            with feeder_process(corpus, listening["ws"], listening["rest"], Path(scratch), busy=busy, cpus=[]):
                 started = time.monotonic()
                 while time.monotonic() - started < 60.0 and not (
                     events.poll(0.05) == 0 and len(events.seen) > len(corpus.frames) / 2
                 ):
                     pass
-        times = _columns(events.seen)
+        times = columns(events.seen)
         inside, beyond = times[:, 1] - times[:, 0], times[:, 2] - times[:, 1]
-        rows.append(_row(f"speed {speed}: frame complete → handed to the kernel", inside))
-        rows.append(_row(f"speed {speed}: handed to the kernel → receiver (asleep between)", beyond))
+        rows.append(row(f"speed {speed}: frame complete → handed to the kernel", inside))
+        rows.append(row(f"speed {speed}: handed to the kernel → receiver (asleep between)", beyond))
         events.close()
     return Table(f"`tapecast replay`, feeder {waits}, {corpus.name}", COLUMNS, rows)
 
 
 def _table(title: str, sent_ns: list[int], seen: list[Seen]) -> Table:
-    sent, times = np.array(sent_ns, np.int64), _columns(seen)
+    sent, times = np.array(sent_ns, np.int64), columns(seen)
     whole = times[:, 2] - sent
     rows = [
-        _row("venue's TCP send → receiver", whole),
-        _row("  TCP send → frame complete", times[:, 0] - sent),
-        _row("  frame complete → handed to the kernel", times[:, 1] - times[:, 0]),
-        _row("  handed to the kernel → receiver", times[:, 2] - times[:, 1]),
+        row("venue's TCP send → receiver", whole),
+        row("  TCP send → frame complete", times[:, 0] - sent),
+        row("  frame complete → handed to the kernel", times[:, 1] - times[:, 0]),
+        row("  handed to the kernel → receiver", times[:, 2] - times[:, 1]),
     ]
     p50, p99 = (float(value) / 1e3 for value in np.percentile(whole, (50, 99)))
     targets = [
@@ -294,19 +297,23 @@ def _table(title: str, sent_ns: list[int], seen: list[Seen]) -> Table:
     return Table(title, COLUMNS, rows, (), targets)
 
 
-def _columns(seen: list[Seen]) -> npt.NDArray[np.int64]:
+def columns(seen: list[Seen]) -> npt.NDArray[np.int64]:
+    """Return the three times of the events as columns."""
     return np.array(seen, np.int64).reshape(-1, 3)
 
 
-def _row(name: str, taken_ns: npt.NDArray[np.int64]) -> list[object]:
+def row(name: str, taken_ns: npt.NDArray[np.int64]) -> list[object]:
+    """Return a row of `COLUMNS`."""
     if not taken_ns.size:
         return [name, 0, *(None,) * 5]
     return [name, int(taken_ns.size), *(round(float(v) / 1e3, 1) for v in np.percentile(taken_ns, (50, 90, 99, 99.9, 100)))]
 
 
 @contextlib.contextmanager
-def _feeder(corpus: Corpus, ws: str, rest: str, scratch: Path, *, busy: bool, cpus: list[int]) -> Iterator[None]:
-    """Run `tapecast feed` against a stand-in venue, its packets on a group of this benchmark's own."""
+def feeder_process(
+    corpus: Corpus, ws: str, rest: str, scratch: Path, *, busy: bool, cpus: list[int], **further: str
+) -> Iterator[None]:
+    """Run `tapecast feed` against a stand-in venue, on a group of this benchmark's own, with `further` settings."""
     key = f"VENUES__{corpus.venue.upper()}__"
     found = json.dumps([instrument.symbol for instrument in corpus.instruments])
     channels = {MsgType.BOOK: "", MsgType.BBO: "", MsgType.TRADE: ""}
@@ -324,6 +331,7 @@ def _feeder(corpus: Corpus, ws: str, rest: str, scratch: Path, *, busy: bool, cp
         key + "SYMBOLS": found,
         key + "CHANNELS": json.dumps([name for name in channels.values() if name]),
         **{f"{key}ENDPOINTS__{route.upper()}": _url(route, ws, rest) for route in corpus.spec.endpoints},
+        **further,
     }
     environ = {**os.environ, **{f"TAPECAST__{name}": value for name, value in settings.items()}}
     with _process([sys.executable, "-m", "tapecast", "feed", corpus.venue], env=environ):

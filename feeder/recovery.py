@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator
 
-from feeder.recovery_types import Client, Limits, Source, State, Step
+from feeder.recovery_types import Client, Limits, Piece, Source, State, Step
 from protocol.codec import WireError
 from protocol.records import Header, ReplyItem, RequestItem
 from protocol.recovery import decode_request, encode_reply, first_packet
@@ -122,7 +122,12 @@ class RecoveryServer:
             client.queued = False
             if client.blocked_ns is not None or client.closing:
                 continue
-            data = self._piece(client)
+            try:
+                data = self._piece(client)
+            except Exception as error:  # costs this client its answer, never the others or the feed
+                self.counts["failed"] += 1
+                client.closing = f"internal error: {error!r}"
+                return Step(client, b"", error)
             if client.closing:
                 return Step(client, data or b"")
             if data is not None:
@@ -137,7 +142,7 @@ class RecoveryServer:
             client.queued = True
             self._queue.append(client)
 
-    def _piece(self, client: Client) -> bytes | None:
+    def _piece(self, client: Client) -> Piece | None:
         """Return the next piece of what a client asked for; None where it asks for nothing more."""
         if client.answer is not None:
             data = next(client.answer, None)
@@ -163,7 +168,7 @@ class RecoveryServer:
         self.counts["requests"] += 1
         return self._begin(client, header, request)
 
-    def _begin(self, client: Client, header: Header, request: RequestItem) -> bytes | None:
+    def _begin(self, client: Client, header: Header, request: RequestItem) -> Piece | None:
         """Return the first piece of an answer; the others come with `client.answer`."""
         source = self._source
         index = None
@@ -193,13 +198,12 @@ class RecoveryServer:
 
     # answers
 
-    def _range(self, client: Client, request: RequestItem) -> Iterator[bytes]:
-        ring, next_seq = self._source.ring, self._source.next_seq
+    def _range(self, client: Client, request: RequestItem) -> Iterator[Piece]:
+        source, ring = self._source, self._source.ring
         self.counts["ranges"] += 1
-        at = first = max(request.first, ring.oldest_seq or next_seq)
-        end = min(request.first + request.packets, next_seq)
+        at = first = max(request.first, ring.oldest_seq or source.next_seq)
         piece = b""
-        while at < end:
+        while at < (end := min(request.first + request.packets, source.next_seq)):
             view, count = ring.read(at, end - at, _SLICE)
             if not count:
                 break  # overwritten since the last turn
@@ -216,7 +220,7 @@ class RecoveryServer:
             self.counts["overruns"] += 1
         yield piece + self._close(request, status, max(0, at - first), first)
 
-    def _definitions(self, client: Client, request: RequestItem, indexes: range) -> Iterator[bytes]:
+    def _definitions(self, client: Client, request: RequestItem, indexes: range) -> Iterator[Piece]:
         self.counts["definitions"] += 1
         served = 0
         for start in range(0, len(indexes), _DEFINITIONS):
@@ -228,7 +232,7 @@ class RecoveryServer:
             yield piece
         yield self._close(request, ReplyStatus.OK, served)
 
-    def _snapshot(self, client: Client, request: RequestItem, indexes: range) -> Iterator[bytes]:
+    def _snapshot(self, client: Client, request: RequestItem, indexes: range) -> Iterator[Piece]:
         self.counts["snapshots"] += 1
         asked = self._source.next_seq - 1
         served = 0
@@ -236,25 +240,36 @@ class RecoveryServer:
         self._snapshots += 1
         try:
             for index in indexes:
-                state = self._books.get(index)
-                if state is None or state.channel_seq < asked:
-                    if piece:
-                        yield bytes(piece)
-                        piece.clear()
+                state = self._kept(index, asked)
+                if state is None and piece:
+                    yield bytes(piece)
+                    piece.clear()
+                    state = self._kept(index, asked)
+                if state is None:
                     state = self._read(index)
-                piece += state.data
+                data = state.data
                 served += state.packets
                 client.books.spend(1)
-                self._served(client, state.packets, len(state.data))
-                while len(piece) > _SLICE:
-                    yield bytes(piece[:_SLICE])
-                    del piece[:_SLICE]
+                self._served(client, state.packets, len(data))
+                if len(piece) + len(data) <= _SLICE:
+                    piece += data
+                    continue
+                if piece:
+                    yield bytes(piece)
+                    piece.clear()
+                for start in range(0, len(data), _SLICE):
+                    yield data[start : start + _SLICE]
         finally:
             self._snapshots -= 1
             if not self._snapshots:
                 self._books.clear()
                 self._books_bytes = 0
         yield bytes(piece) + self._close(request, ReplyStatus.OK, served)
+
+    def _kept(self, index: int, asked: int) -> State | None:
+        """Return a book that was read at `asked` or later."""
+        state = self._books.get(index)
+        return None if state is None or state.channel_seq < asked else state
 
     def _read(self, index: int) -> State:
         """Read a book, and keep it for the others who are being served and asked before now."""

@@ -1,17 +1,20 @@
 """The recovery service on TCP: a thin asyncio shell around `feeder.recovery`.
 
-It accepts, reads into a small buffer, writes, and closes who is idle, does not read, or sends junk. Its work is done in steps
+It accepts, reads into a small buffer, writes, and closes who is idle, does not read, or sends junk. Its work is done in turns
 between two reads of the feeder's sockets, and pauses after `_BURST_NS`: whatever clients do, most of the time is the feed's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
+from collections.abc import Coroutine
+from typing import Any, cast
 
 from feeder.recovery import RecoveryServer
-from feeder.recovery_types import Client, Limits, Source
+from feeder.recovery_types import Client, Limits, Piece, Source
 from runtime import logs
 
 __all__ = ["RecoveryService"]
@@ -20,8 +23,8 @@ _READ_BYTES = 4096
 _UNSENT_BYTES = 256 << 10
 """Bytes written for a client and not yet taken by the kernel, from which on it gets no more."""
 _KERNEL_BYTES = 512 << 10
-_WAITING = 16
-"""Connections that are accepted in one go."""
+_WAITING = 1024
+"""Connections that may wait to be accepted: with too few a crowd of joiners waits for seconds, for TCP's next try."""
 _BURST_NS = 500_000
 _PAUSE_S = 0.001
 _LISTEN_AGAIN_S = 5.0
@@ -42,9 +45,11 @@ class RecoveryService:
         self._venue = venue
         self._address = (host, port)
         self._listens = listen
-        self._listener: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop
         self._connections: dict[Client, _Connection] = {}
+        self._knocked = False
+        """Whether somebody waits to be accepted."""
         self._due = False
         self._spent_ns = 0
         self._noted = 0
@@ -56,33 +61,18 @@ class RecoveryService:
         if not self._listens:
             return
         self._loop = asyncio.get_running_loop()
-        self._tasks = {asyncio.create_task(self._watch())}
-        if not await self._listen():
-            self._tasks.add(asyncio.create_task(self._listen_again()))
-
-    async def _listen(self) -> bool:
-        host, port = self._address
-        try:
-            self._listener = await self._loop.create_server(lambda: _Connection(self), host, port, backlog=_WAITING)
-        except OSError as error:
-            log.error("recovery service cannot listen", venue=self._venue, host=host, port=port, error=str(error))
-            return False
-        self.port = int(self._listener.sockets[0].getsockname()[1])
-        log.info("recovery service", venue=self._venue, host=host, port=self.port)
-        return True
-
-    async def _listen_again(self) -> None:
-        while True:
-            await asyncio.sleep(_LISTEN_AGAIN_S)
-            if await self._listen():
-                return
+        self._spawn(self._watch())
+        if not self._listen():
+            self._spawn(self._listen_again())
 
     async def close(self) -> None:
         """Listen no more and drop every client."""
         self.port = 0
+        self._listens = False
         for task in self._tasks:
             task.cancel()
         if self._listener is not None:
+            self._loop.remove_reader(self._listener)
             self._listener.close()
         for connection in tuple(self._connections.values()):
             connection.transport.abort()
@@ -93,50 +83,30 @@ class RecoveryService:
         """Return the counters, and how many clients there are now."""
         return {**dict(sorted(self.server.counts.items())), "clients": len(self.server.clients)}
 
-    # connections
-
-    def opened(self, connection: _Connection) -> Client | None:
-        """Take a client in; None: it was refused."""
-        client = self.server.connect(time.monotonic_ns())
-        if client is not None:
-            self._connections[client] = connection
-        return client
-
-    def closed(self, client: Client) -> None:
-        """Forget a client."""
-        self._connections.pop(client, None)
-        self.server.disconnect(client)
-
-    def note(self, peer: str, reason: str) -> None:
-        """Note that a client is closed against its will: one line of the log a second tells of the last one, and how many."""
-        self._noted += 1
-        self._last = peer, reason
-
-    def wake(self) -> None:
-        """See to it that whoever waits gets a turn."""
-        if not self._due:
-            self._due = True
-            self._loop.call_soon(self._turn)
-
-    def _turn(self) -> None:
-        self._due = False
-        started_ns = time.monotonic_ns()
+    def _listen(self) -> bool:
+        host, port = self._address
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
-            step = self.server.step(started_ns, time.time_ns())
-            if step is None:
-                self._spent_ns = 0
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Connections inherit it.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BYTES)
+            listener.bind((host, port))
+            listener.listen(_WAITING)
+        except OSError as error:
+            listener.close()
+            log.error("recovery service cannot listen", venue=self._venue, host=host, port=port, error=str(error))
+            return False
+        self._listener = listener
+        self.port = int(listener.getsockname()[1])
+        self._loop.add_reader(listener, self._knock)
+        log.info("recovery service", venue=self._venue, host=host, port=self.port)
+        return True
+
+    async def _listen_again(self) -> None:
+        while True:
+            await asyncio.sleep(_LISTEN_AGAIN_S)
+            if self._listen():
                 return
-            self._connections[step.client].deliver(step.data)
-        except Exception as error:  # a defect of ours costs clients their answers, never the feed
-            self.server.counts["failed"] += 1
-            log.error("recovery step failed", venue=self._venue, error=repr(error), exc_info=error)
-        self._spent_ns += time.monotonic_ns() - started_ns
-        if self._spent_ns < _BURST_NS:
-            self.wake()
-        else:
-            self._spent_ns = 0
-            self._due = True
-            self._loop.call_later(_PAUSE_S, self._turn)
 
     async def _watch(self) -> None:
         while True:
@@ -150,34 +120,115 @@ class RecoveryService:
                 log.warning("recovery clients closed", venue=self._venue, clients=self._noted, client=peer, reason=reason)
                 self._noted = 0
 
+    def note(self, peer: str, reason: str) -> None:
+        """Note that a client is closed against its will: one line of the log a second tells of the last one, and how many."""
+        self._noted += 1
+        self._last = peer, reason
+
+    # turns
+
+    def wake(self) -> None:
+        """See to it that whoever waits gets a turn."""
+        if not self._due:
+            self._due = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._due = False
+        if not self._listens:
+            return
+        started_ns = time.monotonic_ns()
+        if self._knocked:
+            self._accept()
+        step = self.server.step(started_ns, time.time_ns())
+        if step is not None:
+            if step.error is not None:
+                log.error("recovery step failed", venue=self._venue, error=repr(step.error), exc_info=step.error)
+            self._connections[step.client].deliver(step.data)
+        elif not self._knocked:
+            self._spent_ns = 0
+            return
+        self._spent_ns += time.monotonic_ns() - started_ns
+        if self._spent_ns < _BURST_NS:
+            self.wake()
+        else:
+            self._spent_ns = 0
+            self._due = True
+            self._loop.call_later(_PAUSE_S, self._turn)
+
+    # connections
+
+    def _knock(self) -> None:
+        assert self._listener is not None
+        self._loop.remove_reader(self._listener)
+        self._knock_again()
+
+    def _knock_again(self) -> None:
+        self._knocked = True
+        self.wake()
+
+    def _accept(self) -> None:
+        """Accept one connection; at the limit it is told so and closed at once."""
+        assert self._listener is not None
+        try:
+            sock, (host, port) = self._listener.accept()
+        except BlockingIOError:  # nobody any more
+            self._knocked = False
+            self._loop.add_reader(self._listener, self._knock)
+            return
+        except OSError as error:  # no descriptor is left
+            self._knocked = False
+            self._loop.call_later(_LISTEN_AGAIN_S, self._knock_again)
+            log.error("recovery service cannot accept", venue=self._venue, error=str(error))
+            return
+        client = self.server.connect(time.monotonic_ns())
+        if client is None:
+            self.note(f"{host}:{port}", "too many clients")
+            with sock, contextlib.suppress(OSError):
+                sock.setblocking(False)
+                sock.send(self.server.refusal(time.time_ns()))
+            return
+        self._spawn(self._adopt(sock, client, f"{host}:{port}"))
+
+    async def _adopt(self, sock: socket.socket, client: Client, peer: str) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: _Connection(self, client, peer), sock)
+        except OSError:  # it is gone already
+            sock.close()
+            self.closed(client)
+
+    def opened(self, client: Client, connection: _Connection) -> None:
+        """Note who speaks for a client."""
+        self._connections[client] = connection
+
+    def closed(self, client: Client) -> None:
+        """Forget a client."""
+        self._connections.pop(client, None)
+        self.server.disconnect(client)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
 
 class _Connection(asyncio.BufferedProtocol):
     """One TCP connection."""
 
-    def __init__(self, service: RecoveryService) -> None:
+    def __init__(self, service: RecoveryService, client: Client, peer: str) -> None:
         self._service = service
-        self._buffer = bytearray(_READ_BYTES)
-        self._view = memoryview(self._buffer)
+        self._client = client
+        self._view = memoryview(bytearray(_READ_BYTES))
         self._paused = False
-        self._client: Client | None = None
+        self.peer = peer
         self.transport: asyncio.Transport
-        self.peer = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, or refuse."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        service = self._service
-        host, port = transport.get_extra_info("peername")[:2]
-        self.peer = f"{host}:{port}"
-        transport.set_write_buffer_limits(high=_UNSENT_BYTES)
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BYTES)
-        self._client = service.opened(self)
-        if self._client is None:
-            service.note(self.peer, "too many clients")
-            transport.write(service.server.refusal(time.time_ns()))
-            transport.close()
+        """Begin."""
+        # uvloop's is a transport in all but its base class.
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=_UNSENT_BYTES)
+        self._service.opened(self._client, self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the next bytes go."""
@@ -185,49 +236,41 @@ class _Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take bytes in, and no more of them while there are requests enough."""
-        client, service = self._client, self._service
-        if client is None or client.closing:
-            return
-        service.server.receive(client, self._view[:nbytes])
-        if not service.server.wants(client):
+        service = self._service
+        service.server.receive(self._client, self._view[:nbytes])
+        if not service.server.wants(self._client):
             self._paused = True
             self.transport.pause_reading()
         service.wake()
 
     def eof_received(self) -> bool:
         """Answer what was asked before the end."""
-        if self._client is None:
-            return False
         self._service.server.end(self._client)
         self._service.wake()
         return True
 
     def pause_writing(self) -> None:
         """Too much is unsent."""
-        if self._client is not None:
-            self._service.server.block(self._client, time.monotonic_ns())
+        self._service.server.block(self._client, time.monotonic_ns())
 
     def resume_writing(self) -> None:
         """The client reads again."""
-        if self._client is not None:
-            self._service.server.unblock(self._client)
-            self._service.wake()
+        self._service.server.unblock(self._client)
+        self._service.wake()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget it."""
-        if self._client is not None:
-            self._service.closed(self._client)
+        self._service.closed(self._client)
 
-    def deliver(self, data: bytes) -> None:
+    def deliver(self, data: Piece) -> None:
         """Write a piece of an answer; close after the last one."""
-        client = self._client
-        assert client is not None
         if data:
             self.transport.write(data)
-        if client.closing:
-            if client.closing != "ended":
-                self._service.note(self.peer, client.closing)
+        reason = self._client.closing
+        if reason:
+            if reason != "ended":
+                self._service.note(self.peer, reason)
             self.transport.close()
-        elif self._paused and self._service.server.wants(client):
+        elif self._paused and self._service.server.wants(self._client):
             self._paused = False
             self.transport.resume_reading()

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from protocol._native import ffi, lib
 from protocol.schema import MsgType
 
-__all__ = ["COLUMN_OF", "STAMP_COLUMNS", "StampError", "Stamper", "WritableBuffer", "whole_packets"]
+__all__ = ["COLUMN_OF", "STAMP_COLUMNS", "StampError", "Stamper", "WritableBuffer"]
 
 WritableBuffer = bytearray | memoryview | npt.NDArray[np.uint8]
 
@@ -118,10 +118,3 @@ class Stamper:
 
     def _error(self, code: int) -> StampError:
         return StampError(_REASONS[code], int(self._c.error_offset))
-
-
-def whole_packets(buffer: memoryview, *, packets: int, nbytes: int) -> tuple[int, int]:
-    """Return how many packets stand whole at the start of `buffer`, at most so many in so many bytes, and their length."""
-    count = ffi.new("uint64_t *")
-    length = int(lib.tc_whole_packets(ffi.from_buffer("uint8_t[]", buffer), len(buffer), packets, nbytes, count))
-    return int(count[0]), length

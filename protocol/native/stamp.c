@@ -101,21 +101,6 @@ int64_t tc_stamp_state(tc_stamper *s, uint8_t *buffer, uint64_t nbytes, int64_t 
     return packets;
 }
 
-/* Bytes of the whole packets at the start of `buffer`: at most `max_packets` of them in at most `max_bytes`; their number goes to
- * `packets`. */
-uint64_t tc_whole_packets(const uint8_t *buffer, uint64_t nbytes, uint64_t max_packets, uint64_t max_bytes, uint64_t *packets) {
-    uint64_t pos = 0, count = 0;
-    while (count < max_packets && pos < nbytes) {
-        size_t n = tc_packet_length(buffer + pos, nbytes - pos);
-        if (!n || pos + n > max_bytes)
-            break;
-        pos += n;
-        count++;
-    }
-    *packets = count;
-    return pos;
-}
-
 /* Stamps, then sends on line A and, where given, the same bytes on line B. Returns the packets stamped, or a stamping error. */
 int64_t tc_publish(tc_stamper *s, tc_sender *line_a, tc_sender *line_b, uint8_t *buffer, uint64_t nbytes, int keep,
                    uint16_t flags) {

@@ -17,7 +17,6 @@ typedef struct {
 int tc_stamp_column(unsigned msg_type);
 int64_t tc_stamp(tc_stamper *s, uint8_t *buffer, uint64_t nbytes, int keep, uint16_t flags, int64_t ts_send_ns);
 int64_t tc_stamp_state(tc_stamper *s, uint8_t *buffer, uint64_t nbytes, int64_t ts_send_ns);
-uint64_t tc_whole_packets(const uint8_t *buffer, uint64_t nbytes, uint64_t max_packets, uint64_t max_bytes, uint64_t *packets);
 int64_t tc_publish(tc_stamper *s, tc_sender *line_a, tc_sender *line_b, uint8_t *buffer, uint64_t nbytes, int keep,
                    uint16_t flags);
 /* end cdef */

@@ -180,3 +180,45 @@ def test_the_column_tables_agree() -> None:
         int(k): v for k, v in COLUMN_OF.items()
     }
     assert np.unique(list(COLUMN_OF.values())).size == len(COLUMN_OF)
+
+
+@given(
+    st.lists(one_packet, max_size=6),
+    st.lists(st.one_of(one_packet, st.just(heartbeat(0))), max_size=6),
+    st.sampled_from([1, 2**32, 2**64 - 2]),
+)
+def test_a_state_takes_no_number(published: list[bytes], told: list[bytes], next_seq: int) -> None:
+    """Packets that tell how things stand carry the last numbers there are; the next event counts on as if they had not been."""
+    native, reference = Stamper(9, instruments=5, next_seq=next_seq), ReferenceStamper(9, next_seq)
+    reference.stamp(published, False, 0, 77)
+    buffer = bytearray(b"".join(published))
+    native.stamp(buffer, len(buffer), ts_send_ns=77)
+    buffer = bytearray(b"".join(told))
+    assert native.stamp_state(buffer, len(buffer), ts_send_ns=78) == len(told)
+    expected = b""
+    for data in told:
+        head = fields(data)
+        head["session"], head["channel_seq"], head["ts_send_ns"] = 9, (native.next_seq - 1) % 2**64, 78
+        last = reference.last.get((head["instrument_seq"], head["msg_type"]), 0)
+        head["instrument_seq"] = last if head["instrument_id"] else 0
+        expected += HEADER.pack(*head.values()) + data[66:]
+    assert bytes(buffer) == expected
+    following = bytearray(packet())
+    native.stamp(following, len(following), ts_send_ns=79)
+    assert bytes(following) == reference.stamp([packet()], False, 0, 79)[0]
+
+
+def test_a_state_that_cannot_be_stamped_is_refused() -> None:
+    """As an event is, and unchanged."""
+    stamper = Stamper(1, instruments=1)
+    for data, reason in ((packet(instrument_seq=1), "index"), (packet()[:-1], "no packet"), (heartbeat(0), "")):
+        buffer = bytearray(packet() + data)
+        if not reason:
+            assert stamper.stamp_state(buffer, len(buffer), ts_send_ns=5) == 2
+            continue
+        with pytest.raises(StampError, match=reason) as raised:
+            stamper.stamp_state(buffer, len(buffer), ts_send_ns=5)
+        assert raised.value.offset == len(packet())
+        assert bytes(buffer) == packet() + data
+    with pytest.raises(StampError, match="bytes in a buffer of"):
+        stamper.stamp_state(bytearray(5), 6, ts_send_ns=5)

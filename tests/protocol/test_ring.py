@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feeder.ring import Ring
+from protocol.ring import Ring
 from tests.support.packets import packet
 
 UNLIMITED = 1 << 40
