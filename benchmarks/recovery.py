@@ -1,8 +1,9 @@
 """What do ring and recovery service cost the feed; how fast do they repair? Joins beside the stream, and ranges.
 
-`python -m benchmarks.recovery`. First the ring: publish calls with and without it, in one process. Then the live feeder as in
-`benchmarks.wire_to_wire`, process to process, alone and while a hundred clients join at the same moment once a second, each
-taking every definition and book. At last a client that repairs as fast as it can, and one that asks for single packets.
+`python -m benchmarks.recovery`. First the ring: publish calls with and without it. Then the steps of the service, between any two
+of which a feeder reads its sockets: processor time, no sockets. Then the live feeder as in `benchmarks.wire_to_wire`, process to
+process, alone and while a hundred clients join at the same moment once a second, each taking every definition and book. At last
+a client that repairs as fast as it can, and one that asks for single packets.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.corpus import PACKET_BYTES, Corpus, load, uniform_packets
-from benchmarks.harness import Case, Options, Suite, Table, main
+from benchmarks.harness import Case, Options, Suite, Table, captures, main
 from benchmarks.venue_stub import VenueStub
 from benchmarks.wire_to_wire import (
     COLUMNS,
@@ -35,14 +37,22 @@ from benchmarks.wire_to_wire import (
     processors,
     row,
 )
+from feeder.offline import Offline
 from feeder.publisher import MulticastLine, Publisher
+from feeder.recovery import RecoveryServer
+from feeder.recovery_source import SessionSource
+from feeder.recovery_types import Limits
+from feeder.venues import venue
 from protocol.codec import decode
 from protocol.io import Receiver, Sender
-from protocol.records import HeartbeatItem
+from protocol.records import HeartbeatItem, RequestItem
+from protocol.recovery import MAX_RANGE, encode_request
 from protocol.ring import Ring
+from protocol.schema import RequestKind
 
 VENUE, RECORDING = "binance", "long/binance_spot_btcusdt_20240808.jsonl.gz"
 LINES, SMOKE_LINES = 45_000, 2_000
+STEPS_RECORDING = "binance/cf_20210814_spot.jsonl"
 RING_PACKETS, SMOKE_RING_PACKETS = 8_192, 512
 RING_BYTES = 64 << 20
 RATE = 1_000
@@ -61,6 +71,8 @@ def build(options: Options) -> Iterator[Suite | Table]:
     count = SMOKE_RING_PACKETS if options.smoke else RING_PACKETS
     for packets in (1, 8, 64):
         yield _ring(count, packets)
+    if options.only in STEPS_RECORDING:
+        yield _steps(SMOKE_CLIENTS if options.smoke else CLIENTS)
     if options.only in RECORDING:
         corpus = load(VENUE, RECORDING, SMOKE_LINES if options.smoke else LINES)
         allowed = os.sched_getaffinity(0)
@@ -96,6 +108,40 @@ def _ring(count: int, packets: int) -> Suite:
         Case("publish and keep in the ring", lambda: None, run(publisher(ring))),
     ]
     return Suite(f"{packets} packets of {PACKET_BYTES} B a call, nobody listens", len(pieces), "call", cases)
+
+
+def _steps(clients: int) -> Table:
+    """Play a recording and serve what it left: a frame may have to wait as long as the longest step."""
+    offline = Offline(venue(VENUE), [captures() / STEPS_RECORDING])
+    offline.publisher.ring = ring = Ring(RING_BYTES)
+    for _ in offline.run():
+        pass
+    source = SessionSource(offline.session, offline.publisher, ring, lambda: None)
+    much = 1 << 40
+    limits = Limits(clients, much, much, much, backlog=64, idle_ns=much, stall_ns=much)
+    whole = RequestItem(kind=RequestKind.RANGE, first=ring.oldest_seq, packets=MAX_RANGE)
+    rows = []
+    for name, item, joiners in (
+        ("definitions", RequestItem(kind=RequestKind.DEFINITIONS), clients),
+        ("snapshots, one client", RequestItem(kind=RequestKind.SNAPSHOT), 1),
+        (f"snapshots, {clients} clients", RequestItem(kind=RequestKind.SNAPSHOT), clients),
+        (f"ranges of {MAX_RANGE}, {clients} clients", whole, clients),
+    ):
+        server = RecoveryServer(source, limits)
+        for _ in range(joiners):
+            client = server.connect(0)
+            assert client is not None
+            server.receive(client, encode_request(source.header, item))
+        taken: list[int] = []
+        while True:
+            start_ns = time.thread_time_ns()
+            step = server.step(1, 1)
+            taken.append(time.thread_time_ns() - start_ns)
+            if step is None:
+                break
+        rows.append([*row(name, np.array(taken[:-1], np.int64)), server.counts["books_read"], server.counts["bytes"]])
+    title = f"steps of the service, {len(offline.session.instruments)} instruments, {STEPS_RECORDING}"
+    return Table(title, ["", "steps", *COLUMNS[2:], "books read", "bytes"], rows)
 
 
 def _live(corpus: Corpus, options: Options) -> Iterator[Table]:

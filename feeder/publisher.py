@@ -8,6 +8,7 @@ comes from the venue's session; the publisher decides only when (`Cycle`).
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -192,14 +193,15 @@ class Publisher:
         """`channel_seq` of the next packet."""
         return self._stamper.next_seq
 
-    def state(self, packets: bytes, now_ns: int) -> tuple[bytes, int]:
-        """Return packets that tell how things stand, stamped for a single receiver, and how many they are; no number is taken.
+    def state(self, parts: Iterable[bytes], now_ns: int) -> tuple[bytearray, int]:
+        """Return packets that tell how things stand, joined and stamped for a single receiver, and how many they are.
 
-        Their `channel_seq` is that of the last packet published: the point at which who has them joins the stream.
+        No number is taken. Their `channel_seq` is that of the last packet published: the point at which who has them joins the
+        stream.
         """
-        buffer = bytearray(packets)
+        buffer = bytearray().join(parts)
         count = self._stamper.stamp_state(buffer, len(buffer), ts_send_ns=now_ns)
-        return self._sealed(bytes(buffer)), count
+        return buffer if self._sealer is None else bytearray(self._sealer.seal(buffer)), count
 
     def events(self) -> dict[str, int]:
         """Return how many events of each kind were published, summed over the instruments."""

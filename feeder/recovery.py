@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 
-from feeder.recovery_types import Client, Limits, Source, State, Step
+from feeder.recovery_types import Client, Limits, Piece, Source, State, Step
 from protocol.codec import WireError
 from protocol.records import Header, ReplyItem, RequestItem
 from protocol.recovery import decode_request, encode_reply, first_packet
@@ -144,7 +144,7 @@ class RecoveryServer:
             client.queued = True
             self._queue.append(client)
 
-    def _piece(self, client: Client) -> bytes | None:
+    def _piece(self, client: Client) -> Piece | None:
         """Return the next piece of what a client asked for; None where it asks for nothing more."""
         if client.answer is not None:
             data = next(client.answer, None)
@@ -170,7 +170,7 @@ class RecoveryServer:
         self.counts["requests"] += 1
         return self._begin(client, header, request)
 
-    def _begin(self, client: Client, header: Header, request: RequestItem) -> bytes | None:
+    def _begin(self, client: Client, header: Header, request: RequestItem) -> Piece | None:
         """Return the first piece of an answer; the others come with `client.answer`."""
         source = self._source
         index = None
@@ -200,7 +200,7 @@ class RecoveryServer:
 
     # answers
 
-    def _range(self, client: Client, request: RequestItem) -> Iterator[bytes]:
+    def _range(self, client: Client, request: RequestItem) -> Iterator[Piece]:
         source, ring = self._source, self._source.ring
         self.counts["ranges"] += 1
         at = first = max(request.first, ring.oldest_seq or source.next_seq)
@@ -222,7 +222,7 @@ class RecoveryServer:
             self.counts["overruns"] += 1
         yield piece + self._close(request, status, max(0, at - first), first)
 
-    def _definitions(self, client: Client, request: RequestItem, indexes: range) -> Iterator[bytes]:
+    def _definitions(self, client: Client, request: RequestItem, indexes: range) -> Iterator[Piece]:
         self.counts["definitions"] += 1
         served = 0
         for start in range(0, len(indexes), _DEFINITIONS):
@@ -234,7 +234,7 @@ class RecoveryServer:
             yield piece
         yield self._close(request, ReplyStatus.OK, served)
 
-    def _snapshot(self, client: Client, request: RequestItem, indexes: range) -> Iterator[bytes]:
+    def _snapshot(self, client: Client, request: RequestItem, indexes: range) -> Iterator[Piece]:
         self.counts["snapshots"] += 1
         asked = self._source.next_seq - 1
         served = 0
@@ -249,13 +249,18 @@ class RecoveryServer:
                     state = self._kept(index, asked)
                 if state is None:
                     state = self._read(index)
-                piece += state.data
+                data = state.data
                 served += state.packets
                 client.books.spend(1)
-                self._served(client, state.packets, len(state.data))
-                while len(piece) > _SLICE:
-                    yield bytes(piece[:_SLICE])
-                    del piece[:_SLICE]
+                self._served(client, state.packets, len(data))
+                if len(piece) + len(data) <= _SLICE:
+                    piece += data
+                    continue
+                if piece:
+                    yield bytes(piece)
+                    piece.clear()
+                for start in range(0, len(data), _SLICE):
+                    yield data[start : start + _SLICE]
         finally:
             self._snapshots -= 1
             if not self._snapshots:

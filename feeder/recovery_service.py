@@ -14,7 +14,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
 from feeder.recovery import RecoveryServer
-from feeder.recovery_types import Client, Limits, Source
+from feeder.recovery_types import Client, Limits, Piece, Source
 from runtime import logs
 
 __all__ = ["RecoveryService"]
@@ -270,7 +270,7 @@ class _Connection(asyncio.BufferedProtocol):
         """Forget it."""
         self._service.closed(self._client)
 
-    def deliver(self, data: bytes) -> None:
+    def deliver(self, data: Piece) -> None:
         """Write a piece of an answer; close after the last one."""
         if data:
             self.transport.write(data)

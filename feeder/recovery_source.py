@@ -46,18 +46,19 @@ class SessionSource:
 
     def definition(self, index: int, now_ns: int) -> State:
         """Return an instrument's definition."""
-        return self._state(self._session.definition(self._session.instruments[index]), now_ns)
+        session = self._session
+        return self._state(now_ns, session.definition(session.instruments[index]))
 
     def book(self, index: int, now_ns: int) -> State:
         """Return an instrument's definition, and its book or the reason why there is none."""
         self._flush()
         session = self._session
         instrument = session.instruments[index]
-        return self._state(session.definition(instrument) + session.book_state(instrument, now_ns), now_ns)
+        return self._state(now_ns, session.definition(instrument), session.book_state(instrument, now_ns))
 
-    def _state(self, packets: bytes, now_ns: int) -> State:
-        stamped, count = self._publisher.state(packets, now_ns)
-        return State(stamped, count, self._publisher.next_seq - 1)
+    def _state(self, now_ns: int, *parts: bytes) -> State:
+        data, packets = self._publisher.state(parts, now_ns)
+        return State(data, packets, self._publisher.next_seq - 1)
 
 
 def recovery_service(

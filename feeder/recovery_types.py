@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from protocol.records import Header
 from protocol.ring import Ring
 
-__all__ = ["Allowance", "Client", "Limits", "Source", "State", "Step"]
+__all__ = ["Allowance", "Client", "Limits", "Piece", "Source", "State", "Step"]
 
 _SECOND = 1_000_000_000
+Piece: TypeAlias = bytes | bytearray
 
 
 class State(NamedTuple):
     """Stamped packets that tell how something stands."""
 
-    data: bytes
+    data: Piece
     packets: int
     channel_seq: int
     """The last number published when it was read."""
@@ -115,7 +116,7 @@ class Client:
         self.books = Allowance(limits.books_per_s, now_ns)
         self.backlog = bytearray()
         """Bytes that were not looked at yet."""
-        self.answer: Iterator[bytes] | None = None
+        self.answer: Iterator[Piece] | None = None
         self.request_ns = now_ns
         """When it last asked for something."""
         self.blocked_ns: int | None = None
@@ -133,6 +134,6 @@ class Step(NamedTuple):
     """What a turn came to: `data` to write, then close where `client.closing` says why."""
 
     client: Client
-    data: bytes
+    data: Piece
     error: Exception | None = None
     """A defect of ours that this client met."""

@@ -372,7 +372,7 @@ class Sequencer:
         last = (seq - 1) % _WRAP
         if line and line.received and not _is_behind(last, line.highest):
             line.highest = last
-        if _is_behind(channel.edge, seq) and channel.tail is None:
+        if seq != channel.edge and not _is_behind(seq, channel.edge) and channel.tail is None:
             channel.tail = (seq, self._now_ns)
         if msg_type == MsgType.SESSION_END and channel.end_seq is None and not channel.ended:
             channel.end_seq = seq
@@ -499,7 +499,7 @@ class Sequencer:
         while channel.repairs and not _is_behind(channel.next, channel.repairs[0].end):
             repair = channel.repairs.pop(0)
             if not repair.lost:
-                self._report(EventKind.REPAIRED, channel, repair.end, self._now_ns - repair.since_ns)
+                self._report(EventKind.REPAIRED, channel, repair.end, max(0, self._now_ns - repair.since_ns))
         self._check_end(channel)
 
     def _check_end(self, channel: _Channel) -> None:

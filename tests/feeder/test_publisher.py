@@ -271,7 +271,7 @@ def test_a_channel_with_a_key_sends_nothing_without_a_tag() -> None:
     assert got[0] == got[1]
     kept, count = channel.ring.read(1, 10, 1 << 16)
     assert (bytes(kept), count) == (b"".join(got[0][:2]), 2)
-    (state,) = walk(channel.state(btcusdt()[1], 3)[0])
+    (state,) = walk(channel.state(btcusdt()[1:2], 3)[0])
     assert decode(state, keys=[key]).header.channel_seq == 2
     assert [decode(packet, keys=[key]).header.msg_type for packet in got[0]] == [
         MsgType.SESSION_START,

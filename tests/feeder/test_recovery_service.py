@@ -22,25 +22,18 @@ from protocol.io import Receiver
 from protocol.records import HeartbeatItem, RequestItem
 from protocol.schema import MsgType, ReplyStatus, RequestKind
 from tests.feeder.test_live import UPBIT, upbit_books
-from tests.feeder.test_recovery import DEFINITIONS, LIMITS, SNAPSHOT, Channel, a_range
 from tests.support.processes import Net, free_port
 from tests.support.recovery_client import RecoveryClient, request
+from tests.support.recovery_desk import DEFINITIONS, LIMITS, SECOND, SNAPSHOT, Channel, a_range, limits
 from tests.support.venue_server import Link, VenueServer, eventually, feeding
 
 pytestmark = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy:DeprecationWarning")
-
-SECOND = 1_000_000_000
 
 
 @pytest.fixture(scope="module")
 def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
     """The feeder's loop: its transports are not asyncio's."""
     return uvloop.EventLoopPolicy()
-
-
-def limits(**changed: int) -> Limits:
-    """Return the limits with some changed."""
-    return Limits(**{**{name: getattr(LIMITS, name) for name in Limits.__slots__}, **changed})
 
 
 @contextlib.asynccontextmanager

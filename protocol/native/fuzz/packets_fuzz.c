@@ -1,14 +1,17 @@
 /* Fuzz validation and sequencing. An oracle follows each channel through deliveries and events: every number is delivered, reported
- * missing or jumped, once and in order; what is delivered are the bytes that came in; packets are conserved over the counters.
+ * missing or jumped, once and in order; what is delivered are the bytes that came in; packets are conserved over the counters. What is
+ * asked for is missing, and nothing waits for a repair longer than it may.
  *
- * config: bits 0-1 window, 2 authentication (what is a packet gets a tag first), 3 learned sources, 4 allowed sources, 5 a small store, 6-7 channels.
- * Special values: 1 truncated, 2 bad tag, 3 another source, 4 another port, 5 a fifth line, 6 the clock steps back. */
+ * config: bits 0-1 window, 0 also repairs, which come on line 3, 2 authentication (what is a packet gets a tag first), 3 learned
+ * sources, 4 allowed sources, 5 a small store, 6-7 channels.
+ * Special values: 1 truncated, 2 bad tag, 3 another source, 4 another port, 5 a fifth line, 6 the clock steps back,
+ * 7 from the recovery service, 8 the service cannot be reached, 9 holes are given up, 10 the service has forgotten. */
 #include "../blake2b.h"
 #include "../sequence.h"
 #include "packet_input.h"
 
 #define CHANNELS 4
-#define EVENTS (4 * FUZZ_RECORDS + FUZZ_RECORDS + 2 * CHANNELS + 1)
+#define EVENTS (6 * FUZZ_RECORDS + 2 * FUZZ_RECORDS + (4 + TC_REPAIRS) * CHANNELS + 1)
 #define HOST 0x0100007Fu
 
 typedef struct {
@@ -27,7 +30,7 @@ typedef struct {
     int made;
 } machine;
 
-static uint64_t total_delivered, total_held, total_gaps, total_sessions, total_jumps, total_rejected;
+static uint64_t total_repaired, total_asked, total_delivered, total_held, total_gaps, total_sessions, total_jumps, total_rejected;
 static const uint32_t ALLOWED[] = {HOST};
 static const uint8_t KEYS[3][32] = {{1}, {2}, {3}};
 static tc_channel_keys channel_keys[CHANNELS]; /* of channels 0-3: the first key, the odd ones the second too */
@@ -46,7 +49,7 @@ static void make_machine(machine *m, uint8_t config, int fill) {
     s->max_out = s->n_slots + FUZZ_RECORDS + 1;
     s->max_events = EVENTS;
     s->channels = filled(s->max_channels * sizeof *s->channels, fill);
-    s->window = filled((size_t)s->max_channels * TC_WINDOW * sizeof *s->window, fill);
+    s->window = filled((size_t)s->max_channels * TC_LEAST_REACH * sizeof *s->window, fill);
     s->store = filled((size_t)s->n_slots * TC_SLOT_SIZE, fill);
     s->slot_span = filled(s->n_slots * sizeof *s->slot_span, fill);
     s->slot_ns = filled(s->n_slots * sizeof *s->slot_ns, fill);
@@ -60,10 +63,12 @@ static void make_machine(machine *m, uint8_t config, int fill) {
 }
 
 static void start_machine(machine *m, uint8_t config) {
-    static const uint32_t WINDOWS[] = {1, 8, 64, TC_WINDOW};
+    static const uint32_t WINDOWS[] = {1, 8, 64, TC_LEAST_REACH};
     tc_sequencer *s = &m->s;
     s->window_ns = 5000000;
     s->window_packets = WINDOWS[config & 3];
+    s->repair_ns = config & 1 ? 40000000 : 0;
+    s->reach = TC_LEAST_REACH;
     s->keys = channel_keys;
     s->n_keys = config & 4 ? CHANNELS : 0;
     s->learn_sources = (config & 8) != 0;
@@ -99,6 +104,15 @@ static void follow_event(machine *m, const tc_event *e) {
         fuzz_check(e->count > 0 && e->count >> 63 == 0, "a gap of nothing");
         if (e->kind == TC_EVENT_GAP) m->missing += e->count;
         f->next += e->count;
+        return;
+    case TC_EVENT_REPAIR:
+        fuzz_check(f != NULL && e->session == f->session && e->count > 0, "a repair of nothing");
+        fuzz_check(e->first - f->next < TC_LEAST_REACH && e->first - f->next + e->count < 2 * TC_LEAST_REACH, "a repair out of reach");
+        total_asked++;
+        return;
+    case TC_EVENT_REPAIRED:
+        fuzz_check(f != NULL && (f->next - e->first) >> 63 == 0, "repaired before it was delivered");
+        fuzz_check((int64_t)e->count >= 0, "a repair that took less than no time");
         return;
     case TC_EVENT_SESSION_END: fuzz_check(f != NULL && e->first == f->next, "session end elsewhere than at the next number"); return;
     default: fuzz_fail("unknown event");
@@ -142,7 +156,8 @@ static void check_totals(const machine *m) {
     static const int DROPS[] = {TC_COUNT_TRUNCATED, TC_COUNT_TOO_SHORT, TC_COUNT_OVERSIZE, TC_COUNT_BAD_MAGIC, TC_COUNT_BAD_VERSION,
                                 TC_COUNT_UNKNOWN_CRITICAL, TC_COUNT_BAD_LENGTH, TC_COUNT_BAD_ITEMS, TC_COUNT_BAD_BID_COUNT,
                                 TC_COUNT_SMALL_ITEM, TC_COUNT_AUTH_MISSING, TC_COUNT_BAD_AUTH, TC_COUNT_CHANNEL_LIMIT,
-                                TC_COUNT_OTHER_SOURCE, TC_COUNT_OLD_SESSION, TC_COUNT_DUPLICATE, TC_COUNT_JUMP_UNCONFIRMED};
+                                TC_COUNT_OTHER_SOURCE, TC_COUNT_OLD_SESSION, TC_COUNT_DUPLICATE, TC_COUNT_JUMP_UNCONFIRMED,
+                                TC_COUNT_UNASKED};
     const tc_sequencer *s = &m->s;
     uint64_t dropped = 0, held = 0;
     for (size_t i = 0; i < sizeof DROPS / sizeof *DROPS; i++) dropped += m->counters[DROPS[i]];
@@ -168,15 +183,17 @@ static void check_call(machine *m, int64_t result, const uint8_t *base, const fu
     check_totals(m);
 }
 
-static tc_span span_of(const fuzz_record *r, uint32_t index, uint32_t offset) {
+static tc_span span_of(const fuzz_record *r, uint32_t index, uint32_t offset, uint8_t config) {
     tc_span span = {.offset = offset, .length = r->length, .line = r->control & FUZZ_LINE, .addr = HOST, .port = 9001};
     span.kernel_ts_ns = index; /* tells the oracle which record was delivered */
+    if ((config & 1) && span.line == 3) span.flags = TC_SPAN_REPAIR;
     if (!(r->control & FUZZ_SPECIAL)) return span;
     switch (r->value) {
     case 1: span.flags = TC_SPAN_TRUNCATED; break;
     case 3: span.addr++; break;
     case 4: span.port++; break;
     case 5: span.line = 4; break;
+    case 7: span.flags = TC_SPAN_REPAIR; break;
     default: break;
     }
     return span;
@@ -194,7 +211,7 @@ static uint64_t run(const fuzz_input *in, int second) {
         uint32_t n = 0, first = i, nbytes = 0;
         for (int more = 1; more && i < in->count; i++) {
             more = !(in->records[i].control & FUZZ_END_BATCH);
-            spans[n++] = span_of(&in->records[i], i, nbytes);
+            spans[n++] = span_of(&in->records[i], i, nbytes, in->config);
             nbytes += in->records[i].length;
         }
         uint8_t *base = fuzz_allocate(nbytes);
@@ -202,7 +219,17 @@ static uint64_t run(const fuzz_input *in, int second) {
             if (spans[k].length) memcpy(base + spans[k].offset, in->records[first + k].data, spans[k].length);
         const fuzz_record *r = &in->records[first];
         now_ns += STEPS[(r->control & FUZZ_TIME) >> 3];
-        if ((r->control & FUZZ_SPECIAL) && r->value == 6) now_ns -= 2000000;
+        uint8_t special = r->control & FUZZ_SPECIAL ? r->value : 0;
+        if (special == 6) now_ns -= 2000000;
+        for (uint32_t k = 0; k < m->s.n_channels; k++) {
+            m->s.channels[k].service_port = special == 10 ? 0 : 9100;
+            m->s.channels[k].oldest_seq = 1;
+            tc_sequence_repairable(&m->s, m->s.channels[k].channel_id, special != 8);
+            if (special == 9) {
+                const tc_channel *ch = &m->s.channels[k];
+                check_call(m, tc_sequence_give_up(&m->s, ch->channel_id, ch->session, ch->next + 3, now_ns), NULL, in);
+            }
+        }
         check_call(m, tc_sequence(&m->s, base, spans, n, now_ns), base, in);
         free(base);
     }
@@ -210,10 +237,12 @@ static uint64_t run(const fuzz_input *in, int second) {
     int64_t due = m->s.deadline_ns;
     if (due != INT64_MAX) check_call(m, tc_sequence_timer(&m->s, due + m->s.window_ns), NULL, in);
     check_call(m, tc_sequence_timer(&m->s, now_ns + INT64_C(10000000000)), NULL, in);
+    check_call(m, tc_sequence_timer(&m->s, now_ns + INT64_C(20000000000)), NULL, in);
     fuzz_check(m->s.n_free + m->s.n_used == m->s.n_slots && m->s.deadline_ns == INT64_MAX, "packets are held beyond the window");
     m->hash = fuzz_hash(m->hash, m->counters, sizeof m->counters);
     if (!second) {
         total_delivered += m->counters[TC_COUNT_DELIVERED];
+        total_repaired += m->counters[TC_COUNT_REPAIRED];
         total_held += m->counters[TC_COUNT_HELD];
         total_gaps += m->counters[TC_COUNT_GAPS];
         total_sessions += m->counters[TC_COUNT_SESSIONS];
@@ -267,6 +296,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 }
 
 void fuzz_report(void) {
+    printf("asked %llu, repaired %llu, ", (unsigned long long)total_asked, (unsigned long long)total_repaired);
     printf("delivered %llu, rejected %llu, held %llu, gaps %llu, jumps %llu, new sessions %llu\n", (unsigned long long)total_delivered,
            (unsigned long long)total_rejected, (unsigned long long)total_held, (unsigned long long)total_gaps,
            (unsigned long long)total_jumps, (unsigned long long)total_sessions);
