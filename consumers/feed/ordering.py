@@ -2,8 +2,8 @@
 
 Validation, order, duplicates, gaps and repairs are decided by `protocol.sequencing`; this module carries its results, remembers
 where in them the engine is, and measures the lag. What a recovery service brings (`consumers.feed.recovering`) comes in between
-the reads: packets that fill holes are a read of their own, definitions and books go to the engine before the next packet. It reads
-the wall clock once a read, for the lag alone.
+the reads: packets that fill holes are a read of their own, definitions and books go to the engine before the next packet. It
+reads the wall clock once a read, for the lag alone.
 """
 
 from __future__ import annotations
