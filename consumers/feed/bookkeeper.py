@@ -3,8 +3,8 @@
 `protocol.books` applies the packets and checks fragments and `instrument_seq`; this module adds what only a consumer knows:
 channel gaps and repairs, silence, the venue's own statuses. A book is handed out as LIVE only while every change since its
 snapshot has been applied. While a hole in the channel is being repaired its books are SUSPECT; so they are after a gap, until
-the next change that carries last + 1 proves that this book lost nothing. Any other change makes it wait for a snapshot, and so does
-a lost fragment.
+the next change that carries last + 1 proves that this book lost nothing. Any other change makes it wait for a snapshot, and so
+does a lost fragment.
 
 Snapshots come in a cycle, in the channel's order, or from the recovery service, at any moment. For one of the latter the changes
 of a waiting book are kept, and those behind the snapshot's number are handed back as `backlog`; a snapshot that is ahead of the

@@ -133,6 +133,11 @@ class Engine:
         if handler is not None:
             handler(data, at, size, HEADER_STRUCT.unpack_from(data, at))
 
+    def passes(self, channel_id: int, instrument_id: int) -> bool:
+        """Whether an instrument is taken from a channel."""
+        channel = self._channels.get(channel_id)
+        return channel is None or not channel.rival or self.rivals.passes(channel, instrument_id)
+
     def heard(self, channel_id: int, venue_id: int, now_ns: int) -> None:
         """Note that a channel has been heard; to be called for the packets of each read before they are taken in."""
         channel = self._channels.get(channel_id)

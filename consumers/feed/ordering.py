@@ -176,7 +176,8 @@ class Ordering:
                 if engine.backlog:
                     self._settle(engine)
         self._next = self._count
-        return make_batch(self._sequencer, self._count, self._buffer, msg_types, ids())
+        passes = engine.passes if engine.rivals.any else None
+        return make_batch(self._sequencer, self._count, self._buffer, msg_types, ids(), passes)
 
     def _settle(self, engine: Engine) -> None:
         """Give the engine everything that comes before the next packet."""

@@ -2,8 +2,8 @@
 
 An instrument stays with its channel while it is well there: the channel speaks and its book is LIVE. Where it is not for a given
 time, and is better off on another channel, it goes over to that one; at once where its own channel is silent or has ended. Trades
-of the last seconds are kept for both, so that at the change-over none is told twice and none that the new channel has is left out.
-What is told of a change-over is the engine's business. No input or output, no clock.
+of the last seconds are kept for both, so that at the change-over none is told twice and none that the new channel has is left
+out. What is told of a change-over is the engine's business. No input or output, no clock.
 """
 
 from __future__ import annotations
@@ -72,6 +72,11 @@ class Rivals:
         self._kept: dict[int, _Kept] = {}
         self._seen: dict[int, tuple[int, set[int]]] = {}
 
+    @property
+    def any(self) -> bool:
+        """Whether some venue has more than one channel."""
+        return bool(self._kept)
+
     def opened(self, channel: Channel, instruments: Callable[[Channel], Iterable[int]]) -> None:
         """Take note of a channel; `instruments` are those that a channel has been heard to carry."""
         channels = self._channels.setdefault(channel.venue_id, [])
@@ -95,12 +100,6 @@ class Rivals:
     def chosen(self, instrument_id: int) -> Channel | None:
         """Return the channel that an instrument is taken from, where there was a choice."""
         return self._chosen.get(instrument_id)
-
-    def taken_from(self, channel_id: int) -> list[int] | None:
-        """Return the instruments taken from a channel; None where it has no rivals."""
-        if channel_id not in self._kept:
-            return None
-        return [instrument for instrument, chosen in self._chosen.items() if chosen.channel_id == channel_id]
 
     def trade(self, channel: Channel, instrument_id: int, packet: bytes, now_ns: int) -> bool:
         """Keep a trade packet (empty: one of liquidations) of a channel with rivals, and return whether it is to be told."""

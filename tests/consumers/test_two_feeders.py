@@ -5,11 +5,13 @@ Both publish a recording of Binance spot (four symbols, 2021-08-14) on channels 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 from consumers.feed.events import Book, BookState, Gap, Instrument, Status, Trade
 from consumers.feed.feed import Feed
-from protocol.schema import Flag, MsgType, StatusScope
+from feeder.packets import PacketWriter
+from protocol.schema import Flag, MsgType, StatusReason, StatusScope
 from runtime.channels import channel_of, lines_of, venue_of
 from runtime.config import load
 from tests.consumers.test_repaired_feed import Truth, Watch, all_live, path, truth
@@ -23,10 +25,10 @@ FIRST = 1
 class Pair(Watch):
     """A feed that hears two feeders."""
 
-    def __init__(self, wire: type[Wire], path: Path, truth: Truth, chance: Chance = Chance(), seed: int = 1) -> None:
+    def __init__(self, wire: type[Wire], path: Path, truth: Truth, chance: Chance | None = None, seed: int = 1) -> None:
         """Start both feeders, and the feed."""
         self.first, self.second = (Publication("binance", path, replica=n, session=5 + n) for n in (0, 1))
-        network = Network([self.first, self.second], chance, seed, drain=25_000, live=True)
+        network = Network([self.first, self.second], chance or Chance(), seed, drain=25_000, live=True)
         wire.network = network
         feed = Feed(types=[Book, Trade, Gap, Status, Instrument], source=network, recovery=True)
         super().__init__(feed, network, truth)
@@ -53,7 +55,7 @@ def check_books(pair: Pair, truth: Truth) -> None:
     """Every instrument's numbers go up by one, but for the change-over, where the new channel's book may stand elsewhere."""
     for text in truth.last:
         seqs = [seq for name, seq in pair.books if name == text]
-        breaks = [(a, b) for a, b in zip(seqs, seqs[1:], strict=False) if b != a + 1]
+        breaks = [(a, b) for a, b in pairwise(seqs) if b != a + 1]
         assert len(breaks) <= 1, breaks
         assert seqs[-1] == truth.last[text]
 
@@ -100,11 +102,10 @@ def test_a_book_that_is_not_well_goes_over_alone(wire: type[Wire], path: Path, t
 
     def spoil() -> None:
         instrument = session.instruments[0]
-        packets = session.writer.gap(instrument, 1, 5, 7, 0)
+        packets = PacketWriter(1, 1).gap(instrument, StatusReason.GAP, 5, 7, 0)
         pair.first.publisher.instruments(len(session.instruments))
         pair.first.publisher.publish(bytearray(packets), len(packets))
-        for packet in (pair.first.offline.line.take(),):
-            pair.network.send(packet, pair.first)
+        pair.network.send(pair.first.offline.line.take(), pair.first)
 
     pair.after(900, spoil)
     pair.run()
