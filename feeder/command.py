@@ -27,12 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("venues", nargs="*", metavar="VENUE", help=f"{', '.join(VENUES)} (default: those enabled)")
     parser.add_argument("--replay", action="store_true", help="packets are marked as from a recording, old checksums verified")
+    parser.add_argument("--replica", type=int, choices=(0, 1), help="1 = as the venues' second feeder, on channels of its own")
     parser.add_argument("--json", action="store_true", help="print what was done as one JSON line a venue at the end")
 
 
 def run(args: argparse.Namespace) -> int:
     """Feed until SIGTERM or SIGINT; returns 0 after a clean end."""
-    config = configuration.load(overlay=args.overlay)
+    replica = {} if args.replica is None else {"feeder.replica": str(args.replica)}
+    config = configuration.load(overlay={**args.overlay, **replica})
     names = args.venues or [name for name in VENUES if name in config.venues and config.venues[name].enabled]
     unknown = [name for name in names if name not in VENUES or name not in config.venues]
     if unknown or not names:

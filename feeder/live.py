@@ -31,7 +31,7 @@ from protocol.io import Sender, TextSender
 from protocol.records import HeartbeatItem
 from protocol.schema import Flag, MsgType, StatusState
 from runtime import logs
-from runtime.channels import lines_of
+from runtime.channels import channel_of, lines_of
 from runtime.keys import packet_room, sending_key
 from runtime.settings import Config
 
@@ -54,7 +54,8 @@ class LiveFeeder:
         self._venue = config.venues[spec.name]
         feeder, network = config.feeder, config.network
         flags = int(Flag.REPLAY) if replay else 0
-        channel_id = spec.venue_id
+        channel_id = channel_of(spec.name, feeder.replica)
+        label = f"{spec.name}-{feeder.replica + 1}" if feeder.replica else spec.name
         second = 1_000_000_000
         self.session = Session(
             spec,
@@ -74,7 +75,7 @@ class LiveFeeder:
                 ),
             ),
         )
-        lines = lines_of(spec.name, network)
+        lines = lines_of(spec.name, network, feeder.replica)
         senders = [
             Sender(group, port, interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area)
             for group, port in lines
@@ -93,10 +94,8 @@ class LiveFeeder:
         text = TextSender(
             network.monitor_group, lines[0][1], interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area
         )
-        self._announcer = Announcer(
-            spec.name, "feed", text.send, config.monitor.conn_interval_s, config.monitor.exchange_interval_s
-        )
-        self._quarantine = QuarantineFile(Path(feeder.quarantine_dir) / f"{spec.name}.jsonl")
+        self._announcer = Announcer(label, "feed", text.send, config.monitor.conn_interval_s, config.monitor.exchange_interval_s)
+        self._quarantine = QuarantineFile(Path(feeder.quarantine_dir) / f"{label}.jsonl")
         limits = self._venue.limits
         self._rest = RestClient(
             self._venue.endpoints,

@@ -16,6 +16,7 @@ from feeder.session import Quarantined, Session, SessionOptions
 from feeder.trade_texts import TradeTexts
 from feeder.venue import VenueSpec
 from protocol.schema import Flag
+from runtime.channels import channel_of
 
 __all__ = ["Offline", "Step"]
 
@@ -33,7 +34,9 @@ class Step(NamedTuple):
 class Offline:
     """Runs a recording of one venue. `session` and `publisher` may be looked at between steps."""
 
-    def __init__(self, spec: VenueSpec, paths: Sequence[Path], *, max_payload: int = 1400) -> None:
+    def __init__(
+        self, spec: VenueSpec, paths: Sequence[Path], *, max_payload: int = 1400, replica: int = 0, session: int = 1
+    ) -> None:
         self._paths = paths
         self.spec = spec
         self.universe: Universe = universe(paths, spec)
@@ -42,7 +45,7 @@ class Offline:
         self.session = Session(
             spec,
             SessionOptions(
-                channel_id=spec.venue_id,
+                channel_id=channel_of(spec.name, replica),
                 base_flags=int(Flag.REPLAY),
                 max_payload=max_payload,
                 accept_any=True,
@@ -50,7 +53,11 @@ class Offline:
             ),
         )
         self.publisher = Publisher(
-            self.line, venue_id=spec.venue_id, channel_id=spec.venue_id, session=1, base_flags=int(Flag.REPLAY)
+            self.line,
+            venue_id=spec.venue_id,
+            channel_id=channel_of(spec.name, replica),
+            session=session,
+            base_flags=int(Flag.REPLAY),
         )
         self.trade_texts = TradeTexts(spec.shapes)
         """Texts behind the hashed trade ids of the present step."""

@@ -71,8 +71,10 @@ class SpaceError(RuntimeError):
 
 
 class ChannelState(NamedTuple):
-    """How a channel stands: its next number to be delivered, the edge up to which lost packets are being repaired (the same where
-    none are), and where its recovery service answers."""
+    """How a channel stands: what is delivered next, and where its recovery service answers.
+
+    Lost packets between `next` and `edge` are being repaired.
+    """
 
     venue_id: int
     session: int

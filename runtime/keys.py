@@ -15,6 +15,7 @@ from pathlib import Path
 from protocol.codec import KEY_SIZE
 from protocol.schema import TAG_SIZE, VENUES
 from protocol.sequencing import BatchSequencer
+from runtime.channels import channel_of
 from runtime.errors import ConfigError
 from runtime.settings import Network
 
@@ -68,6 +69,8 @@ def channel_keys(
 ) -> dict[int, tuple[bytes, ...]]:
     """Return the keys of the venues' channels by channel id, the one to seal with first; none where packets carry no tags.
 
+    The channels of a venue's two feeders have the same keys: which channel a packet belongs to is under its tag.
+
     `venues` None means those that there are keys for. Raises ConfigError naming every variable that is missing or wrong.
     """
     if not is_authenticated(network):
@@ -79,7 +82,7 @@ def channel_keys(
         texts = [(name, _secret(name, environ, problems)) for name in key_names(venue)]
         keys = [_parsed(name, text, problems) for name, text in texts if text is not None]
         if texts[0][1] is not None:
-            found[VENUES[venue]] = tuple(keys)
+            found.update({channel_of(venue, replica): tuple(keys) for replica in (0, 1)})
         elif venues is not None or keys:
             problems.append(f"${texts[0][0]} is not set: {_why(network)}")
     if not found and not problems:

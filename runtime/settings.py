@@ -119,6 +119,7 @@ class Feeder(_Section, frozen=True):
     ]
     cpus: Annotated[tuple[Cpu, ...], Meta(description="processors to run on, by number; empty = any")]
     session_end_s: Annotated[float, Meta(ge=0, le=8, description="a feeder that stops repeats SESSION_END for so long")]
+    replica: Annotated[int, Meta(ge=0, le=1, description="1 = a second feeder of its venue: channel id + 100, groups of its own")]
     state_dir: Annotated[Folder, Meta(description="folder that keeps the session epochs")]
     quarantine_dir: Annotated[Folder, Meta(description="folder of the messages that were not understood")]
     backoff: Backoff
@@ -155,6 +156,7 @@ class Consumer(_Section, frozen=True):
     repair_ms: Annotated[int, Meta(ge=1, le=10_000, description="how long lost packets are waited for; then they are a gap")]
     repair_packets: Annotated[int, Meta(ge=1024, le=1 << 17, description="packets that may wait behind them; a power of two")]
     jitter: Annotated[float, Meta(ge=0, le=0.5, description="requests wait a random time, at most this share of repair_ms")]
+    feeders: Annotated[int, Meta(ge=1, le=2, description="2 = listen to a venue's second feeder too, and take the better one")]
     switch_after_s: Annotated[Interval, Meta(description="a feeder that is not well for so long is left for another")]
 
 

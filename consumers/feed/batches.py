@@ -11,7 +11,7 @@ the next batch is taken; tables belong to the caller.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -44,6 +44,7 @@ TABLE_HEAD: Final = (
 _MSG_TYPE: Final = 3
 _ITEM_COUNT: Final = 6
 _ITEM_SIZE: Final = 38
+_CHANNEL: Final = 12
 _ID: Final = 16
 _LEVELS: Final = frozenset({int(MsgType.BOOK), int(MsgType.BBO)})
 
@@ -125,9 +126,17 @@ def _table_dtype(msg_type: int) -> np.dtype[np.void]:
 
 
 def make_batch(
-    sequencer: BatchSequencer, count: int, buffer: Bytes, msg_types: frozenset[int], wanted: npt.NDArray[np.uint64] | None
+    sequencer: BatchSequencer,
+    count: int,
+    buffer: Bytes,
+    msg_types: frozenset[int],
+    wanted: npt.NDArray[np.uint64] | None,
+    passes: Callable[[int, int], bool] | None = None,
 ) -> Batch:
-    """Return the deliveries of a sequencer's last call that have these types and, with `wanted`, these instrument ids."""
+    """Return the deliveries of a sequencer's last call that have these types and, with `wanted`, these instrument ids.
+
+    `passes` says, of a channel id and an instrument id, whether the instrument is taken from the channel.
+    """
     spans = sequencer.deliveries[:count]
     data, offsets, lengths = buffer, spans["offset"].astype(np.int64), spans["length"].astype(np.int64)
     if (spans["flags"] & SPAN_HELD).any():
@@ -137,7 +146,17 @@ def make_batch(
     if wanted is not None:
         ids = data[offsets[:, None] + np.arange(_ID, _ID + 8)].view("<u8")[:, 0]
         keep &= np.isin(ids, wanted)
+    if passes is not None:
+        keep &= _chosen(data, offsets, passes)
     return Batch(data, offsets[keep], lengths[keep])
+
+
+def _chosen(data: Bytes, offsets: Offsets, passes: Callable[[int, int], bool]) -> npt.NDArray[np.bool_]:
+    pairs = np.empty(len(offsets), np.dtype([("channel", "<u2"), ("id", "<u8")]))
+    pairs["channel"] = data[offsets[:, None] + np.arange(_CHANNEL, _CHANNEL + 2)].view("<u2")[:, 0]
+    pairs["id"] = data[offsets[:, None] + np.arange(_ID, _ID + 8)].view("<u8")[:, 0]
+    kinds, which = np.unique(pairs, return_inverse=True)
+    return np.array([passes(channel, instrument) for channel, instrument in kinds.tolist()], np.bool_)[which]
 
 
 def _run(data: Bytes, at: int, packets: int, length: int, msg_type: int, items: int, item_size: int) -> Run:

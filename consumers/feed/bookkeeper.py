@@ -1,9 +1,10 @@
 """The books inside a feed and how far each may be trusted: one set of books a channel.
 
 `protocol.books` applies the packets and checks fragments and `instrument_seq`; this module adds what only a consumer knows:
-channel gaps and repairs, silence, the venue's own statuses. A book is handed out as LIVE only while every change since its snapshot
-has been applied. While a hole in the channel is being repaired its books are SUSPECT; so they are after a gap, until the next change
-that carries last + 1 proves that this book lost nothing. Any other change makes it wait for a snapshot, so does a lost fragment.
+channel gaps and repairs, silence, the venue's own statuses. A book is handed out as LIVE only while every change since its
+snapshot has been applied. While a hole in the channel is being repaired its books are SUSPECT; so they are after a gap, until
+the next change that carries last + 1 proves that this book lost nothing. Any other change makes it wait for a snapshot, and so
+does a lost fragment.
 
 Snapshots come in a cycle, in the channel's order, or from the recovery service, at any moment. For one of the latter the changes
 of a waiting book are kept, and those behind the snapshot's number are handed back as `backlog`; a snapshot that is ahead of the
@@ -39,7 +40,7 @@ class Channel:
 
     `epoch` counts its gaps, `lost_last` is the last number that was lost; `repairing` is the number before which lost packets are
     being repaired, None = nothing is; `served` is set while there is a recovery service; `away` while it is silent or its session
-    has ended; `unsettled` where some book may wait for an answer.
+    has ended; `unsettled` where some book may wait for an answer; `rival` where its venue has another channel.
     """
 
     __slots__ = (
@@ -48,12 +49,14 @@ class Channel:
         "ended",
         "epoch",
         "gap_ns",
+        "heard",
         "heard_ns",
         "instruments",
         "interval_ns",
         "joined",
         "lost_last",
         "repairing",
+        "rival",
         "served",
         "unsettled",
         "venue",
@@ -70,6 +73,8 @@ class Channel:
         self.gap_ns = 0
         self.repairing: int | None = None
         self.served = False
+        self.rival = False
+        self.heard = False
         self.joined = False
         self.unsettled = False
         self.away = False
@@ -194,6 +199,10 @@ class Bookkeeper:
         heads = [(part[6], part[7], part[38]) for part in parts]
         fragments = [Fragment(part, HEADER_SIZE, *head) for part, head in zip(parts, heads, strict=True)]
         return Change(book, self._state(track), tuple(fragments))
+
+    def instruments(self) -> list[int]:
+        """Return the instruments that the channel has brought books of."""
+        return list(self._tracks)
 
     def book(self, instrument: int) -> tuple[Book, BookState] | None:
         """Return a book and its state; None before its first snapshot and while it shows no levels for lack of one."""

@@ -16,7 +16,8 @@ from typing import Final, NamedTuple, TypeAlias
 
 from consumers.feed.bookkeeper import Bookkeeper, Change, Channel
 from consumers.feed.definitions import Definitions
-from consumers.feed.events import AnyEvent, Bbo, Book, Gap, Instrument, Liquidation, Stat, Status, Trade
+from consumers.feed.events import AnyEvent, Bbo, Book, BookState, Fragment, Gap, Instrument, Liquidation, Stat, Status, Trade
+from consumers.feed.rivals import Health, Rivals, Switch
 from consumers.feed.selection import Names, Selection
 from protocol.codec import Buffer, parse_gap_detail
 from protocol.records import HEADER_STRUCT, ITEM_STRUCT
@@ -34,6 +35,7 @@ from protocol.schema import (
     TradeFlag,
     venue_name,
 )
+from runtime.channels import venue_of
 
 __all__ = ["Engine", "Want"]
 
@@ -89,9 +91,19 @@ class Engine:
     """Turns packets into events. `wanted` are the event classes to make; books are kept with `keep_books` or `Book` in them."""
 
     def __init__(
-        self, selection: Selection, wanted: Collection[type], *, keep_books: bool = False, live: bool = True, now_ns: int = 0
+        self,
+        selection: Selection,
+        wanted: Collection[type],
+        *,
+        keep_books: bool = False,
+        live: bool = True,
+        now_ns: int = 0,
+        switch_after_ns: int = 1_000_000_000,
     ) -> None:
-        """Start without definitions; `now_ns` is when listening began; only a `live` channel can be silent."""
+        """Start without definitions; `now_ns` is when listening began; only a `live` channel can be silent.
+
+        Where a venue has several channels, an instrument that is not well on its own for `switch_after_ns` goes over to another.
+        """
         self.out: deque[AnyEvent] = deque()
         self.wants: deque[Want] = deque()
         self.backlog: deque[bytes] = deque()
@@ -106,6 +118,7 @@ class Engine:
         self._books: dict[int, Bookkeeper] = {}
         self._channels: dict[int, Channel] = {}
         self._parts: dict[int, list[bytes]] = {}
+        self.rivals = Rivals(self._health, switch_after_ns)
         self._live = live
         self._now_ns = now_ns
         self._started_ns = now_ns
@@ -120,12 +133,18 @@ class Engine:
         if handler is not None:
             handler(data, at, size, HEADER_STRUCT.unpack_from(data, at))
 
+    def passes(self, channel_id: int, instrument_id: int) -> bool:
+        """Whether an instrument is taken from a channel."""
+        channel = self._channels.get(channel_id)
+        return channel is None or not channel.rival or self.rivals.passes(channel, instrument_id)
+
     def heard(self, channel_id: int, venue_id: int, now_ns: int) -> None:
         """Note that a channel has been heard; to be called for the packets of each read before they are taken in."""
         channel = self._channels.get(channel_id)
         if channel is None:
             channel = self._open(channel_id, venue_id, now_ns)
         channel.heard_ns = now_ns
+        channel.heard = True
         if channel.away and not channel.ended:
             channel.away = False
             self._tell(channel, StatusState.LIVE, StatusReason.NONE, "packets again")
@@ -142,7 +161,7 @@ class Engine:
         self.gaps += 1
         self.lost += missing
         if Gap in self._wanted:
-            venue = channel.venue if channel is not None else venue_name(channel_id)
+            venue = channel.venue if channel is not None else venue_name(venue_of(channel_id))
             self.out.append(Gap(venue, channel_id, missing, first_missing, "loss"))
 
     def repairing(self, channel_id: int, first: int, count: int) -> None:
@@ -181,6 +200,7 @@ class Engine:
         if channel is not None and not channel.ended:
             channel.away = channel.ended = True
             self._tell(channel, StatusState.STALE, StatusReason.RESTART, "session ended")
+            self._switch()
 
     def untrusted(self, channel_id: int | None, detail: str) -> None:
         """Take note that packets were dropped because of who sent them; None = of a channel that cannot be believed."""
@@ -252,6 +272,7 @@ class Engine:
                 self._tell(channel, StatusState.STALE, StatusReason.TIMEOUT, f"silent for {limit / 1e9:g} s")
             if channel.unsettled and channel.served and now_ns - channel.gap_ns >= _PROVEN_AFTER_NS:
                 self._ask_for_books(channel)
+        self._switch()
         if not self._complained and self._definitions_are_in():
             self.complain()
 
@@ -268,9 +289,11 @@ class Engine:
 
     def book(self, instrument: Instrument) -> Book | None:
         """Return the book of an instrument as it is now, without a change; None where it has none yet."""
+        chosen = self.rivals.chosen(instrument.instrument_id)
         found = None
-        for books in self._books.values():
-            found = books.book(instrument.instrument_id) or found
+        for channel_id, books in self._books.items():
+            if chosen is None or chosen.channel_id == channel_id:
+                found = books.book(instrument.instrument_id) or found
         if found is None:
             return None
         book, state = found
@@ -314,12 +337,25 @@ class Engine:
         names = self._names(header)
         if names is None:
             return
-        ts, price_exp, qty_exp, step = header[16], header[12], header[13], header[14]
         make = Trade if header[2] == MsgType.TRADE else Liquidation
+        channel = self._channels.get(header[7])
+        rival = channel is not None and channel.rival
+        if channel is not None and rival:
+            packet = bytes(data[at : at + size]) if make is Trade else b""
+            if not self.rivals.trade(channel, header[9], packet, self._now_ns):
+                return
+        self._make_executions(data, at, header, names, make, rival=rival)
+
+    def _make_executions(
+        self, data: Buffer, at: int, header: Header, names: Names, make: type[Trade | Liquidation], *, rival: bool
+    ) -> None:
+        ts, price_exp, qty_exp, step = header[16], header[12], header[13], header[14]
         flags = _flags(header[3])
         first = at + HEADER_SIZE
         for offset in range(first, first + header[4] * step, step):
             trade_id, price, quantity, delta_us, side, trade_flags, condition = _TRADE.unpack_from(data, offset)
+            if rival and self.rivals.repeats(header[9], trade_id, self._now_ns):
+                continue
             self.out.append(
                 make(
                     *names,
@@ -340,7 +376,7 @@ class Engine:
 
     def _bbo(self, data: Buffer, at: int, size: int, header: Header) -> None:
         names = self._names(header)
-        if names is None:
+        if names is None or self._is_other(header):
             return
         first, count, bids, step = at + HEADER_SIZE, header[4], header[5], header[14]
         bid = _LEVEL.unpack_from(data, first) if bids else None
@@ -349,7 +385,7 @@ class Engine:
 
     def _stats(self, data: Buffer, at: int, size: int, header: Header) -> None:
         names = self._names(header)
-        if names is None:
+        if names is None or self._is_other(header):
             return
         first, step = at + HEADER_SIZE, header[14]
         for offset in range(first, first + header[4] * step, step):
@@ -369,7 +405,9 @@ class Engine:
             self._take_backlog(books)
         if names is _UNKNOWN:
             self.undefined += 1
-        elif change is False:
+        elif change is False or (books.channel.rival and not self.rivals.passes(books.channel, header[9])):
+            if change is True and books.channel.served:
+                self._ask_for_books(books.channel)
             return
         elif change is True:
             channel = books.channel
@@ -391,7 +429,7 @@ class Engine:
         change = books.recovered(parts, header)
         if books.backlog:
             self._take_backlog(books)
-        if names is _UNKNOWN or change is False:
+        if names is _UNKNOWN or change is False or self._is_other(header):
             return
         if change is True:
             self._status(
@@ -475,8 +513,10 @@ class Engine:
             if scope == StatusScope.BOOK and header[7] in self._books:
                 self._books[header[7]].status(header[9], state, header[10])
             if reason in (StatusReason.GAP, StatusReason.CHECKSUM) and not again:
+                if header[9] and self._is_other(header):
+                    continue
                 self._venue_gap(header, names, reason, detail)
-            elif Status in self._wanted:
+            elif Status in self._wanted and not (header[9] and self._is_other(header)):
                 text = detail.rstrip(b"\0").decode("utf-8", "replace")
                 who = _who(names)
                 what = (_SCOPES.get(scope, scope), _STATES.get(state, state), _REASONS.get(reason, reason))
@@ -500,6 +540,53 @@ class Engine:
         if interval_ms:
             channel.interval_ns = interval_ms * 1_000_000
 
+    def _is_other(self, header: Header) -> bool:
+        """Whether a packet comes by a channel that its instrument is not taken from."""
+        channel = self._channels.get(header[7])
+        return channel is not None and channel.rival and not self.rivals.passes(channel, header[9])
+
+    def _health(self, channel: Channel, instrument: int) -> Health:
+        if channel.away or not channel.heard:
+            return Health.AWAY
+        if not self.keeps_books:
+            return Health.WELL if channel.repairing is None else Health.SUSPECT
+        books = self._books.get(channel.channel_id)
+        found = books.book(instrument) if books is not None else None
+        if found is None:
+            return Health.STALE
+        return {BookState.LIVE: Health.WELL, BookState.SUSPECT: Health.SUSPECT}.get(found[1], Health.STALE)
+
+    def _switch(self) -> None:
+        """Let instruments go over to other channels where that is due, and tell of it."""
+        for switch in self.rivals.switches(self._now_ns):
+            names = self.definitions.names.get(switch.instrument_id)
+            if names is not None:
+                self._tell_switch(switch, names)
+
+    def _tell_switch(self, switch: Switch, names: Names) -> None:
+        old, new = switch.old, switch.new
+        books = self._books.get(new.channel_id)
+        found = books.book(switch.instrument_id) if books is not None else None
+        state = found[1] if found is not None else BookState.LIVE
+        shown = {BookState.LIVE: StatusState.LIVE, BookState.SUSPECT: StatusState.SUSPECT}.get(state, StatusState.STALE)
+        detail = f"channel {old.channel_id} to {new.channel_id}"
+        self._status(new.venue, StatusScope.BOOK, shown, StatusReason.RESYNCED, detail, names)
+        if found is not None and Book in self._wanted:
+            book = found[0]
+            bids, asks = book.bids(), book.asks()
+            whole = Fragment(bids.tobytes() + asks.tobytes(), 0, len(bids) + len(asks), len(bids), bids.dtype.itemsize)
+            times = (book.ts_exchange_ns, book.ts_recv_ns, 0)
+            flags = _flags(book.flags | Flag.SNAPSHOT | Flag.RECOVERED)
+            exps = (book.price_exp, book.qty_exp)
+            self.out.append(Book(*names, *times, flags, state, True, book.instrument_seq, book, *exps, (whole,)))
+        for packet in switch.trades:
+            if Trade in self._wanted:
+                self._trades_again(packet, names)
+
+    def _trades_again(self, packet: bytes, names: Names) -> None:
+        header = HEADER_STRUCT.unpack_from(packet)
+        self._make_executions(packet, 0, header, names, Trade, rival=True)
+
     def _expect(self, venue: str) -> None:
         """Miss a venue that was asked for by name even if it never says anything."""
         venue_id = next(iter(Selection([venue], None).venue_ids or ()))
@@ -509,7 +596,12 @@ class Engine:
     def _open(self, channel_id: int, venue_id: int, now_ns: int) -> Channel:
         channel = Channel(channel_id, venue_id, venue_name(venue_id), now_ns, DEFAULT_INTERVAL_NS)
         self._channels[channel_id] = channel
+        self.rivals.opened(channel, self._carried)
         return channel
+
+    def _carried(self, channel: Channel) -> list[int]:
+        books = self._books.get(channel.channel_id)
+        return books.instruments() if books is not None else []
 
     def _definitions_are_in(self) -> bool:
         heard = [channel for channel in self._channels.values() if channel.instruments]

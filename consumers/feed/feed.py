@@ -38,7 +38,7 @@ from runtime.errors import TapecastError
 from runtime.keys import Admission
 
 if TYPE_CHECKING:
-    from runtime.settings import Config, Consumer, Network
+    from runtime.settings import Config, Consumer
 
 __all__ = ["Feed", "FeedError"]
 
@@ -102,9 +102,11 @@ class Feed:
             config = load()
         if source is None:
             assert config is not None
-            network = config.network if interface is None else msgspec.structs.replace(config.network, interface=interface)
-            source = _multicast(self._selection, network, rcvbuf_bytes)
+            if interface is not None:
+                config = msgspec.structs.replace(config, network=msgspec.structs.replace(config.network, interface=interface))
+            source = _multicast(self._selection, config, rcvbuf_bytes)
             recovery = config.consumer.recovery if recovery is None else recovery
+        self._switch_after_ns = int(config.consumer.switch_after_s * 1e9) if config is not None else 1_000_000_000
         self._source = source
         repair = config.consumer if recovery and config is not None else None
         self._ordering = Ordering(
@@ -273,7 +275,12 @@ class Feed:
         if self._engine is None:
             kinds = self._wanted() if wanted is None else wanted
             self._engine = Engine(
-                self._selection, kinds, keep_books=self._keep_books, live=self._source.live, now_ns=self._source.now_ns()
+                self._selection,
+                kinds,
+                keep_books=self._keep_books,
+                live=self._source.live,
+                now_ns=self._source.now_ns(),
+                switch_after_ns=self._switch_after_ns,
             )
         return self._engine
 
@@ -362,8 +369,10 @@ def _wake(ready: asyncio.Future[None]) -> None:
         ready.set_result(None)
 
 
-def _multicast(selection: Selection, network: Network, rcvbuf_bytes: int | None) -> Multicast:
-    groups = [line for venue in selection.venues or VENUES for line in lines_of(venue, network)]
+def _multicast(selection: Selection, config: Config, rcvbuf_bytes: int | None) -> Multicast:
+    network = config.network
+    replicas = range(config.consumer.feeders)
+    groups = [line for venue in selection.venues or VENUES for n in replicas for line in lines_of(venue, network, n)]
     return Multicast(
         groups,
         interface=network.interface,

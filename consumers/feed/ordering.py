@@ -2,8 +2,8 @@
 
 Validation, order, duplicates, gaps and repairs are decided by `protocol.sequencing`; this module carries its results, remembers
 where in them the engine is, and measures the lag. What a recovery service brings (`consumers.feed.recovering`) comes in between
-the reads: packets that fill holes are a read of their own, definitions and books go to the engine before the next packet. It reads
-the wall clock once a read, for the lag alone.
+the reads: packets that fill holes are a read of their own, definitions and books go to the engine before the next packet. It
+reads the wall clock once a read, for the lag alone.
 """
 
 from __future__ import annotations
@@ -183,7 +183,8 @@ class Ordering:
                 if engine.backlog:
                     self._settle(engine)
         self._next = self._count
-        return make_batch(self._sequencer, self._count, self._buffer, msg_types, ids())
+        passes = engine.passes if engine.rivals.any else None
+        return make_batch(self._sequencer, self._count, self._buffer, msg_types, ids(), passes)
 
     def _settle(self, engine: Engine) -> None:
         """Give the engine everything that comes before the next packet."""

@@ -124,7 +124,8 @@ class Recovery:
         for channel_id, link in self._links.items():
             client = link.client
             link.pump(now_ns)
-            active = active or client.busy
+            # What came and was not handed on yet must not wait for the next packet from the network.
+            active = active or client.busy or bool(client.mended) or bool(client.refused)
             if len(self.states) >= _MOST:
                 active = True
             elif client.states or client.answers:
@@ -173,6 +174,8 @@ class Recovery:
 
     def patience_s(self, now_ns: int, most_s: float) -> float:
         """Return how long the feed may wait for packets before a client has something to do."""
+        if any(link.client.mended or link.client.refused for link in self._links.values()):
+            return 0.0
         deadlines = [deadline for link in self._links.values() if (deadline := link.client.next_deadline()) is not None]
         return max(0.0, min(most_s, (min(deadlines) - now_ns) / 1e9)) if deadlines else most_s
 

@@ -1,4 +1,4 @@
-"""A feed over lossy lines with a recovery service, in simulated time: nothing lost, books right, SUSPECT exactly while they are not.
+"""A feed over lossy lines with a recovery service, in simulated time: nothing lost, books right, SUSPECT just while they are not.
 
 The packets come from recordings of Binance spot (four symbols, 2021-08-14; BTCUSDT, 2024-08-08); the oracle is the same stream
 without loss.
@@ -72,7 +72,9 @@ class Truth:
                     self.books[event.instrument, event.instrument_seq] = levels(event)
                 elif isinstance(event, Trade):
                     self.trades.append((event.instrument, event.trade_id))
-        self.last = {text: seq for text, seq in self.books}
+        self.last: dict[str, int] = {}
+        for text, seq in self.books:
+            self.last[text] = seq
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,11 @@ def network(interface: str = LAN, authentication: str = "auto", **other: object)
     return msgspec.structs.replace(base, interface=interface, authentication=authentication, **other)
 
 
+def keys(**venues: tuple[bytes, ...]) -> dict[int, tuple[bytes, ...]]:
+    """Return the keys of both channels that a venue's feeders may have."""
+    return {VENUES[venue] + 100 * replica: accepted for venue, accepted in venues.items() for replica in (0, 1)}
+
+
 def problems(venues: list[str] | None, environ: Mapping[str, str], where: Network) -> str:
     """Return the message of the error that the keys cause."""
     with pytest.raises(ConfigError) as caught:
@@ -51,7 +56,7 @@ def test_tags_are_for_the_lan(interface: str, authentication: str, expected: boo
 def test_keys_come_from_the_environment() -> None:
     """A venue's key first, the one accepted beside it second; digits in either case, blanks around them ignored."""
     environ = {"TAPECAST_KEY_OKX": KEY.hex().upper() + "\n", "TAPECAST_KEY_OKX_ALSO": NEXT.hex()}
-    assert channel_keys(["okx"], network(), environ) == {VENUES["okx"]: (KEY, NEXT)}
+    assert channel_keys(["okx"], network(), environ) == keys(okx=(KEY, NEXT))
     assert sending_key("okx", network(), environ) == KEY
     assert channel_keys(["okx"], network("127.0.0.1"), environ) == {}
     assert sending_key("okx", network("127.0.0.1"), {}) is None
@@ -61,12 +66,12 @@ def test_a_credential_comes_before_the_variable(tmp_path: Path) -> None:
     """The file of systemd of the same name in lower case; what is not there is taken from the environment."""
     (tmp_path / "tapecast_key_okx").write_text(f"{NEXT.hex()}\n")
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path), "TAPECAST_KEY_OKX": KEY.hex(), "TAPECAST_KEY_UPBIT": KEY.hex()}
-    assert channel_keys(["okx", "upbit"], network(), environ) == {VENUES["okx"]: (NEXT,), VENUES["upbit"]: (KEY,)}
+    assert channel_keys(["okx", "upbit"], network(), environ) == keys(okx=(NEXT,), upbit=(KEY,))
 
 
 def test_all_venues_are_those_with_keys() -> None:
     """Without names, the channels that there are keys for."""
-    assert channel_keys(None, network(), {"TAPECAST_KEY_UPBIT": KEY.hex()}) == {VENUES["upbit"]: (KEY,)}
+    assert channel_keys(None, network(), {"TAPECAST_KEY_UPBIT": KEY.hex()}) == keys(upbit=(KEY,))
 
 
 def test_missing_keys_are_all_named() -> None:

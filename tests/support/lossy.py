@@ -1,15 +1,15 @@
 """A publisher, its recovery service and lossy lines in memory and in simulated time, for feeds under test.
 
 The packets are those a feeder publishes from a recording, with its session, publisher, ring and recovery brain as they run live.
-`Network` is the source of one `Feed`: each of its reads is a fifth of a millisecond. Two lines lose, disorder and double packets by
-chance with a seed; the service's TCP connection is a pair of buffers with a delay, and can be made to stall, to lie and to break.
+`Network` is the source of one `Feed`: each of its reads is a fifth of a millisecond. Two lines lose, disorder and double packets
+by chance with a seed; the service's TCP connection is a pair of buffers with a delay, and can be made to stall, lie and break.
 """
 
 from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,11 +23,11 @@ from feeder.offline import Offline
 from feeder.recovery import RecoveryServer
 from feeder.recovery_source import SessionSource
 from feeder.recovery_types import Client, Limits
-from protocol.ring import Ring
 from feeder.venues import venue
 from protocol.codec import walk
 from protocol.io import SPAN
 from protocol.records import HEADER_STRUCT, HeartbeatItem
+from protocol.ring import Ring
 from protocol.schema import MsgType
 
 __all__ = ["Chance", "Network", "Publication"]
@@ -60,19 +60,21 @@ class Chance(NamedTuple):
 class Publication:
     """A publisher that plays a recording; several networks can hang on one."""
 
-    def __init__(self, name: str, path: Path, *, session: int = 1, ring_bytes: int = 1 << 22, limits: Limits = _LIMITS) -> None:
+    def __init__(self, name: str, path: Path, *, replica: int = 0, session: int = 1, ring_bytes: int = 1 << 22) -> None:
         """Prepare; nothing is published yet."""
         self.now_ns = 1_000_000_000
-        self.offline = Offline(venue(name), [path])
+        self.offline = Offline(venue(name), [path], replica=replica, session=session)
         self.publisher = self.offline.publisher
         self.publisher.ring = self.ring = Ring(ring_bytes)
         self.source = SessionSource(self.offline.session, self.publisher, self.ring, lambda: None)
-        self.server = RecoveryServer(self.source, limits)
+        self.server = RecoveryServer(self.source, _LIMITS)
         self.port = PORT
         self._steps = self.offline.run()
         self._beat_ns = 0
         self.beaten = False
         self.ended = False
+        self.stopped = False
+        """Killed: it says nothing any more."""
         self.last_seq: dict[int, int] = {}
         """The last BOOK number published, by instrument id."""
 
@@ -80,6 +82,8 @@ class Publication:
         """Let a fifth of a millisecond pass and return what is published in it."""
         self.now_ns += STEP_NS
         self.beaten = self._beat_ns > 0
+        if self.stopped:
+            return []
         packets: list[bytes] = []
         step = next(self._steps, None) if not self.ended else None
         if step is None:
@@ -95,6 +99,12 @@ class Publication:
                 header = HEADER_STRUCT.unpack_from(packet)
                 self.last_seq[header[9]] = header[11]
         return packets
+
+    def end(self) -> list[bytes]:
+        """Stop, and say so."""
+        self.stopped = True
+        self.publisher.end(self._beat(), self.now_ns)
+        return [bytes(packet) for packet in walk(self.offline.line.take())]
 
     def cycle(self) -> list[bytes]:
         """Return definitions and books of the cycle, as they go out once in a while."""
@@ -115,13 +125,20 @@ class Publication:
 class Network:
     """The lines of one or more publications to one feed: a packet source. `join_at`: reads before the feed begins to listen."""
 
-    live = False
     kernel_drops = 0
 
     def __init__(
-        self, publications: Sequence[Publication], chance: Chance, seed: int, *, join_at: int = 0, drain: int = 3000
+        self,
+        publications: Sequence[Publication],
+        chance: Chance,
+        seed: int,
+        *,
+        join_at: int = 0,
+        drain: int = 3000,
+        live: bool = False,
     ) -> None:
-        """Begin; every read steps the publications."""
+        """Begin; every read steps the publications. `live`: silence counts."""
+        self.live = live
         self.publications = publications
         self.chance = chance
         self.rng = random.Random(seed)
@@ -148,10 +165,10 @@ class Network:
         """Let time pass by a step and return what arrives."""
         for publication in self.publications:
             for packet in publication.step():
-                self._send(packet, publication)
+                self.send(packet, publication)
         if self.on_step is not None:
             self.on_step()
-        if all(publication.ended for publication in self.publications):
+        if all(publication.ended or publication.stopped for publication in self.publications):
             self._drain -= 1
             self.ended = self._drain <= 0
         now_ns = self.now_ns()
@@ -177,7 +194,8 @@ class Network:
         """Take no more."""
         self.ended = True
 
-    def _send(self, packet: bytes, publication: Publication) -> None:
+    def send(self, packet: bytes, publication: Publication) -> None:
+        """Put a packet on the lines of a publication."""
         rng = self.rng
         # Not before the first heartbeat, when nobody knows whom to ask, nor after the end, so that the end is the same for all.
         chance = self.chance if publication.beaten and not publication.ended else Chance()
@@ -195,7 +213,9 @@ class Network:
                 continue
             arrived = True
             for _ in range(1 + (rng.random() < chance.duplicate)):
-                delay_ns = rng.randrange(50_000) * publication.beaten + (rng.randrange(3 * MS) if rng.random() < chance.disorder else 0)
+                delay_ns = rng.randrange(50_000) * publication.beaten
+                if rng.random() < chance.disorder:
+                    delay_ns += rng.randrange(3 * MS)
                 self._count += 1
                 item = (self.now_ns() + delay_ns, self._count, base + line, 4000 + base, packet)
                 heapq.heappush(self._flying, item)
@@ -262,7 +282,7 @@ class Wire:
 
 
 @pytest.fixture
-def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Wire]]:
+def wire(monkeypatch: pytest.MonkeyPatch) -> type[Wire]:
     """Let feeds reach their services over `Wire`; set `wire.network` before the feed is made."""
 
     class Fresh(Wire):
@@ -271,4 +291,4 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Wire]]:
     random.seed(20)
     monkeypatch.setattr(recovering, "Link", Fresh)
     monkeypatch.setattr(recovering, "wait", lambda *_: None)
-    yield Fresh
+    return Fresh
