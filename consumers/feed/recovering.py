@@ -92,6 +92,10 @@ class Recovery:
             link = self._link(channel_id, now_ns)
             if link is not None:
                 self._tell(channel_id, link.client, engine)
+            # A repair of which a part was given up has no event of its own when the rest is there.
+            state = self._sequencer.channel(channel_id)
+            if state is not None:
+                engine.repaired(channel_id, state.next)
         self.carry_out(engine, now_ns)
 
     def carry_out(self, engine: Engine, now_ns: int) -> None:

@@ -152,7 +152,7 @@ class Stage:
         if self.witness.data != self._data:
             self._data, self._changed_s = self.witness.data, time.monotonic()
 
-    def until(self, condition: Callable[[], object], *others: Watch, within_s: float = 60.0, what: str = "") -> None:
+    def until(self, condition: Callable[[], object], *others: Watch, within_s: float = 40.0, what: str = "") -> None:
         """Step until a condition holds."""
 
         def look() -> object:
