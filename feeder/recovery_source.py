@@ -45,6 +45,7 @@ class SessionSource:
 
     def definition(self, index: int, now_ns: int) -> State:
         """Return an instrument's definition."""
+        self._flush()
         session = self._session
         return self._state(now_ns, session.definition(session.instruments[index]))
 

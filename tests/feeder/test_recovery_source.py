@@ -136,6 +136,16 @@ def test_a_book_that_is_not_live_is_a_status() -> None:
     assert reason == StatusReason.GAP
 
 
+def test_a_live_book_that_does_not_fit_its_exponents_is_suspect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No levels go out that could not be exact, and no joiner waits for them as if they were coming."""
+    feed = Feed("binance", "LRCBTC")
+    feed.spot_live([("0.00001150", "1")], [("0.00001151", "1")])
+    monkeypatch.setattr(feed.session, "book_snapshot", lambda instrument: b"")
+    state = source_of(feed).book(0, 7)
+    assert [packet[3] for packet in walk(state.data)] == [MsgType.INSTRUMENT, MsgType.STATUS]
+    assert status_of(state) == (StatusState.SUSPECT, StatusReason.EXPONENT)
+
+
 def test_a_stale_book_comes_with_its_status() -> None:
     """Its levels are the last ones, and the joiner knows that its source is silent."""
     feed = Feed("binance", "LRCBTC")
