@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
+from feeder.packets import Stamp
 from protocol.codec import encode
 from protocol.io import Sender
 from protocol.records import Header, HeartbeatItem
@@ -187,6 +188,10 @@ class Publisher:
         """
         buffer = bytearray().join(parts)
         return buffer, self._stamper.stamp_state(buffer, len(buffer), ts_send_ns=now_ns)
+
+    def stamp(self, index: int, msg_type: MsgType, now_ns: int) -> Stamp:
+        """Return what `state` would write into packets of an instrument and type now, for packets that are made later."""
+        return Stamp(self.session, self._stamper.next_seq - 1, self._stamper.last_seq(index, msg_type), now_ns)
 
     def events(self) -> dict[str, int]:
         """Return how many events of each kind were published, summed over the instruments."""
