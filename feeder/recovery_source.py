@@ -6,7 +6,6 @@ The source reads, and changes nothing: no number of the stream is taken, no coun
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from feeder.publisher import Publisher
 from feeder.recovery_service import RecoveryService
@@ -65,9 +64,9 @@ class SessionSource:
         if book is None:
             return State(stamp.channel_seq, packets, nbytes, (head + tail,))
         packets, nbytes = packets + book.packets, nbytes + book.nbytes
-        if len(book) == 1:
-            return State(stamp.channel_seq, packets, nbytes, (head + book.piece(0) + tail,))
-        pieces = [partial(book.piece, number) for number in range(len(book))]
+        pieces = publisher.pieces(book)
+        if len(pieces) == 1:
+            return State(stamp.channel_seq, packets, nbytes, (head + pieces[0]() + tail,))
         return State(stamp.channel_seq, packets, nbytes, (head, *pieces, tail))
 
 
