@@ -114,7 +114,8 @@ class RecoveryService:
             await asyncio.sleep(1.0)
             for client in self.server.overdue(time.monotonic_ns()):
                 connection = self._connections[client]
-                self.note(connection.peer, client.closing)
+                if client.blocked_ns is not None:  # to be idle is no fault
+                    self.note(connection.peer, client.closing)
                 connection.transport.abort()
             if self._noted:
                 peer, reason = self._last
