@@ -1,9 +1,9 @@
 """The ring: what a channel published last, in its original bytes, for the recovery service.
 
-Bounded in bytes. Publishing appends a batch: one copy and one line in an index, however many packets it holds; the oldest batches give
-way. A batch lies in one piece; where it does not fit before the end of the memory, that end stays empty. A packet is found by its
-`channel_seq`: the batch by bisection, the packet within it by walking headers. The routines are `protocol/native/ring.c`; who may
-ask for what is `feeder.recovery`'s.
+Bounded in bytes. Publishing appends a batch: one copy and one line in an index, however many packets it holds; the oldest
+batches give way. A batch lies in one piece; where it does not fit before the end of the memory, that end stays empty. A packet is
+found by its `channel_seq`: the batch by bisection, the packet within it by walking headers. The routines are
+`protocol/native/ring.c`; who may ask for what is `feeder.recovery`'s.
 """
 
 from __future__ import annotations

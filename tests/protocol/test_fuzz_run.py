@@ -78,6 +78,8 @@ _SLIPS = [
     ("packets", "sequence_window.c", "while (seq - ch->next >= s->reach)", "while (seq - ch->next > 2 * s->reach)", "fuzz: "),
     ("packets", "validate.c", "length < TC_HEADER_SIZE", "length < 8", _OVERFLOW),
     ("publish", "stamp.c", "h->instrument_seq >= s->n_instruments", "h->instrument_seq > s->n_instruments", _OVERFLOW),
+    ("ring", "ring.c", "r->places[r->tail & r->mask] + r->capacity < r->end", "r->tail + 1000 < r->head", "another packet"),
+    ("ring", "ring.c", "at + nbytes > r->capacity) {", "at > r->capacity) {", _OVERFLOW),
     ("publish", "send.c", "if (!n || n > first ||", "if (!n ||", "a GSO message cut inside a packet"),
     (
         "extract-okx",
