@@ -313,7 +313,10 @@ def row(name: str, taken_ns: npt.NDArray[np.int64]) -> list[object]:
 def feeder_process(
     corpus: Corpus, ws: str, rest: str, scratch: Path, *, busy: bool, cpus: list[int], **further: str
 ) -> Iterator[None]:
-    """Run `tapecast feed` against a stand-in venue, on a group of this benchmark's own, with `further` settings."""
+    """Run `tapecast feed` against a stand-in venue, on a group of this benchmark's own, with `further` settings.
+
+    Its report is in the file `report` of the folder `scratch` afterwards.
+    """
     key = f"VENUES__{corpus.venue.upper()}__"
     found = json.dumps([instrument.symbol for instrument in corpus.instruments])
     channels = {MsgType.BOOK: "", MsgType.BBO: "", MsgType.TRADE: ""}
@@ -334,7 +337,8 @@ def feeder_process(
         **further,
     }
     environ = {**os.environ, **{f"TAPECAST__{name}": value for name, value in settings.items()}}
-    with _process([sys.executable, "-m", "tapecast", "feed", corpus.venue], env=environ):
+    command = [sys.executable, "-m", "tapecast", "feed", corpus.venue, "--json"]
+    with (scratch / "report").open("wb") as report, _process(command, env=environ, stdout=report):
         yield
 
 

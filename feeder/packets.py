@@ -7,7 +7,7 @@ The hot messages are written by the extractor. As there, `instrument_seq` holds 
 from __future__ import annotations
 
 from functools import cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -34,13 +34,14 @@ from protocol.schema import (
     TradeFlag,
 )
 
-__all__ = ["Named", "PacketWriter", "levels_packets"]
+__all__ = ["BookPackets", "Named", "PacketWriter", "Stamp", "levels_packets"]
 
 _NAME_BYTES = 12
 _SYMBOL_BYTES = 40
 _FLAGS_OFFSET = 4
 _TRADE_FLAGS_OFFSET = 29
 _MAX_FRAGMENTS = 256
+_PIECE_BYTES = 64 << 10
 
 
 class Named(Protocol):
@@ -53,6 +54,15 @@ class Named(Protocol):
     version: int
     price_exp: int
     qty_exp: int
+
+
+class Stamp(NamedTuple):
+    """Header fields of a packet that tells how something stands (`feeder.publisher`)."""
+
+    session: int
+    channel_seq: int
+    instrument_seq: int
+    ts_send_ns: int
 
 
 class PacketWriter:
@@ -133,15 +143,25 @@ class PacketWriter:
 
     def book(self, instrument: Named, book: Book) -> bytes:
         """Return a book as SNAPSHOT | RECOVERED packets at the instrument's exponents; empty if it does not fit them."""
+        sides = self._sides(instrument, book)
+        return b"" if sides is None else levels_packets(self._book_header(instrument, book), *sides, self._max)
+
+    def book_pieces(self, instrument: Named, book: Book, stamp: Stamp) -> BookPackets | None:
+        """Return the packets of `book`, stamped already; None if it does not fit the instrument's exponents."""
+        sides = self._sides(instrument, book)
+        header = self._book_header(instrument, book)._replace(**stamp._asdict())
+        return None if sides is None else BookPackets(header, *sides, self._max)
+
+    def _sides(self, instrument: Named, book: Book) -> tuple[Levels, Levels] | None:
         price_scale = book.price_exp - instrument.price_exp
         qty_scale = book.qty_exp - instrument.qty_exp
         bids, asks = _rescaled(book.bids(), price_scale, qty_scale), _rescaled(book.asks(), price_scale, qty_scale)
-        if bids is None or asks is None:
-            return b""
-        header = self._header(instrument, MsgType.BOOK, 0)._replace(
+        return None if bids is None or asks is None else (bids, asks)
+
+    def _book_header(self, instrument: Named, book: Book) -> Header:
+        return self._header(instrument, MsgType.BOOK, 0)._replace(
             flags=self._flags | Flag.SNAPSHOT | Flag.RECOVERED, ts_exchange_ns=book.ts_exchange_ns
         )
-        return levels_packets(header, bids, asks, self._max)
 
     def truncation(self, instrument: Named, book: Book, depth: int, ts_exchange_ns: int, ts_recv_ns: int) -> bytes:
         """Return a BOOK delta that deletes a book's levels beyond `depth` a side; the book is at the instrument's exponents."""
@@ -187,42 +207,72 @@ def levels_packets(header: Header, bids: Levels, asks: Levels, max_payload: int)
 
     An event has at most 256 fragments. What of a larger book does not fit, farthest from the touch, follows as deltas.
     """
-    room = min((max_payload - HEADER_SIZE) // LEVEL.itemsize, MAX_ITEMS)
-    half = room * _MAX_FRAGMENTS // 2
-    out = [_event(header, bids[:half], asks[:half], room)]
-    rest = header._replace(flags=header.flags & ~Flag.SNAPSHOT)
-    for start in range(half, max(len(bids), len(asks)), half):
-        out.append(_event(rest, bids[start : start + half], asks[start : start + half], room))
-    return b"".join(out)
+    book = BookPackets(header, bids, asks, max_payload)
+    return book.piece(0) if len(book) == 1 else b"".join(book.piece(number) for number in range(len(book)))
 
 
-def _event(header: Header, bids: Levels, asks: Levels, room: int) -> bytes:
-    """Return one event. Its packets are rows of one array, of which the last is cut to the levels it has."""
-    levels = np.concatenate((bids, asks))
-    count = max(1, -(-len(levels) // room))
-    last = len(levels) - (count - 1) * room
+class BookPackets:
+    """The packets of `levels_packets` in pieces of at most 64 KiB, each made when it is asked for. The levels are a copy."""
+
+    __slots__ = ("_pieces", "_room", "nbytes", "packets")
+
+    def __init__(self, header: Header, bids: Levels, asks: Levels, max_payload: int) -> None:
+        self._room = room = min((max_payload - HEADER_SIZE) // LEVEL.itemsize, MAX_ITEMS)
+        self._pieces: list[tuple[Header, Levels, int, int, int]] = []
+        self.packets = 0
+        self.nbytes = 0
+        rest = header._replace(flags=header.flags & ~Flag.SNAPSHOT)
+        half = room * _MAX_FRAGMENTS // 2
+        for start in range(0, max(len(bids), len(asks), 1), half):
+            own = bids[start : start + half]
+            self._add(rest if start else header, np.concatenate((own, asks[start : start + half])), len(own))
+
+    def _add(self, header: Header, levels: Levels, bids: int) -> None:
+        count = max(1, -(-len(levels) // self._room))
+        step = max(1, _PIECE_BYTES // (HEADER_SIZE + self._room * LEVEL.itemsize))
+        self._pieces += [(header, levels, bids, first, min(first + step, count)) for first in range(0, count, step)]
+        self.packets += count
+        self.nbytes += count * HEADER_SIZE + levels.nbytes
+
+    def __len__(self) -> int:
+        """Return the number of pieces."""
+        return len(self._pieces)
+
+    def piece(self, number: int) -> bytes:
+        """Return the packets of a piece."""
+        return _fragments(*self._pieces[number], self._room)
+
+
+def _fragments(header: Header, levels: Levels, bids: int, first: int, end: int, room: int) -> bytes:
+    """Return fragments `first` to `end` - 1 of an event: rows of one array, of which the last is cut to the levels it has."""
+    count = end - first
+    own = levels[first * room : end * room]
+    last = len(own) - (count - 1) * room
+    is_end = len(levels) <= end * room
     header = header._replace(
         magic=MAGIC,
         version=VERSION,
-        flags=header.flags | (Flag.LAST if count == 1 else 0),
+        flags=header.flags | (Flag.LAST if is_end and count == 1 else 0),
         item_count=last,
-        bid_count=min(len(bids), last),
+        bid_count=min(max(bids - first * room, 0), last),
         item_size=LEVEL.itemsize,
+        fragment=first,
         payload_len=last * LEVEL.itemsize,
     )
     if count == 1:
-        return HEADER_STRUCT.pack(*header) + levels.tobytes()
+        return HEADER_STRUCT.pack(*header) + own.tobytes()
     packets = np.empty(count, _row(room))
-    heads, rows, numbers = packets["header"], packets["levels"], np.arange(count)
+    heads, rows, numbers = packets["header"], packets["levels"], np.arange(first, end)
     heads[:] = np.frombuffer(HEADER_STRUCT.pack(*header), HEADER)
     heads["fragment"] = numbers
     heads["item_count"][:-1] = room
     heads["payload_len"][:-1] = room * LEVEL.itemsize
-    heads["bid_count"] = np.clip(len(bids) - numbers * room, 0, heads["item_count"])
-    heads["flags"][-1] |= Flag.LAST
-    rows[:-1] = levels[:-last].reshape(count - 1, room)
-    rows[-1, :last] = levels[-last:]
-    return packets.view(np.uint8)[: count * HEADER_SIZE + levels.nbytes].tobytes()
+    heads["bid_count"] = np.clip(bids - numbers * room, 0, heads["item_count"])
+    if is_end:
+        heads["flags"][-1] |= Flag.LAST
+    rows[:-1] = own[:-last].reshape(count - 1, room)
+    rows[-1, :last] = own[-last:]
+    return packets.view(np.uint8)[: count * HEADER_SIZE + own.nbytes].tobytes()
 
 
 @cache

@@ -8,10 +8,12 @@ comes from the venue's session; the publisher decides only when (`Cycle`).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from feeder.packets import BookPackets, Stamp
 from protocol.authentication import Sealer
 from protocol.codec import encode
 from protocol.io import Sender
@@ -202,6 +204,19 @@ class Publisher:
         buffer = bytearray().join(parts)
         count = self._stamper.stamp_state(buffer, len(buffer), ts_send_ns=now_ns)
         return buffer if self._sealer is None else bytearray(self._sealer.seal(buffer)), count
+
+    def stamp(self, index: int, msg_type: MsgType, now_ns: int) -> Stamp:
+        """Return what `state` would write into packets of an instrument and type now, for packets that are made later."""
+        return Stamp(self.session, self._stamper.next_seq - 1, self._stamper.last_seq(index, msg_type), now_ns)
+
+    def pieces(self, book: BookPackets) -> list[Callable[[], bytes]]:
+        """Return what makes the pieces of a book with such a stamp. As with `state`, they go to a receiver as they are."""
+        if self._sealer is None:
+            return [partial(book.piece, number) for number in range(len(book))]
+        return [partial(self._sealed_piece, book, number) for number in range(len(book))]
+
+    def _sealed_piece(self, book: BookPackets, number: int) -> bytes:
+        return self._sealed(book.piece(number))
 
     def events(self) -> dict[str, int]:
         """Return how many events of each kind were published, summed over the instruments."""

@@ -1,7 +1,7 @@
 """The recovery service's brain: who may have what of one channel, and in which order; bytes in, pieces of answers out.
 
 Sans-I/O: the shell (`feeder.recovery_service`) brings bytes and the time, says who cannot be written to, and writes what `step`
-hands it. A step does little, one range of at most 64 KiB or one book, and clients take turns, so that the feeder's sockets are
+hands it. A step does little, 64 KiB of packets or of one book at most, and clients take turns, so that the feeder's sockets are
 read between any two steps. The bytes of the conversation are `protocol.recovery`'s, what there is to serve a `Source`'s.
 """
 
@@ -19,7 +19,7 @@ from protocol.schema import ReplyStatus, RequestKind
 __all__ = ["RecoveryServer"]
 
 _SLICE = 64 << 10
-"""Bytes of a piece, unless a single book is larger."""
+"""Bytes of a piece."""
 _DEFINITIONS = 4
 """Definitions of a piece."""
 _REQUEST_BYTES = 98
@@ -227,7 +227,8 @@ class RecoveryServer:
         served = 0
         for start in range(0, len(indexes), _DEFINITIONS):
             states = [self._source.definition(index, self._ts_ns) for index in indexes[start : start + _DEFINITIONS]]
-            piece, count = b"".join(state.data for state in states), sum(state.packets for state in states)
+            piece = b"".join(state.piece(number) for state in states for number in range(len(state)))
+            count = sum(state.packets for state in states)
             client.packets.spend(count)
             self._served(client, count, len(piece))
             served += count
@@ -249,18 +250,18 @@ class RecoveryServer:
                     state = self._kept(index, asked)
                 if state is None:
                     state = self._read(index)
-                data = state.data
                 served += state.packets
                 client.books.spend(1)
-                self._served(client, state.packets, len(data))
-                if len(piece) + len(data) <= _SLICE:
+                self._served(client, state.packets, state.nbytes)
+                for number in range(len(state)):
+                    if piece and not state.made(number):
+                        yield bytes(piece)
+                        piece.clear()
+                    data = state.piece(number)
+                    if piece and len(piece) + len(data) > _SLICE:
+                        yield bytes(piece)
+                        piece.clear()
                     piece += data
-                    continue
-                if piece:
-                    yield bytes(piece)
-                    piece.clear()
-                for start in range(0, len(data), _SLICE):
-                    yield data[start : start + _SLICE]
         finally:
             self._snapshots -= 1
             if not self._snapshots:
@@ -278,10 +279,10 @@ class RecoveryServer:
         state = self._source.book(index, self._ts_ns)
         self.counts["books_read"] += 1
         old = self._books.pop(index, None)
-        self._books_bytes += len(state.data) - (0 if old is None else len(old.data))
+        self._books_bytes += state.nbytes - (0 if old is None else old.nbytes)
         if self._books_bytes > _BOOKS_BYTES:
             self._books.clear()
-            self._books_bytes = len(state.data)
+            self._books_bytes = state.nbytes
         self._books[index] = state
         return state
 

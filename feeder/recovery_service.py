@@ -59,7 +59,7 @@ class RecoveryService:
         self._knocked = False
         """Whether somebody waits to be accepted."""
         self._due = False
-        self._spent_ns = 0
+        self._spent_ns = self._longest_ns = 0
         self._noted = 0
         self._last = "", ""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -88,8 +88,9 @@ class RecoveryService:
         await asyncio.sleep(0)
 
     def report(self) -> dict[str, int]:
-        """Return the counters, and how many clients there are now."""
-        return {**dict(sorted(self.server.counts.items())), "clients": len(self.server.clients)}
+        """Return the counters, how many clients there are now, and the longest that the feed had to wait for a turn."""
+        counts = dict(sorted(self.server.counts.items()))
+        return {**counts, "clients": len(self.server.clients), "longest_turn_us": self._longest_ns // 1000}
 
     def _listen(self) -> bool:
         host, port = self._address
@@ -121,7 +122,8 @@ class RecoveryService:
             await asyncio.sleep(1.0)
             for client in self.server.overdue(time.monotonic_ns()):
                 connection = self._connections[client]
-                self.note(connection.peer, client.closing)
+                if client.blocked_ns is not None:  # to be idle is no fault
+                    self.note(connection.peer, client.closing)
                 connection.transport.abort()
             if self._noted:
                 peer, reason = self._last
@@ -156,7 +158,9 @@ class RecoveryService:
         elif not self._knocked:
             self._spent_ns = 0
             return
-        self._spent_ns += time.monotonic_ns() - started_ns
+        took_ns = time.monotonic_ns() - started_ns
+        self._longest_ns = max(self._longest_ns, took_ns)
+        self._spent_ns += took_ns
         if self._spent_ns < _BURST_NS:
             self.wake()
         else:

@@ -13,6 +13,7 @@ from feeder.recovery_types import Limits, State
 from feeder.session import Session
 from protocol.records import Header
 from protocol.ring import Ring
+from protocol.schema import MsgType
 from runtime.keys import channel_keys
 from runtime.settings import Config
 
@@ -46,19 +47,28 @@ class SessionSource:
 
     def definition(self, index: int, now_ns: int) -> State:
         """Return an instrument's definition."""
+        self._flush()
         session = self._session
-        return self._state(now_ns, session.definition(session.instruments[index]))
+        data, packets = self._publisher.state((session.definition(session.instruments[index]),), now_ns)
+        return State(self._publisher.next_seq - 1, packets, len(data), (data,))
 
     def book(self, index: int, now_ns: int) -> State:
         """Return an instrument's definition, and its book or the reason why there is none."""
         self._flush()
         session = self._session
-        instrument = session.instruments[index]
-        return self._state(now_ns, session.definition(instrument), session.book_state(instrument, now_ns))
-
-    def _state(self, now_ns: int, *parts: bytes) -> State:
-        data, packets = self._publisher.state(parts, now_ns)
-        return State(data, packets, self._publisher.next_seq - 1)
+        publisher, instrument = self._publisher, session.instruments[index]
+        stamp = publisher.stamp(index, MsgType.BOOK, now_ns)
+        book = session.book_pieces(instrument, stamp)
+        head, packets = publisher.state((session.definition(instrument),), now_ns)
+        tail, more = publisher.state((session.book_status(instrument, book is not None, now_ns),), now_ns)
+        packets, nbytes = packets + more, len(head) + len(tail)
+        if book is None:
+            return State(stamp.channel_seq, packets, nbytes, (head + tail,))
+        packets, nbytes = packets + book.packets, nbytes + book.nbytes
+        pieces = publisher.pieces(book)
+        if len(pieces) == 1:
+            return State(stamp.channel_seq, packets, nbytes, (head + pieces[0]() + tail,))
+        return State(stamp.channel_seq, packets, nbytes, (head, *pieces, tail))
 
 
 def recovery_service(

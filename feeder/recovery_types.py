@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -15,13 +15,32 @@ _SECOND = 1_000_000_000
 Piece: TypeAlias = bytes | bytearray
 
 
-class State(NamedTuple):
-    """Stamped packets that tell how something stands."""
+class State:
+    """How an instrument stood at one moment: stamped packets, in pieces that are made when they are first asked for."""
 
-    data: Piece
-    packets: int
-    channel_seq: int
-    """The last number published when it was read."""
+    __slots__ = ("_pieces", "channel_seq", "nbytes", "packets")
+
+    def __init__(self, channel_seq: int, packets: int, nbytes: int, pieces: Sequence[Piece | Callable[[], Piece]]) -> None:
+        self.channel_seq = channel_seq
+        """The last number published at that moment."""
+        self.packets = packets
+        self.nbytes = nbytes
+        self._pieces = list(pieces)
+
+    def __len__(self) -> int:
+        """Return the number of pieces."""
+        return len(self._pieces)
+
+    def made(self, number: int) -> bool:
+        """Whether a piece is there already."""
+        return not callable(self._pieces[number])
+
+    def piece(self, number: int) -> Piece:
+        """Return a piece; make it if need be."""
+        piece = self._pieces[number]
+        if callable(piece):
+            piece = self._pieces[number] = piece()
+        return piece
 
 
 class Source(Protocol):

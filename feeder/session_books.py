@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 
 from feeder.instruments import InstrumentTable
-from feeder.packets import PacketWriter
+from feeder.packets import BookPackets, PacketWriter, Stamp
 from feeder.session_types import Command, CommandKind, Instrument, SessionOptions
 from feeder.sync import Chain, Request, SnapshotVerdict, Verdict
 from feeder.venue import VenueSpec
@@ -96,20 +96,23 @@ class SessionBooks:
             return b""
         return self._writer.book(instrument, book)
 
-    def book_state(self, instrument: Instrument, ts_ns: int) -> bytes:
-        """Return what a receiver that begins now has to know of a book: its levels, or a STATUS that says why there are none.
+    def book_pieces(self, instrument: Instrument, stamp: Stamp) -> BookPackets | None:
+        """Return the packets of `book_snapshot`, stamped already and made piece by piece; None where there are none."""
+        book = self.books.book(instrument.instrument_id)
+        if book is None or not instrument.sync.live:
+            return None
+        return self._writer.book_pieces(instrument, book, stamp)
 
-        A book that is STALE comes with its levels and the STATUS.
-        """
-        packets = self.book_snapshot(instrument)
+    def book_status(self, instrument: Instrument, has_levels: bool, ts_ns: int) -> bytes:
+        """Return the STATUS that a receiver which begins now has to have besides the levels, or in their place; empty: none."""
         state, reason = instrument.sync.state, instrument.sync.reason
-        if packets and not instrument.stale:
-            return packets
-        if packets:
+        if has_levels:
+            if not instrument.stale:
+                return b""
             state, reason = StatusState.STALE, StatusReason.TIMEOUT
         elif instrument.sync.live:
             state, reason = StatusState.SUSPECT, StatusReason.EXPONENT
-        return packets + self._writer.status(instrument, StatusScope.BOOK, state, reason, ts_ns)
+        return self._writer.status(instrument, StatusScope.BOOK, state, reason, ts_ns)
 
     def live_books(self) -> int:
         """Return how many books are LIVE."""

@@ -138,10 +138,18 @@ local function lines(buffer, pinfo, tree)
     pinfo.cols.info = "monitoring text"
 end
 
+-- Whether the bytes may be the beginning of a packet whose end is in the next TCP segment.
+local function goes_on(range)
+    if range:len() < HEADER_SIZE then return range:len() < 2 or range(0, 2):le_uint() == MAGIC end
+    local tagged = bit.band(range(4, 2):le_uint(), AUTH) ~= 0
+    local length = HEADER_SIZE + range(64, 2):le_uint() + (tagged and TAG_SIZE or 0)
+    return range(0, 2):le_uint() == MAGIC and length > range:len()
+end
+
 function tapecast.dissector(buffer, pinfo, tree)
     if buffer:len() == 0 then return 0 end
     pinfo.cols.protocol = "TAPECAST"
-    if buffer:len() < 2 or buffer(0, 2):le_uint() ~= MAGIC then
+    if pinfo.can_desegment == 0 and (buffer:len() < 2 or buffer(0, 2):le_uint() ~= MAGIC) then
         lines(buffer, pinfo, tree)
         return buffer:len()
     end
@@ -149,6 +157,11 @@ function tapecast.dissector(buffer, pinfo, tree)
     -- A capture on the sending host sees runs of packets before the kernel splits them.
     local offset = 0
     while offset < buffer:len() do
+        if pinfo.can_desegment > 0 and goes_on(buffer(offset)) then
+            pinfo.desegment_offset = offset
+            pinfo.desegment_len = DESEGMENT_ONE_MORE_SEGMENT
+            return buffer:len()
+        end
         local length = packet(buffer(offset), pinfo, tree)
         if length == nil then break end
         offset = offset + length
@@ -157,6 +170,8 @@ function tapecast.dissector(buffer, pinfo, tree)
 end
 
 for _, port in ipairs(PORTS) do DissectorTable.get("udp.port"):add(port, tapecast) end
+-- The recovery service has any port: "Decode As…", or tshark -d tcp.port==PORT,tapecast
+DissectorTable.get("tcp.port"):add_for_decode_as(tapecast)
 """
 
 
@@ -182,7 +197,7 @@ def _proto_field(record: schema.Record, field: schema.Field) -> str:
 
 
 def lua_dissector() -> str:
-    """Return the text of the dissector, for UDP ports 9001 and 9002."""
+    """Return the text of the dissector, for UDP ports 9001 and 9002, and any TCP port that the user names."""
     flags = [flag for flag in schema.Flag if flag.name is not None]
     out = [
         "-- Generated from protocol/schema.py by `python -m protocol.generate`. Do not edit.",

@@ -21,12 +21,14 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from consumers.feed.recovering import Recovery, options_of
+from consumers.feed.recovery import Options
 from consumers.feed.stats import LagHistogram
 from feeder.venues import venue
 from protocol.dtypes import HEADER
 from protocol.io import Receiver
 from protocol.schema import VENUES, Flag, MsgType
-from protocol.sequencing import SPAN_HELD, BatchSequencer, EventKind
+from protocol.sequencing import SPAN_HELD, SPAN_REPAIR, EventKind
 from runtime import config as configuration
 from runtime.channels import lines_of
 from runtime.keys import Admission
@@ -34,6 +36,9 @@ from runtime.keys import Admission
 __all__ = ["Capture", "main"]
 
 _WAIT_S = 0.05
+_WINDOW_S = 0.005
+_TICK_NS = 100_000_000
+_REACH = 1 << 14
 _HEADER_BYTES = np.arange(HEADER.itemsize)
 _MARKET_DATA = [MsgType.BOOK, MsgType.BBO, MsgType.TRADE, MsgType.STAT, MsgType.LIQUIDATION]
 
@@ -65,13 +70,24 @@ class Pushed:
 
 
 class Capture:
-    """One receiver with its sequencer, and what became of the packets. `tape` None: nothing is kept; `fetched`: see `Pushed`."""
+    """One receiver with its sequencer, and what became of the packets.
+
+    `tape` None: nothing is kept; `fetched`: see `Pushed`; `repair`: lost packets are asked for.
+    """
 
     def __init__(
-        self, receiver: Receiver, sequencer: BatchSequencer, tape: IO[bytes] | None, fetched: Collection[int] = ()
+        self,
+        receiver: Receiver,
+        admission: Admission,
+        tape: IO[bytes] | None,
+        fetched: Collection[int] = (),
+        repair: Options | None = None,
     ) -> None:
         self.receiver = receiver
-        self.sequencer = sequencer
+        self.sequencer = admission.sequencer(repair_ns=repair.repair_ns if repair is not None else 0, reach=_REACH)
+        self.recovery = Recovery(self.sequencer, repair, keys=admission.keys) if repair is not None else None
+        self._ticked_ns = 0
+        self._buffer = receiver.buffer
         self.tape = tape
         self.received = 0
         self.lost = 0
@@ -86,13 +102,13 @@ class Capture:
     def step(self) -> int:
         """Wait a little for packets, take what is there, and return how many were delivered."""
         sequencer = self.sequencer
-        count = sequencer.receive(self.receiver, _WAIT_S) or sequencer.timer(time.monotonic_ns())
+        count = self._read()
         if count:
             self.received += count
             self._time(sequencer.deliveries[:count])
             if self.tape is not None:
                 for offset, nbytes, _, _, held in sequencer.runs.tolist():
-                    self.tape.write((sequencer.held if held else self.receiver.buffer)[offset : offset + nbytes].data)
+                    self.tape.write((sequencer.held if held else self._buffer)[offset : offset + nbytes].data)
         for event in sequencer.events:
             if event.kind in (EventKind.GAP, EventKind.JUMP):
                 self._missing(event.channel_id, event.first, event.count)
@@ -110,7 +126,14 @@ class Capture:
             "received": self.received - counts["unsequenced"],
             "unsequenced": counts["unsequenced"],
             "lost": self.lost,
-            "repaired": 0,
+            "repaired": counts["repaired"],
+            "requests": self.recovery.counts.get("requests", 0) if self.recovery is not None else 0,
+            "repair_us": _percentiles(self.recovery.repair_lag) if self.recovery is not None else None,
+            "lines": [
+                {"channel": channel, **line._asdict()}
+                for channel in self.sequencer.channels()
+                for line in self.sequencer.line_stats(channel)
+            ],
             "gaps": self.gaps,
             "kernel_drops": sum(self.receiver.stats.kernel_drops),
             "counts": {name: value for name, value in counts.items() if value},
@@ -118,17 +141,42 @@ class Capture:
             "wire_us": _percentiles(self.wire_lag),
         }
 
+    def _read(self) -> int:
+        """Read the network, or what the recovery services brought, and return how many packets were delivered."""
+        sequencer, recovery = self.sequencer, self.recovery
+        now_ns = time.monotonic_ns()
+        wait_s = _WAIT_S
+        if recovery is not None:
+            if now_ns - self._ticked_ns > _TICK_NS:
+                self._ticked_ns = now_ns
+                recovery.tick(None, now_ns)
+                recovery.pump(None, now_ns)
+            if recovery.active:
+                recovery.wait(self.receiver.filenos(), recovery.patience_s(now_ns, _WINDOW_S))
+                wait_s = 0.0
+                recovery.pump(None, time.monotonic_ns())
+                mended = recovery.mend(time.monotonic_ns())
+                if mended is not None and (mended.deliveries or sequencer.events):
+                    self._buffer = mended.buffer
+                    recovery.events(sequencer.events, time.monotonic_ns())
+                    return mended.deliveries
+        self._buffer = self.receiver.buffer
+        count = sequencer.receive(self.receiver, wait_s)
+        if recovery is not None:
+            recovery.events(sequencer.events, time.monotonic_ns())
+        return count
+
     def _missing(self, channel: int, first: int, count: int) -> None:
         self.lost += count
         if len(self.gaps) < 100:
             self.gaps.append({"channel": channel, "first": first, "count": count})
 
     def _time(self, deliveries: npt.NDArray[np.void]) -> None:
-        fresh = deliveries[(deliveries["flags"] & SPAN_HELD) == 0]
+        fresh = deliveries[(deliveries["flags"] & (SPAN_HELD | SPAN_REPAIR)) == 0]
         if not len(fresh):
             return
         places = fresh["offset"].astype(np.int64)[:, None] + _HEADER_BYTES
-        headers = np.ascontiguousarray(self.receiver.buffer[places]).view(HEADER).ravel()
+        headers = np.ascontiguousarray(self._buffer[places]).view(HEADER).ravel()
         self.wire_lag.add_many(fresh["kernel_ts_ns"] - headers["ts_send_ns"])
         pushed = headers[self.pushed.mask(headers)]
         self.feeder_lag.add_many(pushed["ts_send_ns"] - pushed["ts_recv_ns"])
@@ -145,7 +193,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--venues", required=True, help="comma-separated")
     parser.add_argument("--tape", type=Path)
     args = parser.parse_args(argv)
-    network = configuration.load().network
+    config = configuration.load()
+    network = config.network
     venues = args.venues.split(",")
     stopping = False
 
@@ -159,7 +208,7 @@ def main(argv: list[str]) -> int:
     lines = [line for name in venues for line in lines_of(name, network)]
     receiver = Receiver(lines, interface=network.interface, rcvbuf=network.rcvbuf_bytes)
     fetched = [VENUES[name] for name in venues if venue(name).rule.snapshot == "rest"]
-    capture = Capture(receiver, Admission(venues, network).sequencer(), tape, fetched)
+    capture = Capture(receiver, Admission(venues, network), tape, fetched, options_of(config.consumer))
     channels = {VENUES[name] for name in venues}
     _say({"event": "ready"})
     while not stopping and not channels <= capture.ended:

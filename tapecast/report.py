@@ -48,6 +48,9 @@ def report(feeders: Sequence[Summary], received: Summary, ends: Mapping[str, Sum
         "packets_received": received.get("received", 0),
         "lost": int(received.get("lost", 0)) + max(0, sent - int(received.get("received", 0)) - int(received.get("lost", 0))),
         "repaired": received.get("repaired", 0),
+        "requests": received.get("requests", 0),
+        "repair_us": received.get("repair_us"),
+        "lines": received.get("lines"),
         "send_dropped": sum(int(feeder.get("dropped", 0)) for feeder in feeders),
         "kernel_drops": received.get("kernel_drops", 0),
         "upstream_gaps": upstream,
@@ -90,5 +93,13 @@ def _print_text(result: dict[str, Any]) -> None:
     for name, values in result["latency_us"].items():
         if values:
             lines.append(f"{name:<9} p50 {values['p50']} us, p99 {values['p99']} us, p99.9 {values['p999']} us")
+    repair = result["repair_us"]
+    if repair and repair["p50"] is not None:
+        lines.append(f"repair    {result['requests']} requests, p50 {repair['p50']} us, p99 {repair['p99']} us")
+    lines += [
+        f"line      channel {line['channel']}, line {line['line']}: {line['received']} received, {line['lost']} lost"
+        for line in result["lines"] or ()
+        if line["lost"]
+    ]
     lines.append("nothing lost" if result["ok"] else "SOMETHING WAS LOST")
     sys.stdout.write("\n".join(lines) + "\n")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -193,16 +194,33 @@ def test_a_killed_process_ends_a_measured_run(words: str, up: Start, net: Net) -
     assert_gone(family)
 
 
-def test_loss_on_the_way_is_an_exit_code(up: Start, net: Net) -> None:
-    """A consumer that stands still while its small buffer overflows has lost packets: counted, told, exit code 1."""
+def stopped_for_a_while(up: Start, net: Net, code: int, **settings: object) -> dict[str, Any]:
+    """Run a recording; its consumer stands still while its small buffer overflows. Return the report."""
     file = captures() / "binance/cf_20210404_spot_btc_eth_dot.jsonl"
-    run = up("--replay", file, "--speed", "8", "--until-end", "--json", network__rcvbuf_bytes=32_768)
+    run = up("--replay", file, "--speed", "8", "--until-end", "--json", network__rcvbuf_bytes=32_768, **settings)
     ear = Ear(net, "binance")
     ear.heard(100)
     with signalled(child_of(run, "tapecast.capture")):
         ear.heard(600)
-    assert run.wait(30.0) == 1
-    report = json.loads(run.stdout())
+    assert run.wait(30.0) == code, run.stdout()
+    report: dict[str, Any] = json.loads(run.stdout())
+    assert report["kernel_drops"] > 0
+    return report
+
+
+def test_what_a_stopped_consumer_lost_is_repaired(up: Start, net: Net) -> None:
+    """What did not fit its buffer comes from the feeder's recovery service: nothing lost, exit code 0, and the report says so."""
+    report = stopped_for_a_while(up, net, 0)
+    assert report["ok"] is True
+    assert (report["lost"], report["gaps"]) == (0, [])
+    assert report["repaired"] > 0
+    assert report["requests"] > 0
+    assert report["packets_received"] == report["packets_sent"]
+
+
+def test_loss_on_the_way_is_an_exit_code(up: Start, net: Net) -> None:
+    """Without repair, what a consumer lost that stands still while its small buffer overflows is counted, told, exit code 1."""
+    report = stopped_for_a_while(up, net, 1, consumer__recovery="false")
     assert report["ok"] is False
     assert report["lost"] > 0
     assert report["kernel_drops"] > 0

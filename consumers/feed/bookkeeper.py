@@ -16,7 +16,6 @@ No input or output, no clock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from consumers.feed.events import BookState, Fragment
@@ -124,6 +123,7 @@ class Bookkeeper:
         """Changes to be applied before anything else, after a call that joined a book."""
         self._set = BookSet()
         self._tracks: dict[int, _Track] = {}
+        self._parts: dict[int, list[bytes]] = {}
         self._queued = 0
 
     def apply(self, packet: Buffer, header: tuple[int, ...]) -> Change | bool:
@@ -170,35 +170,19 @@ class Bookkeeper:
         track.fragments.clear()
         return Change(book, track.upstream if channel.repairing is None else BookState.SUSPECT, fragments)
 
-    def recovered(self, parts: Sequence[bytes], header: tuple[int, ...]) -> Change | bool:
-        """Take in a whole snapshot of the recovery service; `header` is that of its packets.
+    def recovered(self, packet: Buffer, header: tuple[int, ...]) -> Change | bool:
+        """Take in a packet of a snapshot of the recovery service, which is applied once its last one is there.
 
         Returns the Change where the book begins with it anew; True where it proves the book to be whole as it is; else False.
         """
-        channel = self.channel
-        instrument, seq, true_at, flags = header[9], header[11], header[10], header[3]
-        track = self._tracks.get(instrument) or self._add(instrument)
-        book = track.book
-        whole = track.seen and not track.lost and track.queue is None and book.complete
-        proves = channel.epoch == 0 or not _is_behind(true_at, channel.lost_last)
-        if whole and (track.epoch == channel.epoch or not _is_after(seq, book.instrument_seq)):
-            proven = track.epoch != channel.epoch and proves and seq == book.instrument_seq
-            if proven:
-                track.epoch = channel.epoch
-            return proven
-        updates = book.updates
-        for part in parts:
-            self._set.apply(part)
-        if book.updates == updates:
+        parts = self._parts.setdefault(header[9], [])
+        if header[15] == 0:
+            parts.clear()
+        if header[15] != len(parts):
+            parts.clear()
             return False
-        track.lost, track.seen, track.ahead, track.true_at = False, True, True, true_at
-        track.epoch = channel.epoch if proves else channel.epoch - 1
-        track.upstream = BookState.STALE if flags & _STALE else BookState.SUSPECT if flags & _SUSPECT else BookState.LIVE
-        track.fragments.clear()
-        self._join(track)
-        heads = [(part[6], part[7], part[38]) for part in parts]
-        fragments = [Fragment(part, HEADER_SIZE, *head) for part, head in zip(parts, heads, strict=True)]
-        return Change(book, self._state(track), tuple(fragments))
+        parts.append(bytes(packet))
+        return self._begin(self._parts.pop(header[9]), header) if header[3] & _LAST else False
 
     def instruments(self) -> list[int]:
         """Return the instruments that the channel has brought books of."""
@@ -260,6 +244,7 @@ class Bookkeeper:
         for instrument in self._tracks:
             self._set.reset(instrument)
         self._tracks.clear()
+        self._parts.clear()
         self._queued = 0
         self.backlog.clear()
 
@@ -270,6 +255,32 @@ class Bookkeeper:
             self._set.reset(instrument)
             if track.queue is not None:
                 self._drop_queue(track)
+
+    def _begin(self, parts: list[bytes], header: tuple[int, ...]) -> Change | bool:
+        channel = self.channel
+        instrument, seq, true_at, flags = header[9], header[11], header[10], header[3]
+        track = self._tracks.get(instrument) or self._add(instrument)
+        book = track.book
+        whole = track.seen and not track.lost and track.queue is None and book.complete
+        proves = channel.epoch == 0 or not _is_behind(true_at, channel.lost_last)
+        if whole and (track.epoch == channel.epoch or not _is_after(seq, book.instrument_seq)):
+            proven = track.epoch != channel.epoch and proves and seq == book.instrument_seq
+            if proven:
+                track.epoch = channel.epoch
+            return proven
+        updates = book.updates
+        for part in parts:
+            self._set.apply(part)
+        if book.updates == updates:
+            return False
+        track.lost, track.seen, track.ahead, track.true_at = False, True, True, true_at
+        track.epoch = channel.epoch if proves else channel.epoch - 1
+        track.upstream = BookState.STALE if flags & _STALE else BookState.SUSPECT if flags & _SUSPECT else BookState.LIVE
+        track.fragments.clear()
+        self._join(track)
+        heads = [(part[6], part[7], part[38]) for part in parts]
+        fragments = [Fragment(part, HEADER_SIZE, *head) for part, head in zip(parts, heads, strict=True)]
+        return Change(book, self._state(track), tuple(fragments))
 
     def _add(self, instrument: int) -> _Track:
         track = self._tracks[instrument] = _Track(self.channel.epoch, self._set.add(instrument))

@@ -12,34 +12,30 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
-from consumers.feed.bookkeeper import Bookkeeper, Change, Channel
+from consumers.feed import making
+from consumers.feed.bookkeeper import Bookkeeper, Channel
 from consumers.feed.definitions import Definitions
-from consumers.feed.events import AnyEvent, Bbo, Book, BookState, Fragment, Gap, Instrument, Liquidation, Stat, Status, Trade
-from consumers.feed.rivals import Health, Rivals, Switch
+from consumers.feed.events import AnyEvent, Bbo, Book, BookState, Gap, Instrument, Liquidation, Stat, Status, Trade
+from consumers.feed.making import Header, flags_of
+from consumers.feed.rivals import Rivals, Switch
 from consumers.feed.selection import Names, Selection
 from protocol.codec import Buffer, parse_gap_detail
 from protocol.records import HEADER_STRUCT, ITEM_STRUCT
 from protocol.schema import (
     HEADER_SIZE,
-    Flag,
     MsgType,
     ReplyStatus,
     RequestKind,
-    Side,
-    StatKind,
     StatusReason,
     StatusScope,
     StatusState,
-    TradeFlag,
     venue_name,
 )
 from runtime.channels import venue_of
 
 __all__ = ["Engine", "Want"]
-
-Header: TypeAlias = tuple[int, ...]
 
 SILENT_INTERVALS: Final = 3
 DEFAULT_INTERVAL_NS: Final = 1_000_000_000
@@ -50,17 +46,8 @@ _PROVEN_AFTER_NS: Final = 100_000_000
 """After a gap a book has so long to be proven whole by its next change, before its snapshot is asked for."""
 _FEW: Final = 64
 """Up to so many wanted instruments are asked for one by one, more all at once."""
-_SNAPSHOT: Final = int(Flag.SNAPSHOT)
-_LAST: Final = int(Flag.LAST)
-_TRADE: Final = ITEM_STRUCT[MsgType.TRADE]
-_LEVEL: Final = ITEM_STRUCT[MsgType.BBO]
-_STAT: Final = ITEM_STRUCT[MsgType.STAT]
 _STATUS: Final = ITEM_STRUCT[MsgType.STATUS]
 _HEARTBEAT: Final = ITEM_STRUCT[MsgType.HEARTBEAT]
-_FLAGS: dict[int, Flag] = {}
-_SIDES: Final = {int(side): side for side in Side}
-_TRADE_FLAGS: Final = {value: TradeFlag(value) for value in range(32)}
-_STAT_KINDS: Final = {int(kind): kind for kind in StatKind}
 _SCOPES: Final = {int(scope): scope for scope in StatusScope}
 _STATES: Final = {int(state): state for state in StatusState}
 _REASONS: Final = {int(reason): reason for reason in StatusReason}
@@ -70,13 +57,6 @@ _UNKNOWN: Final = Names("", "", "", "")
 
 def _who(names: Names | None) -> tuple[str | None, str | None, str | None]:
     return (names.kind, names.symbol, names.instrument) if names is not None else (None, None, None)
-
-
-def _flags(value: int) -> Flag:
-    found = _FLAGS.get(value)
-    if found is None:
-        found = _FLAGS[value] = Flag(value)
-    return found
 
 
 class Want(NamedTuple):
@@ -117,8 +97,7 @@ class Engine:
         self.keeps_books = keep_books or Book in wanted
         self._books: dict[int, Bookkeeper] = {}
         self._channels: dict[int, Channel] = {}
-        self._parts: dict[int, list[bytes]] = {}
-        self.rivals = Rivals(self._health, switch_after_ns)
+        self.rivals = Rivals(self._books if self.keeps_books else None, switch_after_ns)
         self._live = live
         self._now_ns = now_ns
         self._started_ns = now_ns
@@ -191,7 +170,6 @@ class Engine:
         books = self._books.get(channel_id)
         if books is not None:
             books.new_session()
-        self._parts.clear()
         self._tell(channel, StatusState.LIVE, StatusReason.RESTART, "new session")
 
     def end(self, channel_id: int) -> None:
@@ -235,20 +213,10 @@ class Engine:
             self._statuses(packet, 0, len(packet), header, again=True)
             if header[7] in self._books:
                 self._books[header[7]].missing(header[9])
-            return
-        if header[2] != MsgType.BOOK:
+        elif header[2] == MsgType.BOOK:
+            self._take_book(packet, header, True)
+        else:
             self.packet(packet, 0, len(packet))
-            return
-        parts = self._parts.setdefault(header[9], [])
-        if header[15] == 0:
-            parts.clear()
-        parts.append(packet)
-        if header[15] != len(parts) - 1 or not header[3] & _LAST:
-            if header[15] != len(parts) - 1:
-                parts.clear()
-            return
-        del self._parts[header[9]]
-        self._recovered_book(parts, header)
 
     def answered(self, channel_id: int, kind: int, instrument_id: int, status: int) -> None:
         """Take note that an answer of the recovery service is complete, all its packets having been taken in."""
@@ -299,7 +267,9 @@ class Engine:
         book, state = found
         names = (instrument.venue, instrument.kind, instrument.symbol, instrument.instrument)
         times = (book.ts_exchange_ns, book.ts_recv_ns, 0)
-        return Book(*names, *times, _flags(book.flags), state, False, book.instrument_seq, book, book.price_exp, book.qty_exp, ())
+        return Book(
+            *names, *times, flags_of(book.flags), state, False, book.instrument_seq, book, book.price_exp, book.qty_exp, ()
+        )
 
     def _table(self) -> Sequence[Callable[[Buffer, int, int, Header], None] | None]:
         """Message type → what takes it in; None is passed over without a look."""
@@ -339,131 +309,63 @@ class Engine:
             return
         make = Trade if header[2] == MsgType.TRADE else Liquidation
         channel = self._channels.get(header[7])
-        rival = channel is not None and channel.rival
-        if channel is not None and rival:
-            packet = bytes(data[at : at + size]) if make is Trade else b""
-            if not self.rivals.trade(channel, header[9], packet, self._now_ns):
-                return
-        self._make_executions(data, at, header, names, make, rival=rival)
+        if channel is None or not channel.rival:
+            self.out.extend(making.executions(data, at, header, names, make))
+        elif self.rivals.trade(channel, header[9], bytes(data[at : at + size]) if make is Trade else b"", self._now_ns):
+            self._tell_trades(data, at, header, names, make)
 
-    def _make_executions(
-        self, data: Buffer, at: int, header: Header, names: Names, make: type[Trade | Liquidation], *, rival: bool
-    ) -> None:
-        ts, price_exp, qty_exp, step = header[16], header[12], header[13], header[14]
-        flags = _flags(header[3])
-        first = at + HEADER_SIZE
-        for offset in range(first, first + header[4] * step, step):
-            trade_id, price, quantity, delta_us, side, trade_flags, condition = _TRADE.unpack_from(data, offset)
-            if rival and self.rivals.repeats(header[9], trade_id, self._now_ns):
-                continue
-            self.out.append(
-                make(
-                    *names,
-                    ts + 1000 * delta_us if ts else 0,
-                    header[17],
-                    header[18],
-                    flags,
-                    price,
-                    quantity,
-                    price_exp,
-                    qty_exp,
-                    _SIDES.get(side, Side.UNKNOWN),
-                    trade_id,
-                    _TRADE_FLAGS.get(trade_flags) or TradeFlag(trade_flags),
-                    condition,
-                )
-            )
+    def _tell_trades(self, data: Buffer, at: int, header: Header, names: Names, make: type[Trade | Liquidation] = Trade) -> None:
+        """Tell those that were not told before the last change-over."""
+        for event in making.executions(data, at, header, names, make):
+            if not self.rivals.repeats(header[9], event.trade_id, self._now_ns):
+                self.out.append(event)
 
     def _bbo(self, data: Buffer, at: int, size: int, header: Header) -> None:
         names = self._names(header)
         if names is None or self._is_other(header):
             return
-        first, count, bids, step = at + HEADER_SIZE, header[4], header[5], header[14]
-        bid = _LEVEL.unpack_from(data, first) if bids else None
-        ask = _LEVEL.unpack_from(data, first + bids * step) if count > bids else None
-        self.out.append(Bbo(*names, header[16], header[17], header[18], _flags(header[3]), bid, ask, header[12], header[13]))
+        self.out.append(making.best(data, at, header, names))
 
     def _stats(self, data: Buffer, at: int, size: int, header: Header) -> None:
         names = self._names(header)
         if names is None or self._is_other(header):
             return
-        first, step = at + HEADER_SIZE, header[14]
-        for offset in range(first, first + header[4] * step, step):
-            value, ts, kind, exp, _, aux = _STAT.unpack_from(data, offset)
-            times = (header[16], header[17], header[18])
-            self.out.append(Stat(*names, *times, _flags(header[3]), _STAT_KINDS.get(kind, kind), value, exp, ts, aux))
+        self.out.extend(making.stats(data, at, header, names))
 
     def _book(self, data: Buffer, at: int, size: int, header: Header) -> None:
+        self._take_book(memoryview(data)[at : at + size], header, False)
+
+    def _take_book(self, packet: Buffer, header: Header, recovered: bool) -> None:
         names = self.definitions.names.get(header[9], _UNKNOWN)
-        if names is None or (names is _UNKNOWN and not self._may_want(header)):
+        if names is None or not self.keeps_books or (names is _UNKNOWN and not self._may_want(header)):
             return
         books = self._books.get(header[7])
         if books is None:
             books = self._keep(header)
-        change = books.apply(memoryview(data)[at : at + size], header)
+        change = books.recovered(packet, header) if recovered else books.apply(packet, header)
         if books.backlog:
-            self._take_backlog(books)
+            self.backlog.extend(books.backlog)
+            books.backlog.clear()
         if names is _UNKNOWN:
-            self.undefined += 1
-        elif change is False or (books.channel.rival and not self.rivals.passes(books.channel, header[9])):
-            if change is True and books.channel.served:
-                self._ask_for_books(books.channel)
+            self.undefined += not recovered
             return
-        elif change is True:
-            channel = books.channel
-            self._status(
-                channel.venue, StatusScope.BOOK, StatusState.SUSPECT, StatusReason.GAP, "waits for a snapshot", names, header[18]
-            )
-            if channel.served:
-                self._ask_for_books(channel)
-        elif Book in self._wanted:
-            self._tell_book(names, header, change)
-
-    def _recovered_book(self, parts: list[bytes], header: Header) -> None:
-        names = self.definitions.names.get(header[9], _UNKNOWN)
-        if not self.keeps_books or names is None or (names is _UNKNOWN and not self._may_want(header)):
+        channel = books.channel
+        if change is True and not recovered and channel.served:
+            self._ask_for_books(channel)
+        if change is False or (channel.rival and not self.rivals.passes(channel, header[9])):
             return
-        books = self._books.get(header[7])
-        if books is None:
-            books = self._keep(header)
-        change = books.recovered(parts, header)
-        if books.backlog:
-            self._take_backlog(books)
-        if names is _UNKNOWN or change is False or self._is_other(header):
-            return
-        if change is True:
-            self._status(
-                books.channel.venue, StatusScope.BOOK, StatusState.LIVE, StatusReason.RESYNCED, "lost nothing", names, header[18]
-            )
-        elif Book in self._wanted:
-            self._tell_book(names, header, change)
-
-    def _tell_book(self, names: Names, header: Header, change: Change) -> None:
-        self.out.append(
-            Book(
-                *names,
-                header[16],
-                header[17],
-                header[18],
-                _flags(header[3]),
-                change.state,
-                bool(header[3] & _SNAPSHOT),
-                header[11],
-                change.book,
-                header[12],
-                header[13],
-                change.fragments,
-            )
-        )
+        if change is not True:
+            if Book in self._wanted:
+                self.out.append(making.book(header, names, change))
+        elif recovered:
+            self._tell_state(channel, StatusState.LIVE, StatusReason.RESYNCED, "lost nothing", names, header[18])
+        else:
+            self._tell_state(channel, StatusState.SUSPECT, StatusReason.GAP, "waits for a snapshot", names, header[18])
 
     def _keep(self, header: Header) -> Bookkeeper:
         channel = self._channels.get(header[7]) or self._open(header[7], header[8], self._now_ns)
         books = self._books[header[7]] = Bookkeeper(channel)
         return books
-
-    def _take_backlog(self, books: Bookkeeper) -> None:
-        self.backlog.extend(books.backlog)
-        books.backlog.clear()
 
     def _ask_for_books(self, channel: Channel) -> None:
         books = self._books.get(channel.channel_id)
@@ -511,7 +413,7 @@ class Engine:
         for offset in range(first, first + header[4] * step, step):
             scope, state, reason, counts, ts, detail = _STATUS.unpack_from(data, offset)
             if scope == StatusScope.BOOK and header[7] in self._books:
-                self._books[header[7]].status(header[9], state, header[10])
+                self._books[header[7]].status(header[9], state, header[10] + again)
             if reason in (StatusReason.GAP, StatusReason.CHECKSUM) and not again:
                 if header[9] and self._is_other(header):
                     continue
@@ -545,17 +447,6 @@ class Engine:
         channel = self._channels.get(header[7])
         return channel is not None and channel.rival and not self.rivals.passes(channel, header[9])
 
-    def _health(self, channel: Channel, instrument: int) -> Health:
-        if channel.away or not channel.heard:
-            return Health.AWAY
-        if not self.keeps_books:
-            return Health.WELL if channel.repairing is None else Health.SUSPECT
-        books = self._books.get(channel.channel_id)
-        found = books.book(instrument) if books is not None else None
-        if found is None:
-            return Health.STALE
-        return {BookState.LIVE: Health.WELL, BookState.SUSPECT: Health.SUSPECT}.get(found[1], Health.STALE)
-
     def _switch(self) -> None:
         """Let instruments go over to other channels where that is due, and tell of it."""
         for switch in self.rivals.switches(self._now_ns):
@@ -570,22 +461,12 @@ class Engine:
         state = found[1] if found is not None else BookState.LIVE
         shown = {BookState.LIVE: StatusState.LIVE, BookState.SUSPECT: StatusState.SUSPECT}.get(state, StatusState.STALE)
         detail = f"channel {old.channel_id} to {new.channel_id}"
-        self._status(new.venue, StatusScope.BOOK, shown, StatusReason.RESYNCED, detail, names)
+        self._tell_state(new, shown, StatusReason.RESYNCED, detail, names)
         if found is not None and Book in self._wanted:
-            book = found[0]
-            bids, asks = book.bids(), book.asks()
-            whole = Fragment(bids.tobytes() + asks.tobytes(), 0, len(bids) + len(asks), len(bids), bids.dtype.itemsize)
-            times = (book.ts_exchange_ns, book.ts_recv_ns, 0)
-            flags = _flags(book.flags | Flag.SNAPSHOT | Flag.RECOVERED)
-            exps = (book.price_exp, book.qty_exp)
-            self.out.append(Book(*names, *times, flags, state, True, book.instrument_seq, book, *exps, (whole,)))
+            self.out.append(making.whole_book(found[0], state, names))
         for packet in switch.trades:
             if Trade in self._wanted:
-                self._trades_again(packet, names)
-
-    def _trades_again(self, packet: bytes, names: Names) -> None:
-        header = HEADER_STRUCT.unpack_from(packet)
-        self._make_executions(packet, 0, header, names, Trade, rival=True)
+                self._tell_trades(packet, 0, HEADER_STRUCT.unpack_from(packet), names)
 
     def _expect(self, venue: str) -> None:
         """Miss a venue that was asked for by name even if it never says anything."""
@@ -596,12 +477,8 @@ class Engine:
     def _open(self, channel_id: int, venue_id: int, now_ns: int) -> Channel:
         channel = Channel(channel_id, venue_id, venue_name(venue_id), now_ns, DEFAULT_INTERVAL_NS)
         self._channels[channel_id] = channel
-        self.rivals.opened(channel, self._carried)
+        self.rivals.opened(channel)
         return channel
-
-    def _carried(self, channel: Channel) -> list[int]:
-        books = self._books.get(channel.channel_id)
-        return books.instruments() if books is not None else []
 
     def _definitions_are_in(self) -> bool:
         heard = [channel for channel in self._channels.values() if channel.instruments]
@@ -610,6 +487,11 @@ class Engine:
         if self._now_ns - self._started_ns > _DEFINED_AFTER_NS:
             return True
         return all(self.definitions.count(channel.venue_id) >= channel.instruments for channel in self._channels.values())
+
+    def _tell_state(
+        self, channel: Channel, state: StatusState, reason: StatusReason, detail: str, names: Names, ts_ns: int = 0
+    ) -> None:
+        self._status(channel.venue, StatusScope.BOOK, state, reason, detail, names, ts_ns)
 
     def _tell(self, channel: Channel, state: StatusState, reason: StatusReason, detail: str) -> None:
         self._status(channel.venue, StatusScope.CHANNEL, state, reason, detail)

@@ -27,7 +27,7 @@ from consumers.feed.batches import Batch
 from consumers.feed.engine import Engine
 from consumers.feed.events import ALL_EVENTS, AnyEvent, Bbo, Book, Instrument, Liquidation, Stat, Trade
 from consumers.feed.ordering import Ordering
-from consumers.feed.recovery import Options
+from consumers.feed.recovering import options_of
 from consumers.feed.replay import open_replay
 from consumers.feed.selection import Selection
 from consumers.feed.source import Multicast, PacketSource
@@ -38,7 +38,7 @@ from runtime.errors import TapecastError
 from runtime.keys import Admission
 
 if TYPE_CHECKING:
-    from runtime.settings import Config, Consumer
+    from runtime.settings import Config
 
 __all__ = ["Feed", "FeedError"]
 
@@ -105,13 +105,14 @@ class Feed:
             if interface is not None:
                 config = msgspec.structs.replace(config, network=msgspec.structs.replace(config.network, interface=interface))
             source = _multicast(self._selection, config, rcvbuf_bytes)
-            recovery = config.consumer.recovery if recovery is None else recovery
+            recovery = recovery is not False
         self._switch_after_ns = int(config.consumer.switch_after_s * 1e9) if config is not None else 1_000_000_000
         self._source = source
         repair = config.consumer if recovery and config is not None else None
-        self._ordering = Ordering(
-            source, None if repair is None else _options(repair), reach=repair.repair_packets if repair is not None else 1024
-        )
+        if repair is not None:
+            self._ordering = Ordering(source, options_of(repair), reach=repair.repair_packets)
+        else:
+            self._ordering = Ordering(source)
         self._engine: Engine | None = None
         self._callbacks: dict[type[AnyEvent], list[Callable[[AnyEvent], object]]] = {}
         self._stopped = False
@@ -379,8 +380,3 @@ def _multicast(selection: Selection, config: Config, rcvbuf_bytes: int | None) -
         rcvbuf=network.rcvbuf_bytes if rcvbuf_bytes is None else rcvbuf_bytes,
         admission=Admission(selection.venues, network),
     )
-
-
-def _options(consumer: Consumer) -> Options:
-    repair_ns = consumer.repair_ms * 1_000_000
-    return Options(repair_ns=repair_ns, jitter_ns=int(repair_ns * consumer.jitter))

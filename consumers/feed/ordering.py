@@ -112,16 +112,10 @@ class Ordering:
         if recovery is None:
             return False
         self._now_ns = self._source.now_ns()
-        mended = recovery.mended()
-        if mended is not None:
-            count = self._sequencer.process(mended.buffer, mended.spans, len(mended.spans), self._now_ns)
-            self._ready = self._begin(count, mended.buffer, fresh=False)
-            return True
-        refusal = recovery.refusal()
-        if refusal is None:
+        mended = recovery.mend(self._now_ns)
+        if mended is None:
             return False
-        count = self._sequencer.give_up(refusal.channel_id, refusal.session, refusal.end, self._now_ns)
-        self._ready = self._begin(count, self._buffer, fresh=False)
+        self._ready = self._begin(mended.deliveries, mended.buffer, fresh=False)
         return True
 
     @property

@@ -1,8 +1,8 @@
 """Recovery inside a feed: what the sequencer and the engine want goes to the clients of their channels, what comes back to them.
 
 A channel has a client as soon as its heartbeats name a service. Ranges go out the moment a hole is late; definitions and books
-when the engine asks. What comes back is handed out in three ways: packets that fill holes (`mended`), holes that cannot be filled
-(`refusal`), and definitions and books, which the engine takes one at a time (`states`, `step`). Sockets are those of
+when the engine asks. What comes back is packets that fill holes, or word that they cannot be filled, which go to the sequencer
+(`mend`), and definitions and books, which the engine takes one at a time (`states`, `step`). Sockets are those of
 `consumers.feed.recovery_link`, looked at when the feed reads. No clock of its own.
 """
 
@@ -24,28 +24,28 @@ from protocol.authentication import Keys
 from protocol.io import SPAN
 from protocol.schema import RequestKind
 from protocol.sequencing import SPAN_REPAIR, BatchSequencer, Event, EventKind
+from runtime.settings import Consumer
 
-__all__ = ["Mended", "Recovery", "Refusal"]
+__all__ = ["Mended", "Recovery", "options_of"]
 
+_NOTHING: Final = np.zeros(0, np.uint8)
 _LINE: Final = 255
 """Line of the packets that the service returned."""
 _MOST: Final = 1024
 """Packets that are handed to the sequencer in one go, and about as many states wait for the engine."""
 
 
+def options_of(consumer: Consumer) -> Options | None:
+    """Return a client's limits as they are configured; None where nothing is to be repaired."""
+    repair_ns = consumer.repair_ms * 1_000_000
+    return Options(repair_ns=repair_ns, jitter_ns=int(repair_ns * consumer.jitter)) if consumer.recovery else None
+
+
 class Mended(NamedTuple):
-    """Packets of the service, as a receiver would describe them."""
+    """What a call of the sequencer delivered, and the buffer that its deliveries stand in."""
 
+    deliveries: int
     buffer: npt.NDArray[np.uint8]
-    spans: npt.NDArray[np.void]
-
-
-class Refusal(NamedTuple):
-    """What a channel lost before `end` cannot be had."""
-
-    channel_id: int
-    session: int
-    end: int
 
 
 class Recovery:
@@ -86,17 +86,21 @@ class Recovery:
                 out[name] = out.get(name, 0) + count
         return out
 
-    def tick(self, engine: Engine, now_ns: int) -> None:
-        """Learn where the services of the channels are, about every 100 ms, and carry out what the engine wants."""
+    def tick(self, engine: Engine | None, now_ns: int) -> None:
+        """Learn where the services of the channels are, about every 100 ms, and carry out what the engine wants.
+
+        Without an engine packets are repaired, and nothing else is asked for.
+        """
         for channel_id in self._sequencer.channels():
             link = self._link(channel_id, now_ns)
             if link is not None:
                 self._tell(channel_id, link.client, engine)
             # A repair of which a part was given up has no event of its own when the rest is there.
             state = self._sequencer.channel(channel_id)
-            if state is not None:
+            if state is not None and engine is not None:
                 engine.repaired(channel_id, state.next)
-        self.carry_out(engine, now_ns)
+        if engine is not None:
+            self.carry_out(engine, now_ns)
 
     def carry_out(self, engine: Engine, now_ns: int) -> None:
         """Ask for what the engine wants."""
@@ -122,7 +126,7 @@ class Recovery:
             elif event.kind is EventKind.REPAIRED:
                 self.repair_lag.add(event.count)
 
-    def pump(self, engine: Engine, now_ns: int) -> None:
+    def pump(self, engine: Engine | None, now_ns: int) -> None:
         """Read and write what can be read and written now."""
         active = False
         for channel_id, link in self._links.items():
@@ -140,27 +144,25 @@ class Recovery:
             self._tell(channel_id, client, engine)
         self._active = active
 
-    def mended(self) -> Mended | None:
-        """Return packets that fill holes; None where there are none."""
+    def mend(self, now_ns: int) -> Mended | None:
+        """Give the sequencer what fills holes, or what cannot be had, as a call of its own; None where there is nothing."""
         packets: list[bytes] = []
         for link in self._links.values():
             room = _MOST - len(packets)
             packets += link.client.mended[:room]
             del link.client.mended[:room]
-        if not packets:
-            return None
-        spans = np.zeros(len(packets), SPAN)
-        lengths = np.array([len(packet) for packet in packets])
-        spans["offset"], spans["length"] = np.cumsum(lengths) - lengths, lengths
-        spans["line"], spans["flags"] = _LINE, SPAN_REPAIR
-        return Mended(np.frombuffer(b"".join(packets), np.uint8), spans)
-
-    def refusal(self) -> Refusal | None:
-        """Return a refusal, once every packet before it has been handed out."""
+        if packets:
+            spans = np.zeros(len(packets), SPAN)
+            lengths = np.array([len(packet) for packet in packets])
+            spans["offset"], spans["length"] = np.cumsum(lengths) - lengths, lengths
+            spans["line"], spans["flags"] = _LINE, SPAN_REPAIR
+            buffer = np.frombuffer(b"".join(packets), np.uint8)
+            return Mended(self._sequencer.process(buffer, spans, len(packets), now_ns), buffer)
         for channel_id, link in self._links.items():
             client = link.client
-            if client.refused and not client.mended:
-                return Refusal(channel_id, client.session, client.refused.pop(0))
+            if client.refused:
+                end = client.refused.pop(0)
+                return Mended(self._sequencer.give_up(channel_id, client.session, end, now_ns), _NOTHING)
         return None
 
     def step(self, engine: Engine) -> bool:
@@ -214,9 +216,10 @@ class Recovery:
         link.client.serve(channel.service, channel.session, now_ns)
         return link
 
-    def _tell(self, channel_id: int, client: RecoveryClient, engine: Engine) -> None:
+    def _tell(self, channel_id: int, client: RecoveryClient, engine: Engine | None) -> None:
         """Tell sequencer and engine when a service becomes worth asking, or ceases to be."""
         if self._told.get(channel_id) != client.available:
             self._told[channel_id] = client.available
             self._sequencer.repairable(channel_id, client.available)
-        engine.served(channel_id, client.available)
+        if engine is not None:
+            engine.served(channel_id, client.available)

@@ -269,9 +269,10 @@ class RecoveryClient:
 
     def _reply(self, packet: bytes, now_ns: int) -> None:
         header, reply = decode_reply(packet, keys=self._keys)
-        number, request = self._asked.popleft()
+        number, request = self._asked[0]
         if (reply.request_id, reply.kind) != (number, request.kind) and reply.status != ReplyStatus.BAD_REQUEST:
             raise WireError("answers another request")
+        self._asked.popleft()
         self._served = 0
         self.counts["answers"] += 1
         status = reply.status

@@ -47,6 +47,9 @@ class Link:
         if client.phase is Phase.OPEN:
             # Before time passes: what has come while nobody looked has come in time.
             self._read(now_ns)
+            if client.phase is not Phase.OPEN:
+                self.close()
+                return
         client.timer(now_ns)
         if client.phase is Phase.CONNECTING and self._socket is None:
             self._connect(now_ns)

@@ -9,11 +9,12 @@ out. What is told of a change-over is the engine's business. No input or output,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from consumers.feed.bookkeeper import Channel
+from consumers.feed.bookkeeper import Bookkeeper, Channel
+from consumers.feed.events import BookState
 from protocol.records import HEADER_STRUCT, ITEM_STRUCT
 from protocol.schema import HEADER_SIZE, MsgType
 
@@ -60,11 +61,11 @@ class _Kept:
 
 
 class Rivals:
-    """The channels of every venue. `health` judges an instrument on a channel."""
+    """The channels of every venue. `books` are those of the channels, by id; None where no books are kept."""
 
-    def __init__(self, health: Callable[[Channel, int], Health], switch_after_ns: int) -> None:
+    def __init__(self, books: Mapping[int, Bookkeeper] | None, switch_after_ns: int) -> None:
         """Know no channel."""
-        self._health = health
+        self._books = books
         self._switch_after_ns = switch_after_ns
         self._channels: dict[int, list[Channel]] = {}
         self._chosen: dict[int, Channel] = {}
@@ -77,8 +78,8 @@ class Rivals:
         """Whether some venue has more than one channel."""
         return bool(self._kept)
 
-    def opened(self, channel: Channel, instruments: Callable[[Channel], Iterable[int]]) -> None:
-        """Take note of a channel; `instruments` are those that a channel has been heard to carry."""
+    def opened(self, channel: Channel) -> None:
+        """Take note of a channel."""
         channels = self._channels.setdefault(channel.venue_id, [])
         channels.append(channel)
         if len(channels) < 2:
@@ -86,7 +87,8 @@ class Rivals:
         for other in channels:
             other.rival = True
             self._kept.setdefault(other.channel_id, _Kept())
-        for instrument in instruments(channels[0]):
+        books = (self._books or {}).get(channels[0].channel_id)
+        for instrument in books.instruments() if books is not None else ():
             self._chosen.setdefault(instrument, channels[0])
 
     def passes(self, channel: Channel, instrument_id: int) -> bool:
@@ -126,6 +128,17 @@ class Rivals:
                 new = self._better(instrument, channel, channels, now_ns)
                 if new is not None:
                     yield self._switch(instrument, channel, new, now_ns)
+
+    def _health(self, channel: Channel, instrument: int) -> Health:
+        if channel.away or not channel.heard:
+            return Health.AWAY
+        if self._books is None:
+            return Health.WELL if channel.repairing is None else Health.SUSPECT
+        books = self._books.get(channel.channel_id)
+        found = books.book(instrument) if books is not None else None
+        if found is None:
+            return Health.STALE
+        return {BookState.LIVE: Health.WELL, BookState.SUSPECT: Health.SUSPECT}.get(found[1], Health.STALE)
 
     def _better(self, instrument: int, channel: Channel, channels: list[Channel], now_ns: int) -> Channel | None:
         health = self._health(channel, instrument)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -234,6 +235,37 @@ async def test_a_port_in_use_is_taken_when_it_is_free(monkeypatch: pytest.Monkey
             assert service.port == 0
             other.close()
             await eventually(lambda: service.port == port)
+
+
+class Exhausted:
+    """A listener of a process that has no descriptor left, for some time."""
+
+    def __init__(self, listener: socket.socket, failures: int) -> None:
+        """Fail so often."""
+        self._listener = listener
+        self.failures = failures
+
+    def accept(self) -> object:
+        """Fail, or accept."""
+        if self.failures:
+            self.failures -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return self._listener.accept()
+
+    def __getattr__(self, name: str) -> object:
+        """Be the listener in all else."""
+        return getattr(self._listener, name)
+
+
+async def test_without_descriptors_it_waits_and_then_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who knocks meanwhile is let in later; the loop does not spin on a connection that it cannot take."""
+    monkeypatch.setattr(recovery_service, "_LISTEN_AGAIN_S", 0.02)
+    channel = filled()
+    async with serving(channel) as service:
+        exhausted = Exhausted(service._listener, 3)
+        monkeypatch.setattr(service, "_listener", exhausted)
+        await served(service, channel)
+        assert exhausted.failures == 0
 
 
 # behind a real feeder

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from protocol import schema
-from tests.support.pcap import write_pcap
+from tests.support.pcap import write_pcap, write_tcp_pcap
 from tests.support.vectors import VECTORS, names
 
 pytestmark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
@@ -25,7 +25,13 @@ def tshark(folder: Path, datagrams: list[tuple[int, bytes]], fields: list[str]) 
     """Return the named fields of each datagram, all occurrences."""
     capture = folder / "golden.pcap"
     write_pcap(capture, datagrams)
-    command = ["tshark", "-r", str(capture), "-X", f"lua_script:{SCRIPT}", "-T", "fields", "-E", f"aggregator={SEPARATOR}"]
+    return dissect(capture, fields)
+
+
+def dissect(capture: Path, fields: list[str], *options: str) -> list[dict[str, list[str]]]:
+    """Return the named fields of each frame of a capture, all occurrences."""
+    command = ["tshark", "-r", str(capture), "-X", f"lua_script:{SCRIPT}", *options]
+    command += ["-T", "fields", "-E", f"aggregator={SEPARATOR}"]
     for field in fields:
         command += ["-e", field]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
@@ -124,3 +130,19 @@ def test_cut_packets_are_marked_malformed(tmp_path, length):
     rows = tshark(tmp_path, [(9001, data[:length])], ["tapecast.cut", "_ws.expert.message"])
     assert rows[0]["tapecast.cut"] != []
     assert rows[0]["_ws.expert.message"] == ["packet is cut"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 65, 66, 97, 98, 150, 1000])
+def test_an_answer_over_tcp_is_put_together(tmp_path, size):
+    """However the segments cut it, each packet of the recovery service is shown once, whole; the port is named by the user."""
+    by_name = {vector["name"]: [bytes.fromhex(packet["hex"]) for packet in vector["packets"]] for vector in VECTORS}
+    packets = by_name["instrument"] + by_name["book_snapshot"] + by_name["reply"][:1]
+    stream = b"".join(packets)
+    write_tcp_pcap(tmp_path / "tcp.pcap", 5555, [stream[at : at + size] for at in range(0, len(stream), size)])
+    fields = ["tapecast.msg_type", "tapecast.reply.request_id", "tapecast.level.price", "tapecast.cut"]
+    rows = dissect(tmp_path / "tcp.pcap", fields, "-d", "tcp.port==5555,tapecast")
+    shown = {field: [value for row in rows for value in row[field]] for field in fields}
+    assert [int(value) for value in shown["tapecast.msg_type"]] == [packet[3] for packet in packets]
+    assert shown["tapecast.reply.request_id"] == ["7"]
+    assert len(shown["tapecast.level.price"]) == 20
+    assert shown["tapecast.cut"] == []

@@ -80,6 +80,8 @@ _SLIPS = [
     ("publish", "stamp.c", "h->instrument_seq >= s->n_instruments", "h->instrument_seq > s->n_instruments", _OVERFLOW),
     ("publish", "auth.c", "if (n + TC_TAG_SIZE > TC_MAX_PACKET)", "if (n > TC_MAX_PACKET)", "the length of a sealed packet"),
     ("packets", "auth.c", "((given[0] ^ tag[0]) | (given[1] ^ tag[1]))", "(given[0] ^ tag[0])", "a packet with a wrong tag"),
+    ("ring", "ring.c", "r->places[r->tail & r->mask] + r->capacity < r->end", "r->tail + 1000 < r->head", "another packet"),
+    ("ring", "ring.c", "at + nbytes > r->capacity) {", "at > r->capacity) {", _OVERFLOW),
     ("publish", "send.c", "if (!n || n > first ||", "if (!n ||", "a GSO message cut inside a packet"),
     (
         "extract-okx",

@@ -18,7 +18,7 @@ from protocol.schema import VENUES
 from runtime.channels import lines_of
 from tapecast import StatusReason, StatusState
 from tests.reliability.rows import ms, row
-from tests.reliability.stage import BTC, SPOT, Stage
+from tests.reliability.stage import BTC, Stage
 from tests.support.captures import captures
 from tests.support.netns import Host, lan
 from tests.support.packets import sealed

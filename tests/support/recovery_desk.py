@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from feeder.recovery import RecoveryServer
 from feeder.recovery_types import Client, Limits, State
@@ -47,6 +48,8 @@ class Channel:
         self.read: list[int] = []
         self.items = 0
         """Levels of a book."""
+        self.made = 0
+        """Pieces of large books."""
 
     def publish(self, packets: int = 1, items: int = 2) -> None:
         """Publish one batch."""
@@ -64,14 +67,23 @@ class Channel:
     def definition(self, index: int, now_ns: int) -> State:
         """Return a pattern."""
         data = packet(self.next_seq - 1, instrument=FIRST_ID + index, msg_type=MsgType.INSTRUMENT, items=1, item_size=160)
-        return State(data, 1, self.next_seq - 1)
+        return State(self.next_seq - 1, 1, len(data), (data,))
 
     def book(self, index: int, now_ns: int) -> State:
         """Return a pattern."""
         self.read.append(index)
-        levels = [packet(self.next_seq - 1, instrument=FIRST_ID + index, items=80, fragment=n) for n in range(self.items // 80)]
-        definition = self.definition(index, now_ns)
-        return State(definition.data + b"".join(levels), 1 + len(levels), definition.channel_seq)
+        join = self.next_seq - 1
+        levels = [packet(join, instrument=FIRST_ID + index, items=80, fragment=n % 256) for n in range(self.items // 80)]
+        head = self.definition(index, now_ns).piece(0)
+        pieces = [partial(self._made, b"".join(levels[n : n + 40])) for n in range(0, len(levels), 40)]
+        nbytes = len(head) + sum(map(len, levels))
+        if len(pieces) < 2:
+            return State(join, 1 + len(levels), nbytes, (head + b"".join(levels),))
+        return State(join, 1 + len(levels), nbytes, (head, *pieces, b""))
+
+    def _made(self, data: bytes) -> bytes:
+        self.made += 1
+        return data
 
 
 class Desk:
