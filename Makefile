@@ -14,7 +14,7 @@ ifdef LIMITED_MODE
 export LIMITED_MODE
 endif
 
-.PHONY: help run test lint bench lock clean setup FORCE
+.PHONY: help run test lint bench reliability lock clean setup FORCE
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make test [ARGS='-k books']    the tests, two at a time [JOBS=2]; one after another with JOBS=0"
 	@echo "make lint                      style, types, import rules, generated files"
 	@echo "make bench [ARGS=--smoke]      the benchmarks"
+	@echo "make reliability [ARGS=--short] put faults into everything and write docs/reliability.md"
 	@echo "make lock                      renew the lock files (needs uv)"
 	@echo "make clean                     remove everything that was made here"
 
@@ -47,6 +48,9 @@ bench: setup $(VENV)/.bench
 		name=benchmarks.$$(basename "$$file" .py); \
 		echo "== $$name"; $(BIN)/python -m "$$name" $(ARGS); \
 	done
+
+reliability: setup
+	$(BIN)/python -m tests.reliability $(ARGS)
 
 lock:
 	$(LOCK) --output-file requirements.lock

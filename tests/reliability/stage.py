@@ -61,8 +61,13 @@ class Stage:
         settings: Mapping[str, object] | None = None,
         keys: bool = False,
         seed: int = 1,
+        patience_ms: int = 200,
     ) -> None:
-        """`ways`: the faults of each line; `wire`: those of the recovery connection; `settings` of the feeder."""
+        """`ways`: the faults of each line; `wire`: those of the recovery connection; `settings` of the feeder.
+
+        `patience_ms`: how long the subject waits for what it lost.
+        """
+        self._patience_ms = patience_ms
         self.folder, self.recording, self.speed, self.keys = folder, recording, speed, keys
         self.venue = recording.partition("/")[0]
         self.net = Net()
@@ -101,7 +106,7 @@ class Stage:
         self.relay = self.start(Child([sys.executable, "-m", "tests.support.relay", path], self.folder, "relay", {}))
         self.relay.expect("ready")
         self.witness = self.consumer(self.near)
-        self.subject = self.consumer(self.far)
+        self.subject = self.consumer(self.far, consumer__repair_ms=self._patience_ms)
         words = ("up", "--replay", captures() / self.recording, "--speed", self.speed, "--no-monitor")
         self.up = self.start(tapecast(self.folder, *words, settings=self.settings, environ=self.environ))
         self._changed_s = time.monotonic()
@@ -152,6 +157,11 @@ class Stage:
         if self.witness.data != self._data:
             self._data, self._changed_s = self.witness.data, time.monotonic()
 
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the witness last had something new."""
+        return time.monotonic() - self._changed_s
+
     def until(self, condition: Callable[[], object], *others: Watch, within_s: float = 40.0, what: str = "") -> None:
         """Step until a condition holds."""
 
@@ -173,9 +183,7 @@ class Stage:
 
     def over(self) -> None:
         """Step until the recording is over: nothing new for a while."""
-        self.until(
-            lambda: self._data and time.monotonic() - self._changed_s > _QUIET_S, within_s=300.0, what="the end of the recording"
-        )
+        self.until(lambda: self._data and self.idle_s > _QUIET_S, within_s=300.0, what="the end of the recording")
 
     def feeder(self) -> int:
         """Return the feeder's process id, once there is one."""

@@ -69,10 +69,9 @@ def _stopped(folder: Path, short: bool, seconds: float, settings: Mapping[str, o
         places = stage.same_sums(child)
         stats = state["stats"]
         assert stats["kernel_drops"] > 0
-        said = (
-            f"{missed:,} events passed it by, {stats['kernel_drops']:,} drops in its kernel buffer, {stats['repaired']:,} repaired, "
-            f"{stats['lost']:,} given up; right in {places:,} places; the others: 0 lost, lag p99 {ms(stage.witness.feed.stats.lag_p99_ns)}"
-        )
+        dropped, lag = f"{stats['kernel_drops']:,} drops in its kernel buffer", ms(stage.witness.feed.stats.lag_p99_ns)
+        mended = f"{stats['repaired']:,} repaired, {stats['lost']:,} given up; right in {places:,} places"
+        said = f"{missed:,} events passed it by, {dropped}; {mended}; the others: 0 lost, lag p99 {lag}"
         return stats, said
 
 
@@ -102,7 +101,7 @@ def overrun(folder: Path, short: bool) -> str:
 )
 def killed_feeder(folder: Path, short: bool) -> str:
     """The supervisor starts it again."""
-    with Stage(folder, UPBIT, speed="4", ways=({"loss": 0.01}, {"loss": 0.01})) as stage:
+    with Stage(folder, UPBIT, speed="12" if short else "4", ways=({"loss": 0.01}, {"loss": 0.01})) as stage:
         stage.live(5)
         stage.more(100)
         os.kill(stage.feeder(), signal.SIGKILL)
@@ -273,7 +272,8 @@ def forged_with_keys(folder: Path, short: bool) -> str:
         invalid = stage.subject.feed.stats.invalid
         assert invalid["auth_missing"] >= 20 * 6
         assert invalid["bad_auth"] >= 20 * 6
-        return f"{invalid['auth_missing']:,} without a tag and {invalid['bad_auth']:,} with a wrong one dropped; replays are duplicates"
+        untagged, wrong_tag = invalid["auth_missing"], invalid["bad_auth"]
+        return f"{untagged:,} without a tag and {wrong_tag:,} with a wrong one dropped; what was played back were duplicates"
 
 
 @row(
@@ -300,10 +300,10 @@ def attack(folder: Path, short: bool) -> str:
         done = attacker.lines("done")[-1]
         assert done["connections"] > 40
         stats = stage.subject.feed.stats
-        return (
-            f"{done['connections']:,} connections, {done['closed']:,} closed on them; {stats.repaired - before} repaired meanwhile, "
-            f"{stats.lost} given up; lag of another consumer p50 {ms(calm[0])} → {ms(busy[0])}, p99 {ms(calm[1])} → {ms(busy[1])}"
-        )
+        fought = f"{done['connections']:,} connections, {done['closed']:,} closed on them"
+        mended = f"{stats.repaired - before} repaired meanwhile, {stats.lost} given up"
+        lag = f"lag of another consumer p50 {ms(calm[0])} → {ms(busy[0])}, p99 {ms(calm[1])} → {ms(busy[1])}"
+        return f"{fought}; {mended}; {lag}"
 
 
 def _lag(stage: Stage, count: int) -> tuple[int | None, int | None]:
