@@ -2,9 +2,9 @@
 
 `python -m tests.reliability.chaos [SECONDS [SEED]]` runs half an hour, CI some seconds. What may happen, about every two
 seconds: other ways on the lines (loss, bursts, disorder, copies, damage), another wire for recovery (cut, damaged, stalled,
-delayed), a consumer stopped and continued, the feeder killed, the venue killed (the replay begins anew). All packets carry tags, since the damage is
-below every checksum. What a consumer calls LIVE is right all the time, for one in this process and one in a process of its own;
-what was lost for good was told; at the end all books are LIVE and equal.
+delayed), a consumer stopped and continued, the feeder killed, the venue killed (the replay begins anew). All packets carry tags,
+since the damage is below every checksum. What a consumer calls LIVE is right all the time, for one in this process and one in a
+process of its own; what was lost for good was told; at the end all books are LIVE and equal.
 """
 
 from __future__ import annotations
@@ -139,10 +139,9 @@ def chaos(folder: Path, seconds: float, seed: int) -> str:
         assert told == stats.lost
         what = ", ".join(f"{count} × {name.replace('_', ' ')}" for name, count in sorted(dice.done.items()))
         passed = stage.passed()
-        return (
-            f"seed {seed}, {seconds:.0f} s: {what}; {sum(line['taken'] for line in passed['lines']):,} packets, {stats.repaired:,} "
-            f"repaired, {stats.lost:,} given up and told; {len(stage.subject.sums) + places:,} books compared, none wrong"
-        )
+        packets = sum(line["taken"] for line in passed["lines"])
+        mended = f"{packets:,} packets, {stats.repaired:,} repaired, {stats.lost:,} given up and told"
+        return f"seed {seed}, {seconds:.0f} s: {what}; {mended}; {len(stage.subject.sums) + places:,} books compared, none wrong"
 
 
 @row("Chaos: random faults over the whole set-up, from a seed", "what is LIVE is right all the time; all books equal at the end")

@@ -89,7 +89,7 @@ PRICES: list[tuple[str, dict[str, object], bool]] = [
 
 
 def price(folder: Path, settings: Mapping[str, object], two_lines: bool, speed: str) -> dict[str, float]:
-    """Play a recording through a feeder to a consumer: return packets a second, and us from frame to send and on to the kernel."""
+    """Play a recording through a feeder to a consumer; return packets a second, and the latencies of both halves in us."""
     net = Net()
     venue = BTC.partition("/")[0]
     second = f"238.{net.prefix.split('.')[1]}.{net.prefix.split('.')[2]}" if two_lines else ""

@@ -130,7 +130,7 @@ def reordering(folder: Path, short: bool) -> str:
 @row("20 % of packets twice, on both lines", "each applied once; books equal the feeder's at the end")
 def duplication(folder: Path, short: bool) -> str:
     """Every packet comes two to four times."""
-    stats, subject, said = _lossy(folder, short, ({"duplicate": 0.2}, {"duplicate": 0.2}))
+    stats, _, said = _lossy(folder, short, ({"duplicate": 0.2}, {"duplicate": 0.2}))
     assert (stats.lost, stats.repaired, stats.gaps) == (0, 0, 0)
     return f"{said}; {stats.duplicates:,} duplicates dropped"
 
