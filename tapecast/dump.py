@@ -25,7 +25,7 @@ from protocol.schema import VENUES, venue_name
 from protocol.sequencing import SPAN_HELD, BatchSequencer, EventKind
 from protocol.sequencing import Event as Change
 from runtime import config as configuration
-from runtime.channels import lines_of
+from runtime.channels import lines_of, venue_of
 from runtime.errors import ConfigError
 from runtime.keys import Admission
 
@@ -55,8 +55,10 @@ def run(args: argparse.Namespace) -> int:
     left = args.count
     out = sys.stdout.buffer
     source = _source(args)
+    venues = frozenset(VENUES[name] for name in args.venues)
+    tally: dict[str, int] = {}
     try:
-        for events in read(source, frozenset(VENUES[name] for name in args.venues), raw=args.raw_packets, deadline=deadline):
+        for events in read(source, venues, raw=args.raw_packets, deadline=deadline, tally=tally):
             events = events if left is None else events[:left]
             out.write(b"".join([(orjson.dumps(event) if args.json else text_line(event).encode()) + b"\n" for event in events]))
             out.flush()
@@ -66,15 +68,39 @@ def run(args: argparse.Namespace) -> int:
                     break
     finally:
         source.close()
+    if args.file is None:
+        _tell(tally, source.kernel_drops)
     return 0
 
 
+def _tell(tally: dict[str, int], kernel_drops: int) -> None:
+    """Say on stderr what did not come as it should, if anything."""
+    counts = {
+        "lost": tally.get("missing", 0),
+        "dropped by the kernel": kernel_drops,
+        "doubled": tally.get("duplicate", 0),
+        "out of order": tally.get("held", 0),
+        "of an old session": tally.get("old_session", 0),
+    }
+    text = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    if text:
+        sys.stderr.write(f"tapecast: of {tally.get('received', 0)} packets {text}\n")
+
+
 def read(
-    source: PacketSource, venue_ids: frozenset[int] = frozenset(), *, raw: bool = False, deadline: float | None = None
+    source: PacketSource,
+    venue_ids: frozenset[int] = frozenset(),
+    *,
+    raw: bool = False,
+    deadline: float | None = None,
+    tally: dict[str, int] | None = None,
 ) -> Iterator[list[Event]]:
-    """Yield the events of each read of a source, those of `venue_ids` (all where it is empty), until its end or the deadline."""
+    """Yield the events of each read of a source, those of `venue_ids` (all where it is empty), until its end or the deadline.
+
+    `tally` is kept up to date with the sequencer's counts.
+    """
     admission = source.admission if isinstance(source, Multicast) else None
-    sequencer = admission.sequencer() if admission else BatchSequencer()
+    sequencer = admission.sequencer(max_channels=32) if admission else BatchSequencer(max_channels=32)
     renderer = Renderer(raw=raw)
     ended = False
     while not ended and (deadline is None or time.monotonic() < deadline):
@@ -88,6 +114,8 @@ def read(
             received = source.receive(wait_s)
             count = sequencer.process(source.buffer, source.spans, received, source.now_ns())
         changes = sequencer.events
+        if tally is not None and (count or changes):
+            tally.update(sequencer.counts())
         if count or changes:
             yield list(_events(source, sequencer, count, changes, renderer, venue_ids))
 
@@ -107,8 +135,9 @@ def text_line(event: Event) -> str:
 def _source(args: argparse.Namespace) -> PacketSource:
     if args.file is not None:
         return Chunks(read_tape(args.file))
-    network = configuration.load(args.overlay).network
-    lines = [line for name in args.venues or VENUES for line in lines_of(name, network)]
+    config = configuration.load(args.overlay)
+    network, replicas = config.network, range(config.consumer.feeders)
+    lines = [line for name in args.venues or VENUES for n in replicas for line in lines_of(name, network, n)]
     admission = Admission(args.venues or None, network)
     return Multicast(lines, interface=network.interface, rcvbuf=network.rcvbuf_bytes, admission=admission)
 
@@ -139,11 +168,12 @@ def _events(
 
 
 def _lost(change: Change, venue_ids: frozenset[int]) -> Iterator[Event]:
-    if venue_ids and change.channel_id not in venue_ids:
+    venue = venue_of(change.channel_id)
+    if venue_ids and venue not in venue_ids:
         return
     yield {
         "type": "gap",
-        "venue": venue_name(change.channel_id),
+        "venue": venue_name(venue),
         "kind": None,
         "symbol": None,
         "instrument": None,

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LONG_FILES: dict[str, str] = {
     "tests/feeder/test_session.py": "one behaviour after the other of one object",
+    "protocol/sequencing_reference.py": "the whole machine in one piece, to be read from top to bottom",
     "tests/feeder/test_sync.py": "every rule of every chain, side by side",
     "tests/protocol/test_extract.py": "every rule of the shapes, for both extractors",
     "tests/protocol/test_sequencing.py": "every rule of the machine, for both implementations",

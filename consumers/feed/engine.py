@@ -201,7 +201,8 @@ class Engine:
             return
         if books is not None:
             books.wait()
-        if not channel.joined and self._wants_venue(channel.venue_id):
+        venues = self._selection.venue_ids
+        if not channel.joined and (venues is None or channel.venue_id in venues):
             channel.joined = True
             everything = self.keeps_books and self._selection.symbols is None
             self.wants.append(Want(channel_id, RequestKind.SNAPSHOT if everything else RequestKind.DEFINITIONS))
@@ -214,7 +215,7 @@ class Engine:
             if header[7] in self._books:
                 self._books[header[7]].missing(header[9])
         elif header[2] == MsgType.BOOK:
-            self._take_book(packet, header, True)
+            self._take_book(packet, 0, len(packet), header, recovered=True)
         else:
             self.packet(packet, 0, len(packet))
 
@@ -284,7 +285,7 @@ class Engine:
             if kind in self._wanted:
                 table[msg_type] = handler
         if self.keeps_books:
-            table[MsgType.BOOK] = self._book
+            table[MsgType.BOOK] = self._take_book
         table[MsgType.INSTRUMENT] = self._instruments
         table[MsgType.STATUS] = self._statuses
         table[MsgType.HEARTBEAT] = table[MsgType.SESSION_START] = table[MsgType.SESSION_END] = self._heartbeat
@@ -332,10 +333,8 @@ class Engine:
             return
         self.out.extend(making.stats(data, at, header, names))
 
-    def _book(self, data: Buffer, at: int, size: int, header: Header) -> None:
-        self._take_book(memoryview(data)[at : at + size], header, False)
-
-    def _take_book(self, packet: Buffer, header: Header, recovered: bool) -> None:
+    def _take_book(self, data: Buffer, at: int, size: int, header: Header, recovered: bool = False) -> None:
+        packet = memoryview(data)[at : at + size]
         names = self.definitions.names.get(header[9], _UNKNOWN)
         if names is None or not self.keeps_books or (names is _UNKNOWN and not self._may_want(header)):
             return
@@ -383,9 +382,6 @@ class Engine:
             return False
         channel.repairing = None
         return True
-
-    def _wants_venue(self, venue_id: int) -> bool:
-        return self._selection.venue_ids is None or venue_id in self._selection.venue_ids
 
     def _instruments(self, data: Buffer, at: int, size: int, header: Header) -> None:
         if self._selection.venue_ids is not None and header[8] not in self._selection.venue_ids:

@@ -71,7 +71,7 @@ class BookState(IntEnum):
     LIVE = 1
     """Exact and complete to the venue's depth."""
     SUSPECT = 2
-    """Something may be missing; a snapshot is awaited, or the next change will show that nothing was."""
+    """Something is missing or may be: lost packets are being fetched, a snapshot is awaited, or the next change will show."""
     STALE = 3
     """The source is silent or gone; the levels are the last ones known."""
 
@@ -347,8 +347,10 @@ class Status(msgspec.Struct, frozen=True, gc=False):
     """A state change. `origin` says who noticed: the `venue`'s feeder, or this `feed` itself.
 
     From the feed: scope CHANNEL, state STALE (reason TIMEOUT: no packet for three heartbeat intervals; RESTART: the session
-    ended) and LIVE (packets again, or a new session); scope BOOK, state SUSPECT (reason GAP: a change of this book was lost,
-    a snapshot is awaited); scope INSTRUMENT, state IDLE: a wanted symbol matches nothing, `detail` names the nearest.
+    ended), SUSPECT (GAP: lost packets have been asked for) and LIVE (RESYNCED: they are there; packets again, or a new session);
+    scope BOOK, state SUSPECT (GAP: a change of this book was lost, a snapshot is awaited) and LIVE (RESYNCED: a snapshot shows
+    that it lost nothing), and any state with RESYNCED and `channel 1 to 101` for detail: from now on it is taken from
+    another feeder; scope INSTRUMENT, state IDLE: a wanted symbol matches nothing, `detail` names the nearest.
     """
 
     venue: str

@@ -60,7 +60,7 @@ _INVALID: Final = (
 class Ordering:
     """The packets of one source, in order. `recovery` brings back what was lost; None = holes are given up at once."""
 
-    def __init__(self, source: PacketSource, options: Options | None = None, *, reach: int = 1024, channels: int = 64) -> None:
+    def __init__(self, source: PacketSource, options: Options | None = None, *, reach: int = 1024, channels: int = 32) -> None:
         """Make a sequencer with room for one read of the source. With `options` lost packets are repaired, `reach` may wait."""
         self._source = source
         admission = source.admission if isinstance(source, Multicast) else None

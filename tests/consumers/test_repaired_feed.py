@@ -132,12 +132,17 @@ class Watch:
             if book is None:
                 continue
             if book.state is BookState.LIVE:
+                assert book.instrument_seq >= self.network.due(instrument_id(text))
                 if self.checked.get(text) != book.instrument_seq:
                     self.checked[text] = book.instrument_seq
                     assert levels(book) == self.truth.books[text, book.instrument_seq]
                 self.live_steps += 1
             elif book.state is BookState.SUSPECT:
                 self.suspect_steps += 1
+                if not self.gaps:
+                    channel = self.feed._ordering._sequencer.channel(1)
+                    assert channel is not None
+                    assert channel.edge != channel.next or not book.levels.complete  # type: ignore[attr-defined]
 
 
 def watch(wire: type[Wire], path: Path, truth: Truth, chance: Chance, seed: int, **options: int) -> Watch:

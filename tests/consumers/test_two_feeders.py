@@ -32,6 +32,7 @@ class Pair(Watch):
         wire.network = network
         feed = Feed(types=[Book, Trade, Gap, Status, Instrument], source=network, recovery=True)
         super().__init__(feed, network, truth)
+        network.on_step = None
 
     @property
     def switches(self) -> list[Status]:

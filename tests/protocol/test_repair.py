@@ -404,7 +404,7 @@ action = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.tuples(st.one_of(st.integers(0, 4 * MS), st.integers(0, 60 * MS)), action), max_size=14),
     st.sampled_from([1, 4, 16, 1024]),

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import heapq
 import random
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +37,8 @@ __all__ = ["Chance", "Network", "Publication"]
 STEP_NS = 200_000
 MS = 1_000_000
 PORT = 9101
+_SLOW = 5
+"""Steps are so many times longer once nothing new is published."""
 HOME = "127.0.0.1"
 _LIMITS = Limits(
     clients=200,
@@ -77,10 +81,12 @@ class Publication:
         """Killed: it says nothing any more."""
         self.last_seq: dict[int, int] = {}
         """The last BOOK number published, by instrument id."""
+        self.books: dict[int, list[tuple[int, int]]] = {}
+        """(channel_seq, instrument_seq) of the events of each book, in order."""
 
-    def step(self) -> list[bytes]:
-        """Let a fifth of a millisecond pass and return what is published in it."""
-        self.now_ns += STEP_NS
+    def step(self, step_ns: int = STEP_NS) -> list[bytes]:
+        """Let a fifth of a millisecond pass, or so many ns, and return what is published in it."""
+        self.now_ns += step_ns
         self.beaten = self._beat_ns > 0
         if self.stopped:
             return []
@@ -98,6 +104,7 @@ class Publication:
             if packet[3] == MsgType.BOOK:
                 header = HEADER_STRUCT.unpack_from(packet)
                 self.last_seq[header[9]] = header[11]
+                self.books.setdefault(header[9], []).append((header[10], header[11]))
         return packets
 
     def end(self) -> list[bytes]:
@@ -146,8 +153,8 @@ class Network:
         self.spans: npt.NDArray[np.void] = np.zeros(0, SPAN)
         self.ended = False
         self.lost = 0
-        self.reached = 0
-        self.highest: list[tuple[int, int, int]] = []
+        self._arrived: deque[tuple[int, int]] = deque()
+        self._settled = 0
         self._flying: list[tuple[int, int, int, int, bytes]] = []
         self._count = 0
         self._drain = drain
@@ -163,19 +170,22 @@ class Network:
 
     def receive(self, timeout: float) -> int:
         """Let time pass by a step and return what arrives."""
+        over = all(publication.ended or publication.stopped for publication in self.publications)
         for publication in self.publications:
-            for packet in publication.step():
+            for packet in publication.step(_SLOW * STEP_NS if over else STEP_NS):
                 self.send(packet, publication)
         if self.on_step is not None:
             self.on_step()
-        if all(publication.ended or publication.stopped for publication in self.publications):
-            self._drain -= 1
+        if over:
+            self._drain -= _SLOW
             self.ended = self._drain <= 0
         now_ns = self.now_ns()
         arrived: list[tuple[int, int, bytes]] = []
         while self._flying and self._flying[0][0] <= now_ns:
             _, _, line, port, packet = heapq.heappop(self._flying)
             arrived.append((line, port, packet))
+            if port == 4000 and packet[3] != MsgType.HEARTBEAT:
+                self._arrived.append((now_ns, int.from_bytes(packet[24:32], "little")))
         self.spans = np.zeros(len(arrived), SPAN)
         lengths = np.array([len(packet) for _, _, packet in arrived], np.int64)
         if arrived:
@@ -185,6 +195,19 @@ class Network:
             self.spans["addr"] = int.from_bytes(bytes([127, 0, 0, 1]), "big")
         self.buffer = np.frombuffer(b"".join(packet for _, _, packet in arrived), np.uint8)
         return len(arrived)
+
+    def due(self, instrument: int) -> int:
+        """Return the number that the first publication's book has to be at to be called LIVE.
+
+        That is its last event up to a packet that arrived longer ago than disorder may last: what is missing before it is known
+        to be missing.
+        """
+        limit_ns = self.now_ns() - 5 * MS - 3 * _SLOW * STEP_NS
+        while self._arrived and self._arrived[0][0] < limit_ns:
+            self._settled = max(self._settled, self._arrived.popleft()[1])
+        books = self.publications[0].books.get(instrument, [])
+        at = bisect_right(books, (self._settled, 2**32))
+        return books[at - 1][1] if at else 0
 
     def filenos(self) -> Sequence[int]:
         """There is nothing to wait on."""
