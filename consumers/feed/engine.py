@@ -180,14 +180,6 @@ class Engine:
             self._tell(channel, StatusState.STALE, StatusReason.RESTART, "session ended")
             self._switch()
 
-    def untrusted(self, channel_id: int | None, detail: str) -> None:
-        """Take note that packets were dropped because of who sent them; None = of a channel that cannot be believed."""
-        channel = self._channels.get(channel_id) if channel_id is not None else None
-        venue = "" if channel_id is None else channel.venue if channel is not None else venue_name(channel_id)
-        state = StatusState.STALE if channel is not None and channel.away else StatusState.LIVE
-        _LOG.warning("%s%s", f"{venue}: " if venue else "", detail)
-        self._status(venue, StatusScope.CHANNEL, state, StatusReason.UNTRUSTED, detail)
-
     def served(self, channel_id: int, served: bool) -> None:
         """Say whether a channel's recovery service can be asked: books that wait have their changes kept and are asked for."""
         channel = self._channels.get(channel_id)
@@ -254,7 +246,7 @@ class Engine:
             near = self._selection.nearest(symbol)
             text = f"{symbol!r} matches nothing; " + (f"nearest: {', '.join(near)}" if near else "nothing like it is defined")
             _LOG.warning("symbol %s", text)
-            self._status("", StatusScope.INSTRUMENT, StatusState.IDLE, StatusReason.NONE, text)
+            self.status("", StatusScope.INSTRUMENT, StatusState.IDLE, StatusReason.NONE, text)
 
     def book(self, instrument: Instrument) -> Book | None:
         """Return the book of an instrument as it is now, without a change; None where it has none yet."""
@@ -487,12 +479,12 @@ class Engine:
     def _tell_state(
         self, channel: Channel, state: StatusState, reason: StatusReason, detail: str, names: Names, ts_ns: int = 0
     ) -> None:
-        self._status(channel.venue, StatusScope.BOOK, state, reason, detail, names, ts_ns)
+        self.status(channel.venue, StatusScope.BOOK, state, reason, detail, names, ts_ns)
 
     def _tell(self, channel: Channel, state: StatusState, reason: StatusReason, detail: str) -> None:
-        self._status(channel.venue, StatusScope.CHANNEL, state, reason, detail)
+        self.status(channel.venue, StatusScope.CHANNEL, state, reason, detail)
 
-    def _status(
+    def status(
         self,
         venue: str,
         scope: StatusScope,
@@ -502,6 +494,7 @@ class Engine:
         names: Names | None = None,
         ts_ns: int = 0,
     ) -> None:
+        """Tell of a state, where statuses are wanted."""
         if Status in self._wanted:
             who = _who(names)
             self.out.append(Status(venue, *who, ts_ns, scope, state, reason, 1, detail, "feed"))

@@ -8,6 +8,7 @@ reads the wall clock once a read, for the lag alone.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -22,8 +23,9 @@ from consumers.feed.recovering import Recovery
 from consumers.feed.recovery import Options
 from consumers.feed.source import Multicast, PacketSource
 from consumers.feed.stats import FeedStats, LagHistogram
-from protocol.schema import HEADER
+from protocol.schema import HEADER, StatusReason, StatusScope, StatusState, venue_name
 from protocol.sequencing import SPAN_HELD, BatchSequencer, Counter, Event, EventKind
+from runtime.channels import venue_of
 
 __all__ = ["Ordering"]
 
@@ -34,6 +36,7 @@ _SEND: Final = _OFFSET["ts_send_ns"]
 _FEW: Final = 8
 _MAX_SPANS: Final = 8192
 _WINDOW_NS: Final = 5_000_000
+_LOG: Final = logging.getLogger("tapecast.feed")
 _ALARM_NS: Final = 1_000_000_000
 _UNAUTHENTIC: Final = (Counter.AUTH_MISSING, Counter.BAD_AUTH)
 Ids: TypeAlias = Callable[[], npt.NDArray[np.uint64] | None]
@@ -196,7 +199,7 @@ class Ordering:
             self._source.watch(now_ns)
         unauthentic = sum(int(self._sequencer.counters[counter]) for counter in _UNAUTHENTIC)
         if unauthentic != self._unauthentic and now_ns - self._alarm_ns >= _ALARM_NS:
-            engine.untrusted(None, f"{unauthentic - self._unauthentic} packets without a right tag dropped")
+            _untrusted(engine, "", f"{unauthentic - self._unauthentic} packets without a right tag dropped")
             self._unauthentic, self._alarm_ns = unauthentic, now_ns
 
     def stats(self, *, undefined: int, gaps: int, lost: int, events: int) -> FeedStats:
@@ -275,4 +278,11 @@ def _tell(engine: Engine, event: Event, now_ns: int) -> None:
     elif event.kind == EventKind.SESSION_END:
         engine.end(event.channel_id)
     elif event.kind == EventKind.OTHER_SOURCE and event.source is not None:
-        engine.untrusted(event.channel_id, f"packets from {event.source[0]}:{event.source[1]} dropped: not the channel's sender")
+        venue = venue_name(venue_of(event.channel_id))
+        _untrusted(engine, venue, f"packets from {event.source[0]}:{event.source[1]} dropped: not the channel's sender")
+
+
+def _untrusted(engine: Engine, venue: str, detail: str) -> None:
+    """Tell that packets were dropped because of who sent them; no venue where they cannot be believed even that."""
+    _LOG.warning("%s%s", f"{venue}: " if venue else "", detail)
+    engine.status(venue, StatusScope.CHANNEL, StatusState.LIVE, StatusReason.UNTRUSTED, detail)

@@ -62,10 +62,13 @@ def _lossy(
     *,
     keys: bool = False,
     wire: Mapping[str, float] | None = None,
+    seed: int = 1,
 ) -> tuple[FeedStats, Watch, str]:
     """Play a recording over a lossy way; the books are right all the time, and equal at the end."""
     # In short runs, which share the machine with others, the subject is more patient than in the field.
-    with Stage(folder, BTC, speed=_pace(short), ways=ways, keys=keys, wire=wire, patience_ms=5000 if short else 200) as stage:
+    with Stage(
+        folder, BTC, speed=_pace(short), ways=ways, keys=keys, wire=wire, patience_ms=5000 if short else 200, seed=seed
+    ) as stage:
         stage.live()
         stage.over()
         stage.same_books()
@@ -95,16 +98,17 @@ def one_line(folder: Path, short: bool) -> str:
 
 def _random_loss(share: float) -> Callable[[Path, bool], str]:
     def run(folder: Path, short: bool) -> str:
-        stats, subject, said = _lossy(folder, short, ({"loss": share}, {"loss": share}))
+        # With this seed five packets or so are lost on both lines at once where 1 % are lost on each.
+        stats, subject, said = _lossy(folder, short, ({"loss": share}, {"loss": share}), seed=14)
         assert (stats.lost, stats.gaps) == (0, 0)
-        assert stats.repaired > 0 or share < 0.02
+        assert stats.repaired > 0
         return f"{said}; {_figures(stats, subject)}"
 
     return run
 
 
 for _share in (0.01, 0.05, 0.10):
-    row(f"{_share:.0%} random loss on both lines", _WHOLE)(_random_loss(_share))
+    row(f"{_share * 100:.0f} % random loss on both lines", _WHOLE)(_random_loss(_share))
 
 
 @row("Bursts: 0.5 % of packets begin a run of 20 losses, on both lines", _WHOLE)
