@@ -164,7 +164,7 @@ def test_on_a_lan_the_feeder_is_heard_with_the_right_key(
         ) as up:
             until(lambda: "connected" in "".join(path.read_text() for path in tmp_path.rglob("feed-upbit.log")), what=up.stderr())
             code, found = doctor("upbit", "--seconds", "1", host=receiver, TAPECAST_KEY_UPBIT=key)
-            assert (code, found["feeder upbit"].level) == (0, "ok"), found
+            assert (code, found["feeder upbit"].level, found["recovery upbit"].level) == (0, "ok", "ok"), found
             assert (found["route"].level, found["route"].fix) == ("warn", f"ip route add {net.prefix}.0/24 dev cable0")
             code, found = doctor("upbit", "--seconds", "1", host=receiver, TAPECAST_KEY_UPBIT=token_hex(32))
             assert code == 1

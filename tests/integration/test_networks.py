@@ -10,11 +10,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 from feeder.venues import VENUES
 from tests.support.captures import captures
 from tests.support.netns import alone, cable
 from tests.support.processes import ROOT, Child, Net, until
+from tests.support.watch import watching
 
 Start = Callable[..., Child]
 
@@ -91,3 +93,26 @@ def test_a_consumer_on_another_host_receives(start: Start, net: Net, tmp_path: P
                 assert child.lines()[-1]["lost"] == 0
             assert other.running
             assert "packets without a right tag dropped" in other.stderr()
+
+
+def test_a_key_is_changed_without_a_packet_refused(start: Start, net: Net, tmp_path: Path) -> None:
+    """Consumers take the new key beside the old one, the feeder is restarted with it, and nobody drops a packet."""
+    old, new = token_hex(32), token_hex(32)
+    settings = {**net.settings, "network.authentication": "on", "feeder.session_end_s": 0.2, "feeder.definition_cycle_s": 1.0}
+    play = ("up", "--replay", captures() / "upbit/cf_20210405_simple.jsonl", "--speed", "8", "--no-monitor")
+    both = {"TAPECAST_KEY_UPBIT": old, "TAPECAST_KEY_UPBIT_ALSO": new}
+    consumer = {**net.settings, "network.authentication": "on"}
+    with watching(tmp_path, "upbit", consumer, "watch", environ=both) as child:
+        for ended, key in enumerate((old, new)):
+            feeder = start(*play, settings=settings, environ={"TAPECAST_KEY_UPBIT": key})
+            until(lambda n=ended: _state(child)["statuses"].get("LIVE RESTART", 0) >= n and _state(child)["live"] >= 5)
+            feeder.end()
+            until(lambda n=ended: _state(child)["statuses"].get("STALE RESTART", 0) > n, what="the end of the session")
+        state = _state(child)
+        assert state["stats"]["invalid"] == {}
+        assert state["stats"]["lost"] == 0
+        assert state["gaps"] == 0
+
+
+def _state(child: Child) -> dict[str, Any]:
+    return until(lambda: child.lines("state"), what="a state")[-1]
