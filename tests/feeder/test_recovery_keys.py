@@ -9,7 +9,7 @@ from protocol.codec import validate
 from protocol.records import Header, RequestItem
 from protocol.recovery import decode_reply, encode_request, first_packet
 from protocol.schema import ReplyStatus, RequestKind
-from tests.feeder.test_recovery import LIMITS, Channel
+from tests.support.recovery_desk import LIMITS, Channel
 
 KEY, ALSO = bytes(range(32)), bytes(range(1, 33))
 ASK = RequestItem(RequestKind.DEFINITIONS, 0, 0, 5, 0, 0, 0)
