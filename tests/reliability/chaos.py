@@ -30,6 +30,8 @@ __all__ = ["chaos"]
 
 UPBIT = "upbit/cf_20210405_simple.jsonl"
 PAUSE_S = 2.0
+_SUPERVISOR_S = 150.0
+"""The supervisor lets a process that keeps dying wait, up to a minute."""
 
 
 class _Chaos:
@@ -80,13 +82,11 @@ class _Chaos:
 
     def kill_feeder(self) -> None:
         """Kill the feeder; the supervisor starts it again."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.stage.feeder(), signal.SIGKILL)
+        _kill(self.stage.feeder())
 
     def kill_venue(self) -> None:
         """Kill the replay server; it comes back and plays from the beginning."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.stage.server(), signal.SIGKILL)
+        _kill(self.stage.server())
 
     def tick(self) -> None:
         """Do what is due at once."""
@@ -106,6 +106,13 @@ class _Chaos:
         self.done[action.__name__] += 1
 
 
+def _kill(pid: int) -> None:
+    """Kill a process, unless it is being started again just now."""
+    if pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def chaos(folder: Path, seconds: float, seed: int) -> str:
     """Run, and return what happened."""
     with Stage(folder, UPBIT, speed="8", wire={}, keys=True, seed=seed) as stage:
@@ -119,7 +126,7 @@ def chaos(folder: Path, seconds: float, seed: int) -> str:
             dice.tick()
             if stage.idle_s > 3.0:
                 dice.kill_venue()
-                stage.until(lambda: stage.idle_s < 1.0, what="the replay to begin anew")
+                stage.until(lambda: stage.idle_s < 1.0, within_s=_SUPERVISOR_S, what="the replay to begin anew")
             if time.monotonic() >= due:
                 due = time.monotonic() + dice.rng.uniform(0.5, 1.5) * PAUSE_S
                 dice.strike()
@@ -127,11 +134,10 @@ def chaos(folder: Path, seconds: float, seed: int) -> str:
             dice.go_on()
         stage.faults(({}, {}), {})
         dice.kill_venue()
-        stage.live(5)
+        stage.live(5, _SUPERVISOR_S)
         stage.over()
         stage.same_books()
-        standing = {name: list(place) for name, place in stage.witness.standing().items()}
-        stage.until(lambda: other.lines("state")[-1]["standing"] == standing, what="the other consumer's equal books")
+        stage.recovered(other)
         assert stage.witness.feed.stats.kernel_drops == 0
         stats, places = stage.subject.feed.stats, stage.same_sums(other)
         assert wrong(stage.subject.sums, stage.witness.sums) == []

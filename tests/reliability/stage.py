@@ -172,9 +172,10 @@ class Stage:
 
         until(look, within_s=within_s, what=what)
 
-    def live(self, count: int = 1) -> None:
-        """Step until both consumers have so many books LIVE and data go on."""
-        self.until(lambda: self.witness.live() >= count and self.subject.live() >= count, what="the first books")
+    def live(self, count: int = 1, within_s: float = 40.0) -> None:
+        """Step until both consumers have so many books LIVE."""
+        both = (self.witness, self.subject)
+        self.until(lambda: all(watch.live() >= count for watch in both), within_s=within_s, what=f"{count} books")
 
     def more(self, count: int) -> None:
         """Step until the witness has so many more events."""
@@ -186,15 +187,15 @@ class Stage:
         self.until(lambda: self._data and self.idle_s > _QUIET_S, within_s=300.0, what="the end of the recording")
 
     def feeder(self) -> int:
-        """Return the feeder's process id, once there is one."""
+        """Return the feeder's process id; 0 while there is none."""
         return self._child("feed ")
 
     def server(self) -> int:
-        """Return the replay server's process id, once there is one."""
+        """Return the replay server's process id; 0 while there is none."""
         return self._child("replay --json")
 
     def _child(self, words: str) -> int:
-        return until(lambda: next((pid for pid, line in children(self.up.pid).items() if words in line), 0), what=words)
+        return next((pid for pid, line in children(self.up.pid).items() if words in line), 0)
 
     def same_books(self, *others: Watch) -> None:
         """Step until the consumers' books are LIVE and equal to the witness's; what they called LIVE before was right."""
@@ -207,6 +208,16 @@ class Stage:
         self.until(equal, *others, within_s=30.0, what="equal books")
         for watch in watches:
             assert wrong(watch.sums, self.witness.sums) == []
+
+    def recovered(self, child: Child) -> dict[str, Any]:
+        """Step until the books of a consumer that is a process stand where the witness's do, and return its state."""
+
+        def equal() -> bool:
+            standing = {name: list(place) for name, place in self.witness.standing().items()}
+            return bool(standing) and child.lines("state")[-1]["standing"] == standing
+
+        self.until(equal, what=f"equal books of {child.out.stem}")
+        return child.lines("state")[-1]
 
     def same_sums(self, child: Child) -> int:
         """End a consumer that was a process; its books were right wherever it called them LIVE. Return in how many places."""

@@ -37,17 +37,6 @@ def _last(child: Child) -> dict[str, Any]:
     return until(lambda: child.lines("state"), what="a state")[-1]
 
 
-def _recovered(stage: Stage, child: Child) -> dict[str, Any]:
-    """Step until a consumer's books stand where the witness's do."""
-
-    def equal() -> bool:
-        standing = {name: list(place) for name, place in stage.witness.standing().items()}
-        return bool(standing) and _last(child)["standing"] == standing
-
-    stage.until(equal, what=f"equal books of {child.out.name}")
-    return _last(child)
-
-
 def _stopped(folder: Path, short: bool, seconds: float, settings: Mapping[str, object]) -> tuple[dict[str, Any], str]:
     with Stage(folder, BTC, speed="20" if short else "2", settings=settings) as stage:
         child = stage.watcher("stopped", {**stage.near, **SMALL})
@@ -63,7 +52,7 @@ def _stopped(folder: Path, short: bool, seconds: float, settings: Mapping[str, o
         missed = stage.witness.data - before
         stage.over()
         stage.same_books()
-        state = _recovered(stage, child)
+        state = stage.recovered(child)
         for other in (stage.witness, stage.subject):
             assert (other.feed.stats.lost, other.feed.stats.kernel_drops, other.gaps()) == (0, 0, [])
         places = stage.same_sums(child)
@@ -104,7 +93,7 @@ def killed_feeder(folder: Path, short: bool) -> str:
     with Stage(folder, UPBIT, speed="12" if short else "4", ways=({"loss": 0.01}, {"loss": 0.01})) as stage:
         stage.live(5)
         stage.more(100)
-        os.kill(stage.feeder(), signal.SIGKILL)
+        os.kill(until(stage.feeder, what="the feeder"), signal.SIGKILL)
         start = time.monotonic()
         for watch in (stage.witness, stage.subject):
             stage.until(lambda one=watch: one.statuses(StatusState.LIVE, StatusReason.RESTART), what="the new session")
