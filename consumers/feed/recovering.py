@@ -93,12 +93,13 @@ class Recovery:
         """
         for channel_id in self._sequencer.channels():
             link = self._link(channel_id, now_ns)
-            if link is not None:
-                self._tell(channel_id, link.client, engine)
-            # A repair of which a part was given up has no event of its own when the rest is there.
-            state = self._sequencer.channel(channel_id)
-            if state is not None and engine is not None:
-                engine.repaired(channel_id, state.next)
+            if link is None:
+                continue
+            self._tell(channel_id, link.client, engine)
+            channel = self._sequencer.channel(channel_id)
+            if engine is not None and channel is not None and channel.next == channel.edge:
+                # Also where a part was given up and the rest came: nothing is open any more.
+                engine.repaired(channel_id, channel.next)
         if engine is not None:
             self.carry_out(engine, now_ns)
 

@@ -203,13 +203,14 @@ for event in feed:
 
 
 def test_a_stopped_consumer_loses_alone_and_recovers(start: Start, net: Net, tmp_path: Path) -> None:
-    """It is told how much it lost and that its books are suspect; they are LIVE again with the cycle's snapshots.
+    """Without repair it is told how much it lost, and that its books are suspect; they are LIVE again with the cycle's snapshots.
 
     The feeder does not wait for it, and another consumer loses nothing. When both are LIVE at the same change, they agree.
     """
     script = tmp_path / "slow.py"
     script.write_text(SLOW_CONSUMER)
-    slow = Child([sys.executable, str(script), "262144"], tmp_path, "slow", _environ(net))
+    environ = {**_environ(net), "TAPECAST__CONSUMER__RECOVERY": "false"}
+    slow = Child([sys.executable, str(script), "262144"], tmp_path, "slow", environ)
     run = start("up", "--replay", captures() / BINANCE, "--speed", "2", "--no-monitor", settings=QUICK)
     with slow, consumer(net, "binance") as quick:
         quick.until(lambda: quick.states()[BookState.LIVE] == 3)
