@@ -47,6 +47,7 @@ def test_a_repair_that_was_given_up_in_part_ends_with_its_last_number() -> None:
     machine = BatchSequencer(max_channels=1)
     engine = Engine(Selection(["binance"], None), [Book, Status], now_ns=0)
     recovery = Recovery(machine, OPTIONS)
+    recovery._links[1] = QuietLink()  # type: ignore[assignment]
     engine.heard(1, 1, 0)
     engine.repairing(1, 10, 5)
     engine.gap(1, 10, 2)
