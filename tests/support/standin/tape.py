@@ -90,7 +90,7 @@ _SOURCES: dict[str, _Source] = {
     ),
     "upbit": _Source(("upbit/cf_20210405_simple.jsonl",), ("KRW-ADA", "KRW-STX"), "orderbook"),
 }
-"""The recordings that are played. OKX's second is of 2022, without sequence ids: the rule of today takes its updates as they come."""
+"""The recordings that are played. OKX's second is of 2022, without sequence ids: today's rule takes its updates as they come."""
 TAPES = tuple(_SOURCES)
 
 
