@@ -42,7 +42,9 @@ FIELDS: dict[str, Fields] = {
     "okx": Fields(("seqId", "prevSeqId"), ("ts",)),
     "upbit": Fields(("sequential_id", "sid"), ("timestamp", "trade_timestamp", "tms", "ttms")),
 }
-_ISO = rb"(?P<iso>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)"
+_ISO = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+_FORMAT = "%Y-%m-%dT%H:%M:%S"
+_MARK = b"\x00%d\x00"
 
 
 @cache
@@ -51,66 +53,55 @@ def _pattern(venue: str) -> re.Pattern[bytes]:
     places = [rb'"(?:%s)"\s*:\s*"?(?P<id>\d+)(?![\d.eE])' % "|".join(fields.ids).encode()]
     if fields.times:
         places.append(rb'"(?:%s)"\s*:\s*"?(?P<time>\d+)(?![\d.eE])' % "|".join(fields.times).encode())
-    if fields.iso:
-        places.append(_ISO)
     return re.compile(b"|".join(places))
 
 
 class Movable:
     """A frame taken apart once, so that moving it is cheap; `at` with nothing moved is the frame itself."""
 
-    __slots__ = ("_slots", "_texts", "raw")
+    __slots__ = ("_seconds", "_slots", "_texts", "raw")
 
     def __init__(self, venue: str, raw: bytes) -> None:
         self.raw = raw
         self._texts: list[bytes] = []
-        self._slots: list[tuple[str, int, bytes]] = []
-        """(what it is, its number or unit, its text) between two of `_texts`."""
+        self._slots: list[tuple[int, int]] = []
+        """(number, its unit in ns; 0 = a sequence number) between two of `_texts`."""
         end = 0
         for found in _pattern(venue).finditer(raw):
             kind = found.lastgroup
             assert kind is not None
             text = found[kind]
-            number = 0 if kind == "iso" else int(text)
             if kind == "time" and len(text) not in _UNITS:
                 continue
             self._texts.append(raw[end : found.start(kind)])
-            self._slots.append((kind, number, text))
+            self._slots.append((int(text), _UNITS[len(text)] if kind == "time" else 0))
             end = found.end(kind)
         self._texts.append(raw[end:])
+        self._seconds: tuple[bytes, ...] = ()
+        """Each second that is written as text, in the order of the marks that stand for them in `_texts`."""
+        if FIELDS[venue].iso:
+            self._seconds = tuple(dict.fromkeys(_ISO.findall(raw)))
+            for number, second in enumerate(self._seconds):
+                self._texts = [text.replace(second, _MARK % number) for text in self._texts]
 
     def at(self, ids: int, ns: int) -> bytes:
         """Return the frame `ids` further in the venue's numbering and `ns` later (whole seconds, for times in text)."""
         if not ids and not ns:
             return self.raw
         out = [self._texts[0]]
-        for (kind, number, text), after in zip(self._slots, self._texts[1:], strict=True):
-            if kind == "id":
-                out.append(b"%d" % (number + ids))
-            elif kind == "time":
-                out.append(b"%d" % (number + ns // _UNITS[len(text)]))
-            else:
-                out.append(_later(text, ns // _SECOND))
+        for (number, unit), after in zip(self._slots, self._texts[1:], strict=True):
+            out.append(b"%d" % (number + ns // unit if unit else number + ids))
             out.append(after)
-        return b"".join(out)
-
-
-@cache
-def _moment(text: bytes) -> datetime:
-    return datetime.strptime(text.decode(), "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
-
-
-_later_cache: dict[tuple[bytes, int], bytes] = {}
+        frame = b"".join(out)
+        for number, second in enumerate(self._seconds):
+            frame = frame.replace(_MARK % number, _later(second, ns // _SECOND))
+        return frame
 
 
 def _later(text: bytes, seconds: int) -> bytes:
-    """Return an ISO time to the second, moved; the last few hundred answers are kept, for frames come in order."""
-    found = _later_cache.get((text, seconds))
-    if found is None:
-        if len(_later_cache) > 500:
-            _later_cache.clear()
-        found = _later_cache[text, seconds] = (_moment(text) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S").encode()
-    return found
+    """Return an ISO time to the second, moved."""
+    moment = datetime.strptime(text.decode(), _FORMAT).replace(tzinfo=UTC) + timedelta(seconds=seconds)
+    return moment.strftime(_FORMAT).encode()
 
 
 def rekeyed(raw: bytes, old: str, new: str) -> bytes:
