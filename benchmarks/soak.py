@@ -2,8 +2,8 @@
 
 One process holds the session and publisher of every venue and one consumer that keeps every book, fed through memory as fast as
 they go. Each recording is played again and again until 24 hours of feed time have passed: in every round its times and sequence
-numbers are moved on, and at the seam of two rounds the connection is lost and made anew, for the book at the end of a recording is
-not that of its beginning. After each round every book must be LIVE and the same as after the first.
+numbers are moved on, and at the seam of two rounds the connection is lost and made anew, for the book at the end of a recording
+is not that of its beginning. After each round every book must be LIVE and the same as after the first.
 
 The full run takes a while: `nice -n 19 python -m benchmarks.soak --save`.
 """
@@ -228,7 +228,7 @@ def _compare(loop: Loop) -> None:
 
 
 def packets(loops: list[Loop], hours: Callable[[Loop], float], sample: Callable[[int], None]) -> Iterator[bytes]:
-    """Play every loop to its hours, the one that is behind first, and sample the memory each time that a quarter of an hour passed."""
+    """Play every loop to its hours, the one that is behind first, and sample the memory every quarter of an hour."""
     waiting = [(0, number) for number in range(len(loops))]
     heapq.heapify(waiting)
     quarter = 0
@@ -319,7 +319,7 @@ def _memory(samples: list[tuple[int, int]], loops: list[Loop], feed: Feed, lost:
     rows.append([f"{hours[-1]:.2f} h (end)", round(resident[-1] / 2**20, 1)])
     frames, events = sum(loop.frames for loop in loops), sum(sum(loop.publisher.events().values()) for loop in loops)
     notes = [
-        f"{frames:,} frames, {events:,} events, {feed.stats.received:,} packets received by the consumer, {wall_s:,.0f} s of wall time",
+        f"{frames:,} frames, {events:,} events, {feed.stats.received:,} packets at the consumer, {wall_s:,.0f} s of wall time",
         f"second half: {(resident[late].max() - resident[late].min()) / 2**20:.1f} MiB between the least and the most",
     ]
     targets = [

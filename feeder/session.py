@@ -250,7 +250,7 @@ class Session(SessionBooks):
         elif status:
             known = self.instruments[reference.r.instrument].symbol if reference.r.instrument >= 0 else None
             self.quarantine(connection, data, reference.reason, reference.r.error_offset, ts_recv_ns, known)
-            if self._chain is Chain.UNVERIFIED:
+            if self._unnumbered:
                 self._distrust(data, now_ns, ts_recv_ns)
             self._count_bad(connection, now_ns)
         else:

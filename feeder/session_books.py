@@ -43,6 +43,8 @@ class SessionBooks:
         self._writer = PacketWriter(spec.venue_id, options.channel_id, options.base_flags, options.max_payload)
         self._chain = Chain(spec.rule.chain)
         self._restarts = self._chain is Chain.NEXT
+        self._unnumbered = self._chain is Chain.UNVERIFIED or spec.rule.checksum_only
+        """Whether no id shows that a message of a book is missing. A checksum is over the best levels alone."""
         self._verifies = (options.verify_checksum or spec.rule.checksum_only) and spec.rule.checksum is not None
         self._depths = spec.rule.depths
         self._pos = 0

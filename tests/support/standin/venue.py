@@ -18,7 +18,7 @@ from feeder.venues import venue
 from tests.support.standin.rewriting import with_number
 from tests.support.standin.tape import BookTape, Tape, Truth, load
 
-__all__ = ["Link", "Script", "StandIn"]
+__all__ = ["Change", "Link", "Script", "StandIn"]
 
 _IDS = 10**9
 """Between the numbers of one beginning of a tape and those of the next."""
