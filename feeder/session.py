@@ -15,7 +15,6 @@ from feeder.connection_sequence import ConnectionSequence
 from feeder.fitting import fitting_exponents
 from feeder.session_books import SessionBooks
 from feeder.session_types import Command, CommandKind, Instrument, Quarantined, SessionOptions
-from feeder.sync import Chain
 from feeder.venue import Ack, Control, InstrumentDef, Notice, Reply, ServerError, Topic, VenueSpec, qualified
 from protocol.extract_types import Result, Status
 from protocol.schema import MsgType, StatusReason, StatusScope, StatusState

@@ -22,6 +22,7 @@ __all__ = ["SessionBooks"]
 _MASK = 2**64 - 1
 _FIRST_ID = 1
 """Of `Chain.NEXT`: the venue counts anew, and the message holds the whole book."""
+_FUTURE_NS = 60_000_000_000
 _APPLY, _FULL = Verdict.APPLY, Chain.FULL
 
 
@@ -111,7 +112,7 @@ class SessionBooks:
         if result.snapshot or restart:
             was_live = sync.live
             if self._chain is _FULL:
-                if sync.on_full(result.ts_exchange_ns) is Verdict.IGNORE:
+                if sync.on_full(self._believable(result.ts_exchange_ns, ts_recv_ns)) is Verdict.IGNORE:
                     self.counts["out_of_date"] += 1
                     return
             else:
@@ -136,6 +137,10 @@ class SessionBooks:
             if not sync.keep(result.first_id, result.last_id, result.prev_id, packets, now_ns):
                 self.counts["sync_overflow"] += 1
             self._ask(instrument, now_ns)
+
+    def _believable(self, ts_ns: int, ts_recv_ns: int) -> int:
+        """Return a venue's time that may order books, or 0: one far ahead of our clock would keep the true ones out."""
+        return ts_ns if ts_recv_ns == 0 or ts_ns <= ts_recv_ns + _FUTURE_NS else 0
 
     def _on_rest_book(self, instrument: Instrument, result: Result, now_ns: int, ts_recv_ns: int) -> None:
         """Judge a fetched book, whose packets stand at the end of the buffer."""

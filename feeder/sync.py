@@ -223,13 +223,15 @@ class BookSync:
     def on_full(self, ts_ns: int) -> Verdict:
         """Judge a message that is the whole book: applied unless its time lies before the current one's.
 
-        A single wrong time in the future must not end the book, so time may go back when message after message says so.
+        A single wrong time in the future must not end the book, so time may go back when message after message says so. Without a
+        time (0) a message is as new as its arrival, and the current time stays.
         """
-        if self.state is StatusState.LIVE and ts_ns < self._last_ts and self._backward < self._policy.backward_messages:
-            self._backward += 1
-            return Verdict.IGNORE
-        self._last_ts = ts_ns
-        self._backward = 0
+        if ts_ns:
+            if self.state is StatusState.LIVE and ts_ns < self._last_ts and self._backward < self._policy.backward_messages:
+                self._backward += 1
+                return Verdict.IGNORE
+            self._last_ts = ts_ns
+            self._backward = 0
         if self.state is not StatusState.LIVE:
             self._go_live(NO_ID)
         return Verdict.APPLY

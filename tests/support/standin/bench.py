@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from feeder.session import Command, CommandKind
 from feeder.venue import RestRequest, Subscription, Topic
 from protocol.schema import MsgType
-from tests.support.feeder_frames import RECV_NS, Feed
+from tests.support.feeder_frames import Feed
 from tests.support.standin.tape import Sides
 from tests.support.standin.venue import Link, StandIn
 
@@ -54,8 +54,8 @@ class Bench:
         self._reconnects: list[tuple[int, str]] = []
         self._sides: dict[str, Sides] = {}
         self.live: dict[str, bool] = {}
-        self.recv_ns = RECV_NS
-        """Receive time of what comes next; moves with the clock, and may be stepped."""
+        self.recv_ns = venue.tape.time_ns
+        """Receive time of what comes next: at first that of the recording; moves with the clock, and may be stepped."""
         self._request_id = 1
         self._began_ns = self.feed.now_ns
         self.wrong_seen: list[str] = []

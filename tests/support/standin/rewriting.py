@@ -84,6 +84,16 @@ class Movable:
             for number, second in enumerate(self._seconds):
                 self._texts = [text.replace(second, _MARK % number) for text in self._texts]
 
+    @property
+    def time_ns(self) -> int:
+        """The first time in the frame; 0 = it has none."""
+        for number, unit in self._slots:
+            if unit:
+                return number * unit
+        if not self._seconds:
+            return 0
+        return int(datetime.strptime(self._seconds[0].decode(), _FORMAT).replace(tzinfo=UTC).timestamp()) * _SECOND
+
     def at(self, ids: int, ns: int) -> bytes:
         """Return the frame `ids` further in the venue's numbering and `ns` later (whole seconds, for times in text)."""
         if not ids and not ns:

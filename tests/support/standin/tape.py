@@ -59,6 +59,11 @@ class Tape:
         """Qualified symbols."""
         return tuple(self.books)
 
+    @property
+    def time_ns(self) -> int:
+        """When the last of its books begins."""
+        return max(book.updates[0].time_ns for book in self.books.values())
+
 
 class _Source(NamedTuple):
     files: tuple[str, ...]
@@ -76,7 +81,7 @@ _SOURCES: dict[str, _Source] = {
     "binance_coinm": _Source(("long/binance_coinm_btcusd_perp_20240808.jsonl.gz",), ("BTCUSD_PERP",), "depth@0ms"),
     "bithumb": _Source(("bithumb/examples.jsonl",), ("KRW-ETH", "KRW-BTC"), "orderbook"),
     "bybit": _Source(("bybit/cf_20260809_v5_linear_spot.p1.jsonl",), ("BTCUSDT", "ETHUSDT"), "orderbook.200", url="/linear"),
-    "coinbase": _Source(("coinbase/cf_20260809_advanced_trade.p1.jsonl",), ("ETH-USD",), "level2", 30),
+    "coinbase": _Source(("coinbase/cf_20260809_advanced_trade.p1.jsonl",), ("ETH-USD",), "level2", 12),
     "coinbase_exchange": _Source(("coinbase/cf_20210417_exchange_ws_feed.p1.jsonl",), ("SKL-USD", "SKL-BTC"), "level2_batch"),
     "deribit": _Source(("deribit/cf_20210405_options.jsonl",), ("ETH-9APR21-1950-C", "ETH-30APR21-2240-P"), "book.100ms"),
     "kraken": _Source(
