@@ -36,15 +36,25 @@ class Answer(NamedTuple):
 class Bench:
     """One session, one stand-in, one consumer."""
 
-    def __init__(self, venue: StandIn, *, rest: list[Answer] | None = None, **options: Any) -> None:
-        """`rest`: what becomes of the first requests for the struck book, one after another; later ones are answered at once."""
+    def __init__(
+        self, venue: StandIn, *, rest: list[Answer] | None = None, instruments: bytes | None = None, **options: Any
+    ) -> None:
+        """`rest`: what becomes of the first requests for the struck book, one after another; later ones are answered at once.
+
+        `instruments`: the venue's list, known before anything is subscribed.
+        """
         self.venue = venue
         self.spec = venue.spec
-        self.feed = Feed(venue.name, *venue.tape.symbols, **options)
+        self.feed = Feed(venue.name, **options)
         self.session = self.feed.session
+        self.recv_ns = venue.tape.time_ns
+        """Receive time of what comes next: at first that of the recording; moves with the clock, and may be stepped."""
+        if instruments is not None:
+            self.session.on_instruments(instruments, self.recv_ns, self.feed.now_ns)
+        self.session.subscribe(venue.tape.symbols, self.recv_ns)
         self.struck = venue.tape.symbols[0]
         self.others = venue.tape.symbols[1:]
-        self.events: list[Event] = list(self.feed.first)
+        self.events: list[Event] = list(self.feed.flush())
         self.commands: list[tuple[float, Command]] = []
         """(seconds since the start, what the session asked for)."""
         self.links: dict[str, Link] = {}
@@ -54,8 +64,6 @@ class Bench:
         self._reconnects: list[tuple[int, str]] = []
         self._sides: dict[str, Sides] = {}
         self.live: dict[str, bool] = {}
-        self.recv_ns = venue.tape.time_ns
-        """Receive time of what comes next: at first that of the recording; moves with the clock, and may be stepped."""
         self._request_id = 1
         self._began_ns = self.feed.now_ns
         self.wrong_seen: list[str] = []
