@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from websockets.asyncio.server import ServerConnection, serve
@@ -67,6 +68,8 @@ class VenueServer:
         """Messages of the client, in order."""
         self.asked: list[Asked] = []
         self.ws = self.http = ""
+        self.venue_paths = False
+        """Whether clients are to use the paths of the venue's own WebSocket URLs."""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[VenueServer]:
@@ -86,6 +89,9 @@ class VenueServer:
             finally:
                 server.close(close_connections=True)
         await runner.cleanup()
+
+    async def hear(self, link: Link, data: bytes) -> None:
+        """Take a message of the client; here nothing comes of it."""
 
     def count(self, path: str) -> int:
         """Return how many requests for a path came."""
@@ -108,7 +114,9 @@ class VenueServer:
     async def _listen(self, link: Link) -> None:
         with contextlib.suppress(ConnectionClosed):
             async for message in link:
-                self.heard.append(message if isinstance(message, bytes) else message.encode())
+                data = message if isinstance(message, bytes) else message.encode()
+                self.heard.append(data)
+                await self.hear(link, data)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         asked = Asked(time.monotonic(), request.path, dict(request.query))
@@ -150,7 +158,8 @@ def feeder_config(name: str, server: VenueServer, net: Net, folder: Path, **sett
         **settings,
     )
     for key, url in endpoints.items():
-        overlay[f"venues.{name}.endpoints.{key}"] = server.ws if url.startswith("ws") else server.http
+        path = urlsplit(url).path if server.venue_paths else ""
+        overlay[f"venues.{name}.endpoints.{key}"] = server.ws + path if url.startswith("ws") else server.http
     return configuration.load(overlay, environ={}, system=folder / "none")
 
 

@@ -1,0 +1,106 @@
+"""A stand-in venue on real sockets: its dialect over WebSocket, its order books over REST, for a feeder that runs as it is.
+
+`VenueServer` is the socket, `StandIn` the venue. Updates of every subscribed book leave at a pace; `mute` stops them, and what
+the venue says besides (acknowledgements, pings) goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from websockets.protocol import State
+
+from feeder.venue import RestRequest
+from tests.support.standin.venue import Link, StandIn
+from tests.support.venue_server import Answer, Asked, VenueServer
+from tests.support.venue_server import Link as Connection
+
+__all__ = ["StandInServer", "settings_of"]
+
+
+class StandInServer(VenueServer):
+    """One venue that a feeder can connect to."""
+
+    def __init__(
+        self,
+        venue: StandIn,
+        *,
+        pace_s: float = 0.005,
+        faults: Iterable[Answer] = (),
+        greet: Callable[[Connection], object] | None = None,
+    ) -> None:
+        """`faults`: answers to the first requests for order books, before the true ones. `greet` is told of every connection."""
+        super().__init__(self._play, self._rest_answer)
+        self.venue = venue
+        self.mute = False
+        self.venue_paths = True
+        self._pace_s = pace_s
+        self._faults = list(faults)
+        self._greet = greet
+        self._spoken: dict[Connection, Link] = {}
+        self._turns: dict[Connection, asyncio.Lock] = {}
+        """So that an answer and what follows from it leave together."""
+
+    @property
+    def played(self) -> bool:
+        """Whether every book's tape is at its end."""
+        return self.venue.played
+
+    async def hear(self, link: Connection, data: bytes) -> None:
+        """Answer in the venue's dialect."""
+        spoken = self._of(link)
+        async with self._turns[link]:
+            for frame in spoken.hear(data):
+                if not (self.mute and self._is_data(frame)):
+                    await link.send(frame, text=True)
+
+    async def _play(self, link: Connection) -> None:
+        spoken = self._of(link)
+        if self._greet is not None:
+            self._greet(link)
+        try:
+            while link.state is State.OPEN:
+                async with self._turns[link]:
+                    for symbol in () if self.mute else spoken.symbols():
+                        frame = spoken.next(symbol)
+                        if frame is not None:
+                            await link.send(frame, text=True)
+                await asyncio.sleep(self._pace_s)
+        finally:
+            spoken.open = False
+            self._spoken.pop(link, None)
+            self._turns.pop(link, None)
+
+    def _of(self, link: Connection) -> Link:
+        found = self._spoken.get(link)
+        if found is None:
+            assert link.request is not None
+            self._turns[link] = asyncio.Lock()
+            found = self._spoken[link] = self.venue.connect(f"ws://venue{link.request.path}")
+        return found
+
+    def _rest_answer(self, asked: Asked) -> Answer:
+        symbol = self.venue.dialect.snapshot_of(asked.path, asked.query)
+        if symbol is None:
+            return Answer(404)
+        if self._faults:
+            return self._faults.pop(0)
+        body = self.venue.body(RestRequest("rest", asked.path, tuple(asked.query.items())))
+        return Answer(404) if body is None else Answer(body=body)
+
+    def _is_data(self, frame: bytes) -> bool:
+        return self.venue.dialect.route(frame) is not None and self.venue.spec.control(frame) is None
+
+
+def settings_of(venue: StandIn, **more: object) -> dict[str, object]:
+    """Return the settings of a feeder that takes the stand-in's books and is quick to connect again."""
+    name = venue.name
+    return {
+        f"venues__{name}__symbols": list(venue.tape.symbols),
+        f"venues__{name}__channels": list(venue.tape.channels),
+        "feeder__backoff__base_s": 0.02,
+        "feeder__backoff__cap_s": 0.1,
+        "feeder__snapshot_cycle_s": 0,
+        **more,
+    }
