@@ -76,3 +76,93 @@ async def test_every_venue_is_read_right_over_its_own_sockets(tmp_path: Path) ->
             assert feeder.session.counts["gaps"] == 0, name
             assert feeder.session.counts["quarantine"] == 0, name
             assert feeder.report()["reconnects"] == 0, name
+
+
+SILENT = [name for name in TAPES if name != "coinbase"]
+"""Coinbase's 2 MB snapshots are read once, above."""
+
+
+@pytest.mark.parametrize("chatter", ["nothing", "pings", "acknowledgements"])
+async def test_a_venue_that_acknowledges_and_sends_no_data_is_connected_to_again(chatter: str, tmp_path: Path) -> None:
+    """Ten venues fall silent in the same way at once; each is left after the idle time and not before, and comes back right.
+
+    Acknowledged subscriptions, WebSocket pings and the venue's own answers are no data.
+    """
+
+    async def chat(link: Link) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while server_of[link].mute:
+                if chatter == "pings":
+                    await link.ping()
+                elif chatter == "acknowledgements":
+                    await link.send(ACKNOWLEDGED[server_of[link].venue.name], text=True)
+                await asyncio.sleep(0.05)
+
+    server_of: dict[Link, StandInServer] = {}
+    tasks: list[asyncio.Task[None]] = []
+
+    def greeter(server: StandInServer) -> Callable[[Link], object]:
+        def greet(link: Link) -> None:
+            server_of[link] = server
+            server.mute = len(server.connects_s) == 1
+            tasks.append(asyncio.create_task(chat(link)))
+
+        return greet
+
+    servers = {name: StandInServer(StandIn(name)) for name in SILENT}
+    for server in servers.values():
+        server.greet = greeter(server)
+    async with running(tmp_path, servers, {"feeder__data_idle_reconnect_s": 1}) as run:
+        await run.settle(*SILENT)
+        for name, server in servers.items():
+            assert len(server.connects_s) == 2, name
+            assert server.connects_s[1] - server.connects_s[0] >= 1.0, name
+            assert run.feeders[name].session.counts["quarantine"] == 0, name
+            assert run.feeders[name].session.counts["gaps"] == 0, name
+    await asyncio.gather(*tasks)
+
+
+async def test_a_venue_that_falls_silent_in_the_middle_is_said_to_be_stale_and_left(tmp_path: Path) -> None:
+    """First STALE, then a new connection; meanwhile another venue's books stay LIVE and hear nothing."""
+    quiet, other = StandInServer(StandIn("bybit")), StandInServer(StandIn("upbit"))
+    settings = {"feeder__stale_after_s": 1, "feeder__data_idle_reconnect_s": 3}
+    async with running(tmp_path, {"bybit": quiet}, settings) as run, running(tmp_path / "b", {"upbit": other}) as spared:
+        await eventually(lambda: run.feeders["bybit"].session.live_books() == 2)
+        quiet.mute = True
+        await eventually(lambda: run.feeders["bybit"].session.counts["stale"] == 2, within_s=PATIENCE_S)
+        assert len(quiet.connects_s) == 1
+        quiet.mute = False if quiet.played else quiet.mute
+        await eventually(lambda: len(quiet.connects_s) == 2, within_s=PATIENCE_S)
+        quiet.mute = False
+        await run.settle("bybit")
+        await spared.settle("upbit")
+        assert len(other.connects_s) == 1
+        assert spared.feeders["upbit"].session.counts["stale"] == 0
+
+
+async def test_a_storm_of_a_thousand_closes_never_breaks_a_venues_limit(tmp_path: Path) -> None:
+    """Every venue closes right after accepting, a thousand times, at once: with time compressed, connects keep to the limits.
+
+    A venue's window of connects is a second here, and backoff and circuit are as much shorter as that window is.
+    """
+    connects: dict[str, list[float]] = {name: [] for name in TAPES}
+    async with contextlib.AsyncExitStack() as stack:
+        limits: dict[str, int] = {}
+        for name in TAPES:
+            server = VenueServer()
+            await stack.enter_async_context(server.running())
+            server.ws = await stack.enter_async_context(closing(connects[name]))
+            net, venue = Net(), StandIn(name)
+            limits[name] = configuration.load(environ={}, system=tmp_path).venues[name].limits["connects"]  # type: ignore[assignment]
+            settings = settings_of(
+                venue,
+                feeder__backoff__base_s=STORM_S / 1000,
+                feeder__backoff__cap_s=STORM_S / 100,
+                feeder__circuit__connects=10_000,
+                **{f"venues__{name}__limits__connects": STORM_CONNECTS, f"venues__{name}__limits__connects_window_s": STORM_S},
+            )
+            await stack.enter_async_context(feeding(name, server, net, tmp_path / name, **settings))
+        await eventually(lambda: all(len(times) >= 1000 for times in connects.values()), within_s=PATIENCE_S)
+    for name, times in connects.items():
+        for first, last in zip(times, times[STORM_CONNECTS:], strict=False):
+            assert last - first >= STORM_S * 0.98, name
