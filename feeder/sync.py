@@ -220,6 +220,24 @@ class BookSync:
             self._wait_snapshot(now_ns)
         return Verdict.BUFFER if self._rest_mode or self._source is SnapshotSource.STREAM_OR_REST else Verdict.IGNORE
 
+    def continues(self, first: int, last: int, prev: int) -> bool:
+        """Whether an update is the next one of this LIVE book; changes nothing."""
+        if self.state is not _LIVE or self._joining:
+            return False
+        if self._chain is _SPOT:
+            return first <= self.last_id + 1 <= last
+        return last == self.last_id + 1 if self._chain is _NEXT else prev == self.last_id
+
+    @property
+    def last_ts(self) -> int:
+        """Exchange time of the last whole book; 0 = none."""
+        return self._last_ts
+
+    @property
+    def heard(self) -> bool:
+        """Whether the subscription has brought anything: a LIVE book, or updates that wait for one."""
+        return self.state is _LIVE or bool(self._buffer)
+
     def on_full(self, ts_ns: int) -> Verdict:
         """Judge a message that is the whole book: applied unless its time lies before the current one's.
 
