@@ -1,14 +1,14 @@
 """A connection replaced before it ends: both deliver for a while, and every event goes out once.
 
 Sans-I/O, one `Handover` per replacement, asked by the session for each message while it lasts. Books whose updates have ids are
-taken from whichever connection has the next one; what was applied is known by its id. Books that are whole messages go by their
-time. Books that nothing joins (no ids) change over at the new connection's snapshot. Other events are the old connection's until
-it closes; the new one's are kept, and those that the old one brought are left out (`remaining`). Decision record 0006.
+taken from whichever connection has the next one; what was applied is known by its id. Books of deltas without ids change over at
+the new connection's snapshot. Everything else, whole books too, is the old connection's until it closes; the new one's are kept,
+and those that the old one brought are left out (`remaining`). Decision record 0006.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -24,7 +24,8 @@ __all__ = ["Handover", "HandoverPolicy", "Held", "Outcome", "fingerprints", "rem
 _SECOND = 1_000_000_000
 _HELD_MESSAGES = 100_000
 _HELD_BYTES = 64 << 20
-_TRAILING_NS = 30 * _SECOND
+_TRAILING_NS = 10 * _SECOND
+"""The new connection may be so far behind the old one."""
 _BY_ITEM = (int(MsgType.TRADE), int(MsgType.LIQUIDATION))
 _BY_RANGE = (Chain.SPOT, Chain.PREV)
 _TRADE_ID_BYTES = 8
@@ -78,7 +79,7 @@ class Handover:
         self._applied: dict[int, set[int]] = {}
         self._moved: set[int] = set()
         self._trailing: set[int] = set()
-        self._seen: set[bytes] = set()
+        self._seen: Counter[bytes] = Counter()
 
     def subscribed(self, now_ns: int) -> None:
         """Note that the new connection has sent its last request."""
@@ -111,11 +112,7 @@ class Handover:
             self._old_spoke = True
         if not sync.live:
             # The old connection's synchronisation goes on; a whole book from the new one ends it.
-            if fresh and (result.snapshot or chain is Chain.FULL):
-                self._move(instrument)
-            return (index in self._moved) is fresh
-        if chain is Chain.FULL:
-            if fresh and result.ts_exchange_ns > sync.last_ts:
+            if fresh and result.snapshot:
                 self._move(instrument)
             return (index in self._moved) is fresh
         if chain is Chain.UNVERIFIED or result.last_id == NO_ID:
@@ -161,10 +158,10 @@ class Handover:
         return False
 
     def other(self, connection: str, data: bytes, result: Result, packets: bytes, ts_recv_ns: int) -> bool:
-        """Whether a message that is no book is to be handled now."""
+        """Whether a message that stands for itself is to be handled now."""
         if connection == self.old:
             self._old_spoke = True
-            self._seen.update(fingerprints(packets))
+            self._seen.update(fingerprints(packets, result.last_id))
             return True
         self.new_spoke = True
         acked_ns = self.acked.pop(result.instrument, None) if result.msg_type == MsgType.TRADE else None
@@ -172,14 +169,15 @@ class Handover:
             return False  # the venue repeats the last trade, which the old connection brought long ago
         if len(self.held) >= _HELD_MESSAGES or self._held_bytes > _HELD_BYTES:
             self._full = True
+        if result.msg_type == MsgType.BOOK:
+            self._moved.add(result.instrument)
         self.held.append(Held(data, ts_recv_ns))
         self._held_bytes += len(data)
         return False
 
-    @property
-    def seen(self) -> set[bytes]:
-        """Fingerprints of the events that the old connection brought."""
-        return self._seen
+    def left(self, packets: bytes, last_id: int) -> bytes:
+        """Return finished packets of the new connection without the events that the old one brought."""
+        return remaining(packets, self._seen, last_id) if self._seen else packets
 
     def drain(self) -> list[Held]:
         """Return what was kept, in order, for the events that the old connection did not bring."""
@@ -192,7 +190,6 @@ class Handover:
         self.old, self.new, self.draining = "", name, False
         self.finished_ns = now_ns
         self.held.clear()
-        self._seen.clear()
 
     def give_back(self, instrument: Instrument) -> bool:
         """Let the old connection have a book again; False: nothing joins its updates to what the new one brought."""
@@ -203,42 +200,50 @@ class Handover:
 
     def over(self, now_ns: int) -> bool:
         """Whether nothing is left to do after `finish`."""
-        return self.finished_ns is not None and (not self._trailing or now_ns - self.finished_ns > _TRAILING_NS)
+        return self.finished_ns is not None and now_ns - self.finished_ns > _TRAILING_NS
 
 
-def fingerprints(packets: bytes) -> list[bytes]:
+def fingerprints(packets: bytes, last_id: int) -> list[bytes]:
     """Return what tells the events of finished packets from others: of trades one for each item, else one for each packet.
 
-    An unstamped packet has the instrument's index where its sequence will be.
+    Empty for what has neither time nor id: nothing tells it from an event that comes later and says the same. An unstamped packet
+    has the instrument's index where its sequence will be.
     """
     out = []
     start = 0
     while start < len(packets):
-        items, size = packets[start + 6], packets[start + 38]
-        who = packets[start + 3 : start + 4] + packets[start + 7 : start + 8] + packets[start + 32 : start + 36]
+        kind, items, size = packets[start + 3], packets[start + 6], packets[start + 38]
+        who = bytes((kind, packets[start + 7])) + packets[start + 32 : start + 36]
+        when = packets[start + 40 : start + 48]
         body = start + HEADER_SIZE
         end = body + items * size
-        if packets[start + 3] in _BY_ITEM:
+        if kind in _BY_ITEM:
             out += [who + _trade(packets[at : at + size]) for at in range(body, end, size)]
+        elif last_id != NO_ID or any(when):
+            out.append(who + when + last_id.to_bytes(8, "little", signed=True) + packets[body:end])
         else:
-            out.append(who + packets[start + 40 : start + 48] + packets[body:end])
+            out.append(b"")
         start = end
     return out
 
 
-def remaining(packets: bytes, seen: set[bytes]) -> bytes:
-    """Return finished packets without the events that were seen. What is left of one is an event for each of its packets."""
+def remaining(packets: bytes, seen: Counter[bytes], last_id: int) -> bytes:
+    """Return finished packets without the events that were seen, each of which is taken out of `seen`.
+
+    What is left of an event is an event for each of its packets.
+    """
     kept = bytearray()
     start = 0
     while start < len(packets):
         items, size = packets[start + 6], packets[start + 38]
         body = start + HEADER_SIZE
         end = body + items * size
-        marks = fingerprints(packets[start:end])
-        if seen.isdisjoint(marks):
+        marks = fingerprints(packets[start:end], last_id)
+        new = [not mark or not _take(seen, mark) for mark in marks]
+        if all(new):
             kept += packets[start:end]
-        elif len(marks) == items and not seen.issuperset(marks):
-            left = [packets[body + n * size : body + (n + 1) * size] for n, mark in enumerate(marks) if mark not in seen]
+        elif any(new):
+            left = [packets[body + n * size : body + (n + 1) * size] for n, one in enumerate(new) if one]
             header = bytearray(packets[start:body])
             header[4] |= _LAST
             header[6] = len(left)
@@ -247,6 +252,16 @@ def remaining(packets: bytes, seen: set[bytes]) -> bytes:
             kept += header + b"".join(left)
         start = end
     return bytes(kept)
+
+
+def _take(seen: Counter[bytes], mark: bytes) -> bool:
+    """Whether an event was seen; it is not counted a second time."""
+    count = seen.get(mark, 0)
+    if count > 1:
+        seen[mark] = count - 1
+    elif count:
+        del seen[mark]
+    return count > 0
 
 
 def _trade(item: bytes) -> bytes:

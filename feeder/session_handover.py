@@ -6,7 +6,7 @@ judgement out on the session's buffer and books. No I/O, no venue messages.
 
 from __future__ import annotations
 
-from feeder.handover import Handover, HandoverPolicy, Outcome, remaining
+from feeder.handover import Handover, HandoverPolicy, Outcome
 from feeder.session_books import SessionBooks
 from feeder.session_types import Instrument, SessionOptions
 from feeder.sync import NO_ID, Chain
@@ -47,14 +47,14 @@ class SessionHandover(SessionBooks):
         handover = self._handovers[new]
         old = handover.old
         for held in handover.drain():
-            self.on_frame(new, held.data, held.ts_recv_ns, now_ns)
-        for instrument in self.instruments:
-            if instrument.connection == old and instrument.sync.live and not self._joined_by_itself(instrument):
+            self.on_frame(new, held.data, held.ts_recv_ns, now_ns, again=True)
+        left_behind = [one for one in self.instruments if one.connection == old and one.sync.live]
+        self.rename(new, old)
+        for instrument in left_behind:
+            if not self._joined_by_itself(instrument):
                 # It was LIVE on the old connection, and nothing shows that the new one goes on from there.
                 self._book_status(instrument, StatusState.SUSPECT, StatusReason.DISCONNECTED, ts_recv_ns)
-                instrument.connection = new
                 self._resync(instrument, StatusReason.DISCONNECTED, now_ns)
-        self.rename(new, old)
         self.counts["rotations"] += 1
         self._finish(handover, old, new, now_ns)
 
@@ -101,23 +101,34 @@ class SessionHandover(SessionBooks):
         if handover is None:
             return True
         instrument = self.instruments[result.instrument]
-        if handover.finished_ns is not None:
-            belongs = result.msg_type != _BOOK or not handover.trails(instrument, result)
-        elif result.msg_type == _BOOK:
+        single = result.msg_type != _BOOK or self._chain is Chain.FULL
+        if single and (handover.draining or handover.finished_ns is not None):
+            belongs = self._keep_new(handover, result)
+        elif handover.finished_ns is not None:
+            belongs = not handover.trails(instrument, result)
+        elif not single:
             restart = self._restarts and not result.snapshot and result.last_id == _FIRST_ID
             belongs = handover.book(instrument, connection, result, self._chain, restart=restart)
         else:
             packets = bytes(self.extractor.out[self._pos : self._pos + result.nbytes])
-            if handover.draining:
-                kept = remaining(packets, handover.seen)
-                self.extractor.out[self._pos : self._pos + len(kept)] = kept
-                self._pos += len(kept)
-                belongs = False
-            else:
-                belongs = handover.other(connection, data, result, packets, ts_recv_ns)
+            belongs = handover.other(connection, data, result, packets, ts_recv_ns)
         if not belongs:
             self.counts["overlap"] += 1
         return belongs
+
+    def _keep_new(self, handover: Handover, result: Result) -> bool:
+        """Take out of the message at the end of the buffer what the old connection brought; whether anything is left to handle.
+
+        What is left of a message in part goes out here.
+        """
+        packets = bytes(self.extractor.out[self._pos : self._pos + result.nbytes])
+        left = handover.left(packets, result.last_id)
+        if len(left) == len(packets):
+            return True
+        if left and result.msg_type != _BOOK:
+            self.extractor.out[self._pos : self._pos + len(left)] = left
+            self._pos += len(left)
+        return False
 
     def _joined_by_itself(self, instrument: Instrument) -> bool:
         """Whether the next update shows by itself if something is missing before it."""
