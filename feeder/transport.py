@@ -2,7 +2,7 @@
 
 picows reads into its own buffer and calls back per frame; `last_in_buffer` tells when the data of one read are used up, which is
 when finished packets go out. Compression is never offered, an Origin header never sent. Decides nothing: what a frame means is
-the session's matter, when to connect again the supervisor's (`feeder.live`).
+the session's matter, when to connect again the supervisor's (`feeder.connection`).
 """
 
 from __future__ import annotations
@@ -86,6 +86,10 @@ class Socket(WSListener):
         if self._transport is not None:
             self._transport.send_ping()
 
+    def mute(self) -> None:
+        """Deliver nothing any more."""
+        self._message = _nothing
+
     def close(self, reason: str) -> None:
         """End the connection."""
         if self._transport is not None:
@@ -108,6 +112,10 @@ class Socket(WSListener):
         self._parts = None if frame.fin else parts
         if frame.fin:
             self._message(bytes(parts))
+
+
+def _nothing(_: bytes) -> None:
+    """Leave a message out."""
 
 
 async def connect(url: str, handlers: Handlers, timeout_s: float) -> Socket:

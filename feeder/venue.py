@@ -189,6 +189,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Levels asked of a REST order book; 0 = the venue's choice."""
     max_age_s: float = 0.0
     """The venue ends a connection of this age; 0 = never."""
+    sockets: int = 0
+    """Open at a time; 0 = no limit."""
 
 
 class Ack(msgspec.Struct, frozen=True, gc=False):
