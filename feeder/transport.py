@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+from picows.url import WSParsedURL
+
+from feeder.dialling import Dialler
 
 __all__ = ["MAX_FRAME", "Handlers", "Socket", "connect"]
 
@@ -22,6 +25,7 @@ MAX_FRAME = 64 << 20
 _TEXT, _BINARY, _CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
 _CLOSE, _PING, _PONG = WSMsgType.CLOSE, WSMsgType.PING, WSMsgType.PONG
 _TCP_USER_TIMEOUT_MS = 20_000
+_DIALLER = Dialler()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,10 @@ def _nothing(_: bytes) -> None:
     """Leave a message out."""
 
 
+def _dial(url: WSParsedURL) -> Awaitable[socket.socket]:
+    return _DIALLER.dial(url.host, url.port)
+
+
 async def connect(url: str, handlers: Handlers, timeout_s: float) -> Socket:
     """Open a connection; raises OSError, TimeoutError or picows.WSError."""
     async with asyncio.timeout(timeout_s):
@@ -129,6 +137,7 @@ async def connect(url: str, handlers: Handlers, timeout_s: float) -> Socket:
             max_frame_size=MAX_FRAME,
             read_buffer_init_size=1 << 18,
             logger_name="tapecast",
+            socket_factory=_dial,
         )
     if not isinstance(listener, Socket):  # picows returns no listener when the peer closes before it has answered
         raise ConnectionResetError("closed before the handshake was answered")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -68,6 +69,8 @@ class VenueServer:
         """Messages of the client, in order."""
         self.asked: list[Asked] = []
         self.ws = self.http = ""
+        self.tls: ssl.SSLContext | None = None
+        """With one, WebSockets are served encrypted."""
         self.venue_paths = False
         """Whether clients are to use the paths of the venue's own WebSocket URLs."""
 
@@ -81,9 +84,9 @@ class VenueServer:
         port = runner.addresses[0][1]
         self.http = f"http://127.0.0.1:{port}"
         async with serve(
-            self._serve, "127.0.0.1", 0, compression=None, max_size=None, ping_interval=None, close_timeout=0.2
+            self._serve, "127.0.0.1", 0, compression=None, max_size=None, ping_interval=None, close_timeout=0.2, ssl=self.tls
         ) as server:
-            self.ws = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+            self.ws = f"{'ws' if self.tls is None else 'wss'}://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
             try:
                 yield self
             finally:

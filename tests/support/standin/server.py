@@ -28,16 +28,18 @@ class StandInServer(VenueServer):
         *,
         pace_s: float = 0.005,
         faults: Iterable[Answer] = (),
-        greet: Callable[[Connection], object] | None = None,
     ) -> None:
-        """`faults`: answers to the first requests for order books, before the true ones. `greet` is told of every connection."""
+        """`faults`: answers to the first requests for order books, before the true ones."""
         super().__init__(self._play, self._rest_answer)
         self.venue = venue
         self.mute = False
         self.venue_paths = True
+        self.greet: Callable[[Connection], object] = _nothing
+        """Told of every connection, before anything is sent on it."""
+        self.on_the_way: Callable[[bytes], bytes] = bytes
+        """What becomes of an answer, or a snapshot, before it leaves."""
         self._pace_s = pace_s
         self._faults = list(faults)
-        self._greet = greet
         self._spoken: dict[Connection, Link] = {}
         self._turns: dict[Connection, asyncio.Lock] = {}
         """So that an answer and what follows from it leave together."""
@@ -53,12 +55,11 @@ class StandInServer(VenueServer):
         async with self._turns[link]:
             for frame in spoken.hear(data):
                 if not (self.mute and self._is_data(frame)):
-                    await link.send(frame, text=True)
+                    await link.send(self.on_the_way(frame), text=True)
 
     async def _play(self, link: Connection) -> None:
         spoken = self._of(link)
-        if self._greet is not None:
-            self._greet(link)
+        self.greet(link)
         try:
             while link.state is State.OPEN:
                 async with self._turns[link]:
@@ -91,6 +92,10 @@ class StandInServer(VenueServer):
 
     def _is_data(self, frame: bytes) -> bool:
         return self.venue.dialect.route(frame) is not None and self.venue.spec.control(frame) is None
+
+
+def _nothing(_: Connection) -> None:
+    """Leave a connection alone."""
 
 
 def settings_of(venue: StandIn, **more: object) -> dict[str, object]:
