@@ -170,12 +170,12 @@ async def test_a_venue_that_falls_silent_in_the_middle_is_said_to_be_stale_and_l
         quiet, counts = servers["bybit"], run.feeders["bybit"].session.counts
         await eventually(lambda: run.feeders["bybit"].session.live_books() == 2)
         quiet.mute = True
+        quiet.greet = lambda _: setattr(quiet, "mute", False)
         await eventually(lambda: counts["stale"] == 2, within_s=PATIENCE_S)
         assert len(quiet.connects_s) == 1
         await eventually(lambda: len(quiet.connects_s) == 2, within_s=PATIENCE_S)
         assert len(servers["upbit"].connects_s) == 1
         assert run.feeders["upbit"].session.counts["stale"] == 0
-        quiet.mute = False
         await run.settle("bybit", "upbit")
 
 

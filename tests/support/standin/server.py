@@ -7,9 +7,10 @@ the venue says besides (acknowledgements, pings) goes on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 
-from websockets.protocol import State
+from websockets.exceptions import ConnectionClosed
 
 from feeder.venue import RestRequest
 from tests.support.standin.venue import Link, StandIn
@@ -41,8 +42,9 @@ class StandInServer(VenueServer):
         self._pace_s = pace_s
         self._faults = list(faults)
         self._spoken: dict[Connection, Link] = {}
-        self._turns: dict[Connection, asyncio.Lock] = {}
+        self._turn = asyncio.Lock()
         """So that an answer and what follows from it leave together."""
+        self._playing: asyncio.Task[None] | None = None
 
     @property
     def played(self) -> bool:
@@ -52,7 +54,7 @@ class StandInServer(VenueServer):
     async def hear(self, link: Connection, data: bytes) -> None:
         """Answer in the venue's dialect."""
         spoken = self._of(link)
-        async with self._turns[link]:
+        async with self._turn:
             for frame in spoken.hear(data):
                 if not (self.mute and self._is_data(frame)):
                     await link.send(self.on_the_way(frame), text=True)
@@ -60,24 +62,30 @@ class StandInServer(VenueServer):
     async def _play(self, link: Connection) -> None:
         spoken = self._of(link)
         self.greet(link)
+        if self._playing is None or self._playing.done():
+            self._playing = asyncio.create_task(self._broadcast())
         try:
-            while link.state is State.OPEN:
-                async with self._turns[link]:
-                    for symbol in () if self.mute else spoken.symbols():
-                        frame = spoken.next(symbol)
-                        if frame is not None:
-                            await link.send(frame, text=True)
-                await asyncio.sleep(self._pace_s)
+            await link.wait_closed()
         finally:
             spoken.open = False
             self._spoken.pop(link, None)
-            self._turns.pop(link, None)
+
+    async def _broadcast(self) -> None:
+        """Send every book's next update to all connections that have it, as long as there are connections."""
+        while self._spoken:
+            async with self._turn:
+                for symbol in () if self.mute else self.venue.books:
+                    ears = [(link, spoken) for link, spoken in self._spoken.items() if spoken.open and symbol in spoken.symbols()]
+                    frame = self.venue.books[symbol].next() if ears else None
+                    for link, spoken in ears if frame is not None else []:
+                        with contextlib.suppress(ConnectionClosed):
+                            await link.send(spoken.numbered(frame), text=True)
+            await asyncio.sleep(self._pace_s)
 
     def _of(self, link: Connection) -> Link:
         found = self._spoken.get(link)
         if found is None:
             assert link.request is not None
-            self._turns[link] = asyncio.Lock()
             found = self._spoken[link] = self.venue.connect(f"ws://venue{link.request.path}")
         return found
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from tests.support.captures import captures
 from tests.support.standin.rewriting import FIELDS, Movable
 
-__all__ = ["TAPES", "BookTape", "Message", "Sides", "Tape", "Truth", "load", "read_book"]
+__all__ = ["TAPES", "BookTape", "Message", "Sides", "Tape", "Truth", "load", "read_book", "snapshot"]
 
 Sides = tuple[dict[Decimal, Decimal], dict[Decimal, Decimal]]
 
@@ -144,6 +144,29 @@ def starts_stream(venue: str) -> bool:
 def read_book(venue: str, raw: bytes) -> Message:
     """Return what a book message or REST order book of a venue says."""
     return _BOOKS[venue](_parsed(raw))
+
+
+def snapshot(venue: str, start: bytes, last: bytes, sides: Sides) -> bytes:
+    """Return a stream's snapshot of a book as it stands after an update, in the form of the recorded one; levels are recorded."""
+    message, update = _parsed(start), _parsed(last)
+    bids, asks = sorted(sides[0].items(), reverse=True), sorted(sides[1].items())
+    if venue == "okx":
+        data = message["data"][0]
+        data["bids"], data["asks"] = ([[str(p), str(q), "0", "1"] for p, q in side] for side in (bids, asks))
+        data["seqId"] = update["data"][0]["seqId"]
+    elif venue == "bybit":
+        data = message["data"]
+        data["b"], data["a"] = ([[str(p), str(q)] for p, q in side] for side in (bids, asks))
+        data["u"] = update["data"]["u"]
+    elif venue == "deribit":
+        data = message["params"]["data"]
+        data["bids"], data["asks"] = ([["new", p, q] for p, q in side] for side in (bids, asks))
+        data["change_id"] = update["params"]["data"]["change_id"]
+    elif venue == "coinbase_exchange":
+        message["bids"], message["asks"] = ([[str(p), str(q)] for p, q in side] for side in (bids, asks))
+    else:
+        raise AssertionError(f"no snapshot of {venue} in the middle of a tape")
+    return json.dumps(message, separators=(",", ":"), default=float).encode()
 
 
 class Truth:

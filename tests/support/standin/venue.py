@@ -8,15 +8,15 @@ true state is known at every moment (`Truth`), and the end of a script is the en
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from feeder.replay.dialect import Dialect
 from feeder.replay.venues import DIALECTS
 from feeder.venue import RestRequest, VenueSpec, market_and_symbol
 from feeder.venues import venue
-from tests.support.standin.rewriting import with_number
-from tests.support.standin.tape import BookTape, Tape, Truth, load
+from tests.support.standin.rewriting import Movable, with_number
+from tests.support.standin.tape import BookTape, Tape, Truth, load, snapshot
 
 __all__ = ["Change", "Link", "Script", "StandIn"]
 
@@ -45,6 +45,7 @@ class _Book:
     """One book as it is played."""
 
     def __init__(self, tape: Tape, book: BookTape) -> None:
+        self.tape = tape
         self.book = book
         self.truth = Truth(tape, book)
         self.script = Script()
@@ -70,6 +71,14 @@ class _Book:
             self.script.silent -= 1
             return None
         return None if self.book.start is None else self._moved(self.book.start.at)
+
+    def join(self) -> bytes | None:
+        """Return the stream's snapshot of the book as it is now, for one more connection beside those that have it."""
+        start = self.book.start
+        if start is None or self.truth.position < 0:
+            return None if start is None else self._moved(start.at)
+        last = self.book.updates[self.truth.position]
+        return self._moved(Movable(self.tape.venue, snapshot(self.tape.venue, start.raw, last.raw, self.truth.sides)).at)
 
     def next(self) -> bytes | None:
         """Return the next update; None at the end of the tape, or before anybody asked for the book."""
@@ -97,9 +106,12 @@ class _Book:
 class StandIn:
     """The venue: what it was asked, and where each of its books stands."""
 
-    def __init__(self, name: str, scripts: dict[str, Script] | None = None) -> None:
-        """`scripts` by symbol; books without one are played as recorded."""
+    def __init__(self, name: str, scripts: dict[str, Script] | None = None, *, alone: bool = False) -> None:
+        """`scripts` by symbol; books without one are played as recorded. `alone`: the first book and no other."""
         self.tape: Tape = load(name)
+        if alone:
+            first = self.tape.symbols[0]
+            self.tape = replace(self.tape, books={first: self.tape.books[first]})
         self.spec: VenueSpec = venue(name)
         self.dialect: Dialect = DIALECTS[name]
         self.books = {symbol: _Book(self.tape, book) for symbol, book in self.tape.books.items()}
@@ -151,9 +163,11 @@ class Link:
         before, self._streams = self._streams, frozenset(session.streams())  # type: ignore[attr-defined]
         out = answers
         for symbol in self.symbols(self._streams - before):
-            snapshot = self.venue.books[symbol].begin()
-            if snapshot is not None:
-                out.append(snapshot)
+            book = self.venue.books[symbol]
+            beside = any(link is not self and link.open and symbol in link.symbols() for link in self.venue.links)
+            first = book.join() if beside else book.begin()
+            if first is not None:
+                out.append(first)
         return [self.numbered(frame) for frame in out]
 
     def symbols(self, streams: Iterable[str] | None = None) -> list[str]:
