@@ -227,7 +227,8 @@ class Connection:
         if self._watch is None:
             return
         waiting = {one.row for one in self._watched if (sync := session.instruments[one.row].sync).heard and not sync.live}
-        for found in self._watch.look(around.publisher.counters, waiting, last_ns, now_ns):
+        rests = session.spec.silence_allowed is not None and session.spec.silence_allowed(time.time_ns())
+        for found in self._watch.look(around.publisher.counters, waiting, last_ns, now_ns, trading=not rests):
             words = {"venue": session.spec.name, "connection": self.name, "url": link.url, "what": found.text}
             session.on_silence(found.kind.name, found.topics, time.time_ns())
             if not found.ends:
