@@ -70,12 +70,14 @@ class Handover:
         """Instrument index -> time of the new connection's acknowledgement, where the venue then repeats its last trade."""
         self.finished_ns: int | None = None
         self.draining = False
-        self.new_spoke = False
+        self._new_spoke = False
         self._policy = policy
         self._held_bytes = 0
         self._full = False
         self._subscribed_ns: int | None = None
         self._old_spoke = False
+        self._old_books: set[int] = set()
+        """Those that the old connection brought since the new one has subscribed."""
         self._applied: dict[int, set[int]] = {}
         self._moved: set[int] = set()
         self._trailing: set[int] = set()
@@ -96,20 +98,21 @@ class Handover:
         since = now_ns - self._subscribed_ns
         if since < self._policy.linger_ns:
             return Outcome.WAIT
-        waiting = any(one.sync.live and one.index not in self._moved for one in instruments)
-        if self.new_spoke and (not waiting or self._full):
+        waiting = {one.index for one in instruments if one.sync.live and one.index not in self._moved}
+        if self._new_spoke and (not waiting or self._full):
             return Outcome.SWITCH
         if since < self._policy.patience_ns:
             return Outcome.WAIT
-        return Outcome.SWITCH if self.new_spoke or not self._old_spoke else Outcome.ABANDON
+        missing = not waiting.isdisjoint(self._old_books) or (self._old_spoke and not self._new_spoke)
+        return Outcome.ABANDON if missing else Outcome.SWITCH
 
     def book(self, instrument: Instrument, connection: str, result: Result, chain: Chain, *, restart: bool) -> bool:
         """Whether a book message is to be handled; False: it brings nothing that is not known."""
         sync, index, fresh = instrument.sync, instrument.index, connection == self.new
         if fresh:
-            self.new_spoke = True
+            self._new_spoke = True
         else:
-            self._old_spoke = True
+            self._hear_old(index)
         if not sync.live:
             # The old connection's synchronisation goes on; a whole book from the new one ends it.
             if fresh and result.snapshot:
@@ -141,6 +144,12 @@ class Handover:
         # Ahead of what is known, or a gap: the other connection has the link, or will show that there is none.
         return (index in self._moved) is fresh
 
+    def _hear_old(self, book: int | None) -> None:
+        if self._subscribed_ns is not None:
+            self._old_spoke = True
+            if book is not None:
+                self._old_books.add(book)
+
     def _move(self, instrument: Instrument) -> None:
         self._moved.add(instrument.index)
         instrument.connection = self.new
@@ -160,10 +169,10 @@ class Handover:
     def other(self, connection: str, data: bytes, result: Result, packets: bytes, ts_recv_ns: int) -> bool:
         """Whether a message that stands for itself is to be handled now."""
         if connection == self.old:
-            self._old_spoke = True
+            self._hear_old(result.instrument if result.msg_type == MsgType.BOOK else None)
             self._seen.update(fingerprints(packets, result.last_id))
             return True
-        self.new_spoke = True
+        self._new_spoke = True
         acked_ns = self.acked.pop(result.instrument, None) if result.msg_type == MsgType.TRADE else None
         if acked_ns is not None and 0 < result.ts_exchange_ns < acked_ns:
             return False  # the venue repeats the last trade, which the old connection brought long ago

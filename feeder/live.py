@@ -134,6 +134,7 @@ class LiveFeeder:
             "connections": len(self.connections.all),
             "reconnects": self.connections.losses,
             "unproved_topics": self.connections.unproved,
+            "rest_weight_used": self._rest.used_weight,
             "live_books": self.session.live_books(),
             "counts": dict(sorted(self.session.counts.items())),
         }

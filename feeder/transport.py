@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
-from picows.url import WSParsedURL
 
-from feeder.dialling import Dialler
+from runtime import logs
 
 __all__ = ["MAX_FRAME", "Handlers", "Socket", "connect"]
 
@@ -25,7 +27,11 @@ MAX_FRAME = 64 << 20
 _TEXT, _BINARY, _CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
 _CLOSE, _PING, _PONG = WSMsgType.CLOSE, WSMsgType.PING, WSMsgType.PONG
 _TCP_USER_TIMEOUT_MS = 20_000
-_DIALLER = Dialler()
+_NEXT_ADDRESS_S = 0.25
+_last_good: dict[str, tuple[Any, ...]] = {}
+"""Host and port of a URL -> the address that answered last."""
+
+log = logs.get("feeder.transport")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,8 @@ class Socket(WSListener):
         self._transport: WSTransport | None = None
         self.closed = asyncio.get_running_loop().create_future()
         self.reason = ""
+        self.peer: tuple[Any, ...] | None = None
+        """The venue's address."""
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Keep the transport; half-open connections end after the TCP user timeout."""
@@ -59,6 +67,7 @@ class Socket(WSListener):
         raw = transport.underlying_transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _TCP_USER_TIMEOUT_MS)
+            self.peer = transport.underlying_transport.get_extra_info("peername")
         self._opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -122,23 +131,50 @@ def _nothing(_: bytes) -> None:
     """Leave a message out."""
 
 
-def _dial(url: WSParsedURL) -> Awaitable[socket.socket]:
-    return _DIALLER.dial(url.host, url.port)
-
-
 async def connect(url: str, handlers: Handlers, timeout_s: float) -> Socket:
-    """Open a connection; raises OSError, TimeoutError or picows.WSError."""
+    """Open a connection; raises OSError, TimeoutError or picows.WSError.
+
+    The name is resolved each time, and all its addresses are tried, the next one before a silent one has timed out. Where it
+    cannot be resolved, or none of them answers, the last address that worked is tried; a certificate is checked against the name all the same.
+    """
+    where = urlsplit(url).netloc
     async with asyncio.timeout(timeout_s):
-        _, listener = await ws_connect(
-            lambda: Socket(handlers),
-            url,
-            websocket_handshake_timeout=timeout_s,
-            enable_auto_pong=True,
-            max_frame_size=MAX_FRAME,
-            read_buffer_init_size=1 << 18,
-            logger_name="tapecast",
-            socket_factory=_dial,
-        )
+        try:
+            connection = await _open(url, handlers, timeout_s, None)
+        except OSError as error:
+            address = _last_good.get(where)
+            if address is None or isinstance(error, ssl.SSLError):
+                raise
+            log.warning("last known address tried", host=where, address=address[0], error=repr(error))
+            connection = await _open(url, handlers, timeout_s, address)
+    if connection.peer is not None:
+        _last_good[where] = connection.peer
+    return connection
+
+
+async def _open(url: str, handlers: Handlers, timeout_s: float, address: tuple[Any, ...] | None) -> Socket:
+    async def connected(_: object) -> socket.socket | None:
+        if address is None:
+            return None
+        raw = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
+        raw.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(raw, address)
+        except BaseException:
+            raw.close()
+            raise
+        return raw
+
+    _, listener = await ws_connect(
+        lambda: Socket(handlers),
+        url,
+        websocket_handshake_timeout=timeout_s,
+        enable_auto_pong=True,
+        max_frame_size=MAX_FRAME,
+        read_buffer_init_size=1 << 18,
+        logger_name="tapecast",
+        **({"happy_eyeballs_delay": _NEXT_ADDRESS_S} if address is None else {"socket_factory": connected}),
+    )
     if not isinstance(listener, Socket):  # picows returns no listener when the peer closes before it has answered
         raise ConnectionResetError("closed before the handshake was answered")
     return listener

@@ -67,6 +67,8 @@ class VenueServer:
         self.connects_s: list[float] = []
         self.heard: list[bytes] = []
         """Messages of the client, in order."""
+        self.heard_on: dict[Link, list[bytes]] = {}
+        """The same by connection."""
         self.asked: list[Asked] = []
         self.ws = self.http = ""
         self.tls: ssl.SSLContext | None = None
@@ -119,6 +121,7 @@ class VenueServer:
             async for message in link:
                 data = message if isinstance(message, bytes) else message.encode()
                 self.heard.append(data)
+                self.heard_on.setdefault(link, []).append(data)
                 await self.hear(link, data)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
