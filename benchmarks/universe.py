@@ -27,6 +27,7 @@ from benchmarks.harness import Options, Table, Target, captures, main
 from feeder.recording import Line, read
 from feeder.venue import market_and_symbol, qualified
 from feeder.venues import venue
+from protocol.schema import MsgType
 from tests.support.processes import children, cpu_s, resident_bytes
 from tests.support.standin.rewriting import Movable, rekeyed
 
@@ -34,6 +35,8 @@ IDS = 10**9
 PREFIX, PORT = "239.255.97", 9097
 SPREAD_NS = 5 * 10**9
 """Symbols begin within so long of one another."""
+BODY_NS = 10**9
+SECONDS = 60.0
 LOOK_S = 1.0
 MARKET = re.compile(rb"KRW-[A-Z0-9]+")
 """Upbit's markets, of which a recording holds rows without their messages."""
@@ -100,8 +103,8 @@ def listed(source: Source) -> list[str]:
     return [key for key in found if spec.kind_of(key) is not None]
 
 
-def write(source: Source, folder: Path, rounds: int, most: int, seconds: float) -> Load:
-    """Write the load of one venue as a recording; `most` symbols, and so many seconds of each round."""
+def write(source: Source, folder: Path, most: int, seconds: float) -> Load:
+    """Write the load of one venue as a recording: of at most so many symbols, and so many seconds long."""
     spec, name = venue(source.venue), source.venue
     lines = list(islice(read([captures() / source.file]), source.lines))
     numbered = spec.connection_number is not None
@@ -116,11 +119,10 @@ def write(source: Source, folder: Path, rounds: int, most: int, seconds: float) 
             symbol = only
         if numbered and line.kind == "recv":
             symbol = only  # every message of the connection counts: they stay together, as they are
-        if last_ns - start_ns > seconds * 1e9:
-            break
         if symbol and (not source.symbols or symbol in source.symbols):
             by_symbol.setdefault(symbol, []).append((last_ns - start_ns, line))
     span_ns = last_ns - start_ns + 10**9
+    rounds = int(seconds * 1e9 // span_ns) + 1
     recorded = list(by_symbol)
     others = [key for key in listed(source) if market_and_symbol(key)[0] == market_and_symbol(recorded[0])[0]]
     names = list(dict.fromkeys([*recorded, *others]))[: min(source.wanted, most)]
@@ -131,6 +133,7 @@ def write(source: Source, folder: Path, rounds: int, most: int, seconds: float) 
         original = key if key in by_symbol else recorded[number % len(recorded)]
         old, new = market_and_symbol(original)[1], market_and_symbol(key)[1]
         behind_ns = SPREAD_NS * number // len(names)
+        first_ns = next((at_ns for at_ns, line in by_symbol[original] if line.kind == "recv" and _is_book(name, line)), 0)
         for at_ns, line in by_symbol[original]:
             raw = line.raw if key == original else rekeyed(line.raw, old, new)
             url = line.url if key == original or line.url is None else rekeyed(line.url.encode(), old, new).decode()
@@ -138,6 +141,10 @@ def write(source: Source, folder: Path, rounds: int, most: int, seconds: float) 
             count = len(by_symbol[original]) if numbered else IDS
             for turn in range(rounds):
                 later_ns = turn * span_ns
+                if turn and line.kind == "http":
+                    at_ns = first_ns + BODY_NS  # asked for once the first update of the new round has shown the seam
+                if at_ns + later_ns > seconds * 1e9:
+                    continue
                 moved = frame.at(turn * count, later_ns + behind_ns)
                 ts_ns = start_ns + at_ns + later_ns + behind_ns
                 text = {"ts_ns": ts_ns, "ts": None, "conn": "ws.1", "url": url, "kind": line.kind, "raw": moved.decode()}
@@ -149,6 +156,13 @@ def write(source: Source, folder: Path, rounds: int, most: int, seconds: float) 
     frames = sum(b'"kind": "recv"' in text for _, text in out)
     symbols = len({found for line in lines if (found := symbol_of(name, line))}) if numbered else len(names)
     return Load(name, path, symbols, len(recorded), frames)
+
+
+def _is_book(name: str, line: Line) -> bool:
+    spec = venue(name)
+    topic = spec.peek(line.raw)
+    channel = None if topic is None else spec.channels.get(topic.channel)
+    return channel is not None and channel.carries is MsgType.BOOK
 
 
 class Process:
@@ -222,19 +236,19 @@ def _is(command: str, word: str, name: str) -> bool:
 
 def build(options: Options) -> Iterator[Table]:
     """Write the load, run it, and lay out what it took."""
-    rounds, most, seconds = (2, 4, 3.0) if options.smoke else (2, 1 << 30, 3600.0)
+    most, seconds = (4, 3.0) if options.smoke else (1 << 30, SECONDS)
     sources = [source for source in SOURCES if options.only in source.venue]
     if options.smoke:
         sources = [source for source in sources if source.venue in ("binance", "bybit")]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        loads = [write(source, folder, rounds, most, seconds) for source in sources]
+        loads = [write(source, folder, most, seconds) for source in sources]
         report, seen = run(loads, folder)
-    yield _feeders(loads, report, seen, rounds)
+    yield _feeders(loads, report, seen)
     yield _whole(loads, report, seen)
 
 
-def _feeders(loads: list[Load], report: dict[str, Any], seen: dict[str, Process], rounds: int) -> Table:
+def _feeders(loads: list[Load], report: dict[str, Any], seen: dict[str, Process]) -> Table:
     columns = [
         "feeder",
         "symbols",
@@ -274,7 +288,7 @@ def _feeders(loads: list[Load], report: dict[str, Any], seen: dict[str, Process]
         )
     notes = [
         "recorded: symbols whose own frames these are; the frames of the others are theirs under another name",
-        f"gaps: of books fetched over REST, one for each of the {rounds - 1} seam(s); KiB/symbol: of the whole process",
+        "gaps: of books fetched over REST, one a seam; KiB/symbol: of the whole process",
     ]
     return Table(f"{sum(load.symbols for load in loads):,} symbols, a process per venue", columns, rows, notes)
 

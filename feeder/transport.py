@@ -135,7 +135,8 @@ async def connect(url: str, handlers: Handlers, timeout_s: float) -> Socket:
     """Open a connection; raises OSError, TimeoutError or picows.WSError.
 
     The name is resolved each time, and all its addresses are tried, the next one before a silent one has timed out. Where it
-    cannot be resolved, or none of them answers, the last address that worked is tried; a certificate is checked against the name all the same.
+    cannot be resolved, or all of them refuse, the last address that worked is tried; a certificate is checked against the name
+    all the same.
     """
     where = urlsplit(url).netloc
     async with asyncio.timeout(timeout_s):
