@@ -48,7 +48,7 @@ class Intake:
                 session.on_frame(link.key, data, ts_recv_ns, now_ns)
             except Exception as error:  # a defect of ours costs the message it met, never the feed
                 log.error("message not handled", venue=session.spec.name, connection=link.key, error=repr(error), exc_info=error)
-                session.quarantine(link.key, data, f"internal error: {error!r}", 0, ts_recv_ns, None)
+                session.on_defect(link.key, data, repr(error), ts_recv_ns, now_ns)
 
         return message
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from feeder.announcer import Announcer
+from feeder.clock_watch import ClockWatch
 from feeder.connections import Connections
 from feeder.desk import Desk
 from feeder.intake import Intake
@@ -94,6 +95,7 @@ class LiveFeeder:
         self.intake = Intake(self.session, self.publisher, self._carry_out)
         self._desk = Desk(self.session, self._rest, self.intake, self._spawn, int(limits.get("snapshot_levels", 0)))
         self.connections = Connections(feeder, self._venue, self.session, self.publisher, self.intake, self._limiter, self._spawn)
+        self._clock = ClockWatch()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -197,6 +199,7 @@ class LiveFeeder:
 
     def _tick(self, pulse: Pulse, now_ns: int) -> None:
         session, publisher = self.session, self.publisher
+        self._watch_clock(now_ns, time.time_ns())
         deadline = session.next_deadline()
         if deadline is not None and deadline <= now_ns:
             session.on_timer(now_ns, time.time_ns())
@@ -217,6 +220,13 @@ class LiveFeeder:
         up, wanted = self.connections.up, len(self.connections.all)
         connections = (up, wanted - up, self.connections.losses, wanted)
         self._announcer.tick(now_ns, time.time_ns(), connections, session, publisher)
+
+    def _watch_clock(self, now_ns: int, ts_ns: int) -> None:
+        steps = self._clock.steps
+        self.line.flags = int(Flag.BAD_TS_RECV) if self._clock.look(now_ns, ts_ns) else 0
+        if self._clock.steps != steps:
+            self.session.counts["clock_steps"] += 1
+            log.error("our clock was set", venue=self._spec.name, by_s=round(self._clock.step_ns / _SECOND, 3))
 
     def _beat(self) -> HeartbeatItem:
         session = self.session

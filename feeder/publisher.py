@@ -47,10 +47,12 @@ class MulticastLine:
     def __init__(self, line_a: Sender, line_b: Sender | None = None) -> None:
         self.senders = (line_a,) if line_b is None else (line_a, line_b)
         self._a, self._b = line_a, line_b
+        self.flags = 0
+        """Header flags added to every packet of the sequence."""
 
     def publish(self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> int:
         """Stamp and send in one C call."""
-        return self._a.publish(stamper, buffer, nbytes, keep=keep, line_b=self._b)
+        return self._a.publish(stamper, buffer, nbytes, keep=keep, flags=self.flags, line_b=self._b)
 
     def send(self, packet: bytes) -> None:
         """Send one packet as it is."""

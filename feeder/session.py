@@ -146,6 +146,12 @@ class Session(SessionHandover):
                     self._mark_repeated(result)
                 self._pos += result.nbytes
 
+    def on_defect(self, connection: str, data: bytes, error: str, ts_recv_ns: int, now_ns: int) -> None:
+        """Put a message aside whose handling failed: a book whose messages nothing numbers may lack it, and is given up."""
+        self.quarantine(connection, data, f"internal error: {error}", 0, ts_recv_ns, None)
+        if self._unnumbered:
+            self._distrust(data, now_ns, ts_recv_ns)
+
     def on_snapshot(self, symbol: str, body: bytes, ts_recv_ns: int, now_ns: int) -> None:
         """Handle the body of a REST order book."""
         instrument = self.by_symbol.get(symbol) or self._register(symbol, ts_recv_ns)

@@ -227,3 +227,23 @@ def test_a_repeated_absolute_update_changes_no_book_of_coinbase_exchange() -> No
     bench = struck(name, Script([*order[: AT + 1], AT, AT, *order[AT + 1 :]]))
     assert gaps(bench, bench.struck) == []
     spared(bench, name)
+
+
+@pytest.mark.parametrize("name", ["kraken", "coinbase_exchange", "bybit", "binance"])
+def test_a_message_that_a_defect_of_ours_eats_never_leaves_a_wrong_book_live(name: str) -> None:
+    """Where ids would show it with the next update, they do; where none would, the book is given up at once."""
+    bench = Bench(StandIn(name))
+    bench.connect()
+    for _ in range(AT):
+        bench.step()
+    ((connection, link),) = bench.links.items()
+    frame = link.next(bench.struck)
+    assert frame is not None
+    bench.session.on_defect(connection, frame, "ZeroDivisionError()", bench.recv_ns, bench.feed.now_ns)
+    bench.flush()
+    numbered = name in ("bybit", "binance")
+    assert bench.live[bench.struck] is numbered
+    bench.run()
+    bench.assert_right(quarantined=1)
+    assert len(gaps(bench, bench.struck)) == int(numbered)
+    assert bench.session.counts["resyncs"] == 1

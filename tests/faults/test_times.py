@@ -6,14 +6,23 @@ Fault table, rows 30 and 31. Prices, sizes and sequence numbers stay as recorded
 from __future__ import annotations
 
 import re
+import time
 from functools import cache
+from pathlib import Path
 
 import pytest
 
+from feeder import live
+from feeder.clock_watch import ClockWatch
 from tests.support.standin.bench import Bench, Event
 from tests.support.standin.rewriting import FIELDS
+from tests.support.standin.server import StandInServer
 from tests.support.standin.tape import TAPES
 from tests.support.standin.venue import Change, Script, StandIn
+from tests.support.venue_server import eventually
+
+from .test_connections import running
+from .test_rotation import heard
 
 AT = 1
 HOUR_S = 3600.0
@@ -111,3 +120,56 @@ def test_a_time_in_the_future_does_not_keep_the_true_books_out(name: str) -> Non
 def test_a_step_of_our_clock_changes_nothing_but_the_stamps(name: str, step_s: float) -> None:
     """An hour forward or back in the middle of a run: no deadline acts, no book is lost, no event differs."""
     assert stepped(name, step_s) == stepped(name, 0.0)
+
+
+def test_a_clock_that_is_slewed_is_believed_and_one_that_is_set_is_not() -> None:
+    """Half a thousandth fast for a day: never a step. Set by a second, either way: a minute of flags, then believed again."""
+    watch, second = ClockWatch(), 10**9
+    now, offset = 5 * second, 10**18
+    for _ in range(86_400):
+        now += second
+        offset += second // 2000
+        assert not watch.look(now, now + offset)
+    for step in (second, -second):
+        offset += step
+        assert watch.look(now + 1, now + 1 + offset)
+        assert watch.step_ns == step
+        now += 59 * second
+        assert watch.look(now, now + offset)
+        now += 2 * second
+        assert not watch.look(now, now + offset)
+    assert watch.steps == 2
+
+
+async def test_packets_after_a_step_of_our_clock_are_flagged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is set an hour forward under a running feeder: told, counted, BAD_TS_RECV in every packet, no book lost."""
+    server = StandInServer(StandIn("upbit"), pace_s=0.05)
+    ahead_ns = 0
+
+    class Clock:
+        """The `time` module with a realtime clock that a test sets."""
+
+        monotonic = staticmethod(time.monotonic)
+        monotonic_ns = staticmethod(time.monotonic_ns)
+
+        @staticmethod
+        def time_ns() -> int:
+            return time.time_ns() + ahead_ns
+
+        @staticmethod
+        def time() -> float:
+            return Clock.time_ns() / 1e9
+
+    monkeypatch.setattr(live, "time", Clock)
+    async with running(tmp_path, {"upbit": server}) as run:
+        feeder = run.feeders["upbit"]
+        events = heard(feeder)
+        await eventually(lambda: sum(event["type"] == "book" for event in events) > 5)
+        assert not any("bad_ts_recv" in event["flags"] for event in events)
+        ahead_ns = 3600 * 10**9
+        await eventually(lambda: feeder.session.counts["clock_steps"] == 1)
+        before = len(events)
+        await run.settle("upbit")
+        assert all("bad_ts_recv" in event["flags"] for event in events[before + 1 :])
+        assert len(events) > before + 5
+        assert feeder.session.counts["gaps"] == feeder.session.counts["resyncs"] == feeder.connections.losses == 0
