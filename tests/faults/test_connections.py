@@ -69,9 +69,12 @@ class Run:
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, servers: Mapping[str, StandInServer], settings: Mapping[str, object] | None = None
+    folder: Path,
+    servers: Mapping[str, StandInServer],
+    settings: Mapping[str, object] | None = None,
+    made: Callable[[str, LiveFeeder], object] = lambda _, __: None,
 ) -> AsyncIterator[Run]:
-    """Run every server and its feeder for the length of the block."""
+    """Run every server and its feeder for the length of the block; `made` is given each feeder before its first step."""
     run, net = Run(), Net()
     async with contextlib.AsyncExitStack() as stack:
         for name, server in servers.items():
@@ -79,6 +82,7 @@ async def running(
             given = settings_of(server.venue, **(settings or {}))
             given |= {f"venues__{name}__limits__{key}": value for key, value in UNLIMITED.items()}
             run.feeders[name] = await stack.enter_async_context(feeding(name, server, net, folder / name, **given))
+            made(name, run.feeders[name])
         yield run
 
 

@@ -30,9 +30,8 @@ AGED = ("binance_futures", "binance_coinm", "bybit", "deribit", "upbit")
 Event = dict[str, Any]
 
 
-def heard(feeder: LiveFeeder) -> list[Event]:
-    """Return a list that fills with every event that leaves the feeder."""
-    events: list[Event] = []
+def heard(feeder: LiveFeeder, events: list[Event]) -> None:
+    """Let a list fill with every event that leaves the feeder."""
     renderer, publish = Renderer(), feeder.line.publish
 
     def tee(stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> int:
@@ -41,7 +40,6 @@ def heard(feeder: LiveFeeder) -> list[Event]:
         return count
 
     feeder.line.publish = tee  # type: ignore[method-assign]
-    return events
 
 
 def changes(events: list[Event], symbol: str) -> list[tuple[list[tuple[Decimal, Decimal]], list[tuple[Decimal, Decimal]]]]:
@@ -58,15 +56,19 @@ async def test_a_connection_is_replaced_before_it_ends_without_loss_or_duplicate
     Seven venues at once: two announce it, of five the connections are old.
     """
     servers = {name: rotating(name) for name in (*ANNOUNCED, *AGED)}
-    quick: dict[str, object] = {"feeder__rotation__linger_s": 0.1}
+    quick: dict[str, object] = {"feeder__rotation__linger_s": 0.1, "feeder__rotation__patience_s": 2}
     aged = {name: servers[name] for name in AGED}
     announced = {name: servers[name] for name in ANNOUNCED}
+    events: dict[str, list[Event]] = {name: [] for name in servers}
+
+    def listen(name: str, feeder: LiveFeeder) -> None:
+        heard(feeder, events[name])
+
     async with (
-        running(tmp_path / "aged", aged, quick | {"feeder__rotation__every_s": 1}) as old,
-        running(tmp_path / "announced", announced, quick) as told,
+        running(tmp_path / "aged", aged, quick | {"feeder__rotation__every_s": 1}, listen) as old,
+        running(tmp_path / "announced", announced, quick, listen) as told,
     ):
         feeders = old.feeders | told.feeders
-        events = {name: heard(feeder) for name, feeder in feeders.items()}
         for name in ANNOUNCED:
             books = len(servers[name].venue.books)
             await eventually(lambda: feeders[name].session.live_books() == books, within_s=PATIENCE_S)  # noqa: B023
@@ -81,9 +83,7 @@ async def test_a_connection_is_replaced_before_it_ends_without_loss_or_duplicate
             for symbol, book in server.venue.tape.books.items():
                 whole = book.start is None and book.body is None
                 expected = [read_book(name, update.raw) for update in book.updates[max(book.covered, int(whole)) :]]
-                found = changes(events[name], symbol)
-                assert len(found) > len(expected) / 2, symbol
-                assert found == [(message.bids, message.asks) for message in expected][-len(found) :], symbol
+                assert changes(events[name], symbol) == [(message.bids, message.asks) for message in expected], symbol
 
 
 def rotating(name: str) -> StandInServer:

@@ -161,9 +161,9 @@ async def test_packets_after_a_step_of_our_clock_are_flagged(tmp_path: Path, mon
             return Clock.time_ns() / 1e9
 
     monkeypatch.setattr(live, "time", Clock)
-    async with running(tmp_path, {"upbit": server}) as run:
+    events: list[Event] = []
+    async with running(tmp_path, {"upbit": server}, None, lambda _, feeder: heard(feeder, events)) as run:
         feeder = run.feeders["upbit"]
-        events = heard(feeder)
         await eventually(lambda: sum(event["type"] == "book" for event in events) > 5)
         assert not any("bad_ts_recv" in event["flags"] for event in events)
         ahead_ns = 3600 * 10**9
