@@ -77,8 +77,8 @@ class Connection:
         self._strikes = 0
         self._link: Link | None = None
         self._successor: Link | None = None
-        self._settled = False
-        """Whether the successor has subscribed, so that it could take over."""
+        self._settled_ns: int | None = None
+        """When the successor had subscribed."""
         self._replacing: asyncio.Task[None] | None = None
         self._watch: Watch | None = None
         self._watched: tuple[Watched, ...] = ()
@@ -93,6 +93,13 @@ class Connection:
     def proved(self) -> tuple[int, int]:
         """How many of its topics have brought data, and how many there are."""
         return (0, len(self._shard.subscription.topics)) if self._watch is None else (self._watch.proved, self._watch.topics)
+
+    @property
+    def succession(self) -> bool:
+        """Whether a successor could take over now: it has delivered beside the old connection for long enough to miss nothing."""
+        if self._successor is None or self._settled_ns is None or not self._successor.is_open:
+            return False
+        return time.monotonic_ns() - self._settled_ns >= self._around.handover.linger_ns
 
     def link(self, key: str) -> Link | None:
         """Return the link of that key, this connection's own or its successor's."""
@@ -201,7 +208,7 @@ class Connection:
             if link is not self._link:
                 continue
             if link.closed.done():
-                if self._successor is None or not (self._settled and self._successor.is_open):
+                if self._successor is None or not self.succession:
                     return link.closed.result()
                 self._switch(self._successor)
                 continue
@@ -252,7 +259,7 @@ class Connection:
         venue, key = session.spec.name, self._successor_key
         log.info("replacing", venue=venue, connection=self.name, reason=reason)
         link = self._successor = Link(key, around.intake, around.limits)
-        self._settled = False
+        self._settled_ns = None
         try:
             await around.limiter.acquire(CONNECT)
             session.begin_handover(self.name, key, around.handover)
@@ -261,7 +268,7 @@ class Connection:
             await link.open(url, self._opened)
             await self._subscribe(link)
             session.handover_subscribed(key, time.monotonic_ns())
-            self._settled = True
+            self._settled_ns = time.monotonic_ns()
             while True:
                 await asyncio.wait({link.closed}, timeout=_HANDOVER_LOOK_S)
                 if self._link is link:

@@ -380,7 +380,9 @@ class Session(SessionHandover):
             return
         if repeats:
             handover = self._handovers.get(connection)
-            acked = self._acked if handover is None or connection != handover.new else handover.acked
+            acked = self._acked
+            if handover is not None and handover.finished_ns is None and connection == handover.new:
+                acked = handover.acked
             acked[instrument.index] = ts_recv_ns
         if ack.depth:
             instrument.depth = ack.depth

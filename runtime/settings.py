@@ -228,6 +228,8 @@ def conflicts(config: Config) -> Iterator[tuple[str, str]]:
         yield "network.line_b_prefix", "must differ from network.group_prefix"
     if feeder.heartbeat_idle_ms > feeder.heartbeat_max_ms:
         yield "feeder.heartbeat_idle_ms", "must not exceed feeder.heartbeat_max_ms"
+    if feeder.rotation.linger_s > feeder.rotation.patience_s:
+        yield "feeder.rotation.linger_s", "must not exceed feeder.rotation.patience_s"
     if feeder.backoff.base_s > feeder.backoff.cap_s:
         yield "feeder.backoff.base_s", "must not exceed feeder.backoff.cap_s"
     if feeder.resync.slow_first_s > feeder.resync.slow_cap_s:

@@ -74,12 +74,16 @@ class Upbit:
         self.server = VenueServer(self.script)
         self.of: dict[str, Link] = {}
         """Market -> the connection that has asked for it last."""
+        self.first_only: set[str] = set()
+        """Markets that only the first connection gets: for the others they are quiet."""
 
     async def script(self, to: Link) -> None:
         """Serve one connection."""
         (message, *_) = await subscribed(self.server, to)
         codes = upbit_codes(message)
         self.of.update(dict.fromkeys(codes, to))
+        if len(self.server.connects_s) > 1:
+            codes = [code for code in codes if code not in self.first_only]
         for position in range(10_000):
             for code in codes:
                 await to.send(self.books[code][position % len(self.books[code])])
