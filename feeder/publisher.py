@@ -13,6 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from feeder.packets import BookPackets, Stamp
 from protocol.authentication import Sealer
 from protocol.codec import encode
@@ -51,12 +54,14 @@ class MulticastLine:
     def __init__(self, line_a: Sender, line_b: Sender | None = None) -> None:
         self.senders = (line_a,) if line_b is None else (line_a, line_b)
         self._a, self._b = line_a, line_b
+        self.flags = 0
+        """Header flags added to every packet of the sequence."""
 
     def publish(
         self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool, sealer: Sealer | None = None
     ) -> int:
         """Stamp, seal and send in one C call."""
-        return self._a.publish(stamper, buffer, nbytes, keep=keep, line_b=self._b, sealer=sealer)
+        return self._a.publish(stamper, buffer, nbytes, keep=keep, flags=self.flags, line_b=self._b, sealer=sealer)
 
     def send(self, packet: bytes) -> None:
         """Send one packet as it is."""
@@ -217,6 +222,11 @@ class Publisher:
 
     def _sealed_piece(self, book: BookPackets, number: int) -> bytes:
         return self._sealed(book.piece(number))
+
+    @property
+    def counters(self) -> npt.NDArray[np.uint32]:
+        """Events published so far: one row an instrument, one column a message type (`protocol.stamping.COLUMN_OF`)."""
+        return self._stamper.seqs
 
     def events(self) -> dict[str, int]:
         """Return how many events of each kind were published, summed over the instruments."""

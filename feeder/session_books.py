@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from feeder.instruments import InstrumentTable
 from feeder.packets import BookPackets, PacketWriter, Stamp
 from feeder.session_types import Command, CommandKind, Instrument, SessionOptions
 from feeder.sync import Chain, Request, SnapshotVerdict, Verdict
-from feeder.venue import VenueSpec
+from feeder.venue import Topic, VenueSpec
 from protocol.books import BookSet
 from protocol.extract_types import Result
 from protocol.schema import MsgType, StatusReason, StatusScope, StatusState
@@ -22,6 +23,7 @@ __all__ = ["SessionBooks"]
 _MASK = 2**64 - 1
 _FIRST_ID = 1
 """Of `Chain.NEXT`: the venue counts anew, and the message holds the whole book."""
+_FUTURE_NS = 60_000_000_000
 _APPLY, _FULL = Verdict.APPLY, Chain.FULL
 
 
@@ -44,6 +46,8 @@ class SessionBooks:
         self._writer = PacketWriter(spec.venue_id, options.channel_id, options.base_flags, options.max_payload)
         self._chain = Chain(spec.rule.chain)
         self._restarts = self._chain is Chain.NEXT
+        self._unnumbered = self._chain is Chain.UNVERIFIED or spec.rule.checksum_only
+        """Whether no id shows that a message of a book is missing. A checksum is over the best levels alone."""
         self._verifies = (options.verify_checksum or spec.rule.checksum_only) and spec.rule.checksum is not None
         self._depths = spec.rule.depths
         self._pos = 0
@@ -89,6 +93,15 @@ class SessionBooks:
                 self.counts["stale"] += 1
                 self._book_status(instrument, StatusState.STALE, StatusReason.TIMEOUT, ts_recv_ns)
 
+    def on_topics(self, kind: str, topics: Iterable[Topic], ts_recv_ns: int, *, speak: bool) -> None:
+        """Note topics that bring no data, or speak again: counted by `kind`, and told for each instrument."""
+        state, reason = (StatusState.LIVE, StatusReason.NONE) if speak else (StatusState.STALE, StatusReason.TIMEOUT)
+        for topic in topics:
+            self.counts[f"topics_{kind.lower()}"] += 1
+            instrument = self.by_symbol.get(topic.symbol)
+            if instrument is not None:
+                self._status(instrument, StatusScope.INSTRUMENT, state, reason, ts_recv_ns, text=topic.channel)
+
     def book_snapshot(self, instrument: Instrument) -> bytes:
         """Return the session's own book of an instrument as SNAPSHOT | RECOVERED packets; empty unless it is LIVE."""
         book = self.books.book(instrument.instrument_id)
@@ -128,7 +141,7 @@ class SessionBooks:
         if result.snapshot or restart:
             was_live = sync.live
             if self._chain is _FULL:
-                if sync.on_full(result.ts_exchange_ns) is Verdict.IGNORE:
+                if sync.on_full(self._believable(result.ts_exchange_ns, ts_recv_ns)) is Verdict.IGNORE:
                     self.counts["out_of_date"] += 1
                     return
             else:
@@ -153,6 +166,10 @@ class SessionBooks:
             if not sync.keep(result.first_id, result.last_id, result.prev_id, packets, now_ns):
                 self.counts["sync_overflow"] += 1
             self._ask(instrument, now_ns)
+
+    def _believable(self, ts_ns: int, ts_recv_ns: int) -> int:
+        """Return a venue's time that may order books, or 0: one far ahead of our clock would keep the true ones out."""
+        return ts_ns if ts_recv_ns == 0 or ts_ns <= ts_recv_ns + _FUTURE_NS else 0
 
     def _on_rest_book(self, instrument: Instrument, result: Result, now_ns: int, ts_recv_ns: int) -> None:
         """Judge a fetched book, whose packets stand at the end of the buffer."""

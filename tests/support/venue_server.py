@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from websockets.asyncio.server import ServerConnection, serve
@@ -65,8 +67,14 @@ class VenueServer:
         self.connects_s: list[float] = []
         self.heard: list[bytes] = []
         """Messages of the client, in order."""
+        self.heard_on: dict[Link, list[bytes]] = {}
+        """The same by connection."""
         self.asked: list[Asked] = []
         self.ws = self.http = ""
+        self.tls: ssl.SSLContext | None = None
+        """With one, WebSockets are served encrypted."""
+        self.venue_paths = False
+        """Whether clients are to use the paths of the venue's own WebSocket URLs."""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[VenueServer]:
@@ -78,14 +86,17 @@ class VenueServer:
         port = runner.addresses[0][1]
         self.http = f"http://127.0.0.1:{port}"
         async with serve(
-            self._serve, "127.0.0.1", 0, compression=None, max_size=None, ping_interval=None, close_timeout=0.2
+            self._serve, "127.0.0.1", 0, compression=None, max_size=None, ping_interval=None, close_timeout=0.2, ssl=self.tls
         ) as server:
-            self.ws = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+            self.ws = f"{'ws' if self.tls is None else 'wss'}://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
             try:
                 yield self
             finally:
                 server.close(close_connections=True)
         await runner.cleanup()
+
+    async def hear(self, link: Link, data: bytes) -> None:
+        """Take a message of the client; here nothing comes of it."""
 
     def count(self, path: str) -> int:
         """Return how many requests for a path came."""
@@ -108,7 +119,10 @@ class VenueServer:
     async def _listen(self, link: Link) -> None:
         with contextlib.suppress(ConnectionClosed):
             async for message in link:
-                self.heard.append(message if isinstance(message, bytes) else message.encode())
+                data = message if isinstance(message, bytes) else message.encode()
+                self.heard.append(data)
+                self.heard_on.setdefault(link, []).append(data)
+                await self.hear(link, data)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         asked = Asked(time.monotonic(), request.path, dict(request.query))
@@ -150,7 +164,8 @@ def feeder_config(name: str, server: VenueServer, net: Net, folder: Path, **sett
         **settings,
     )
     for key, url in endpoints.items():
-        overlay[f"venues.{name}.endpoints.{key}"] = server.ws if url.startswith("ws") else server.http
+        path = urlsplit(url).path if server.venue_paths else ""
+        overlay[f"venues.{name}.endpoints.{key}"] = server.ws + path if url.startswith("ws") else server.http
     return configuration.load(overlay, environ={}, system=folder / "none")
 
 
