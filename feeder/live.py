@@ -18,8 +18,10 @@ from picows import WSError
 
 from feeder.announcer import Announcer
 from feeder.backoff import Backoff, BackoffPolicy
-from feeder.publisher import Cycle, MulticastLine, Publisher, next_epoch
+from feeder.link import Link
+from feeder.publisher import Cycle, MulticastLine, Publisher, SilentLine, next_epoch
 from feeder.quarantine import QuarantineFile
+from feeder.record import Recorder
 from feeder.rest import RestAnswer, RestClient
 from feeder.session import Command, CommandKind, Session, SessionOptions
 from feeder.sync import SyncPolicy
@@ -43,10 +45,16 @@ log = logs.get("feeder.live")
 
 
 class LiveFeeder:
-    """Feeds one venue until told to stop. `replay` marks every packet as coming from a recording."""
+    """Feeds one venue until told to stop. `replay` marks every packet as coming from a recording.
 
-    def __init__(self, spec: VenueSpec, config: Config, *, replay: bool = False) -> None:
+    With a `recorder` everything that the session is given is recorded. Without `publish` nothing is sent and no session is begun.
+    """
+
+    def __init__(
+        self, spec: VenueSpec, config: Config, *, replay: bool = False, recorder: Recorder | None = None, publish: bool = True
+    ) -> None:
         self._spec = spec
+        self.name = spec.name
         self._config = config
         self._venue = config.venues[spec.name]
         feeder, network = config.feeder, config.network
@@ -71,28 +79,33 @@ class LiveFeeder:
                 ),
             ),
         )
+        self.recorder = recorder
         lines = lines_of(spec.name, network)
         senders = [
             Sender(group, port, interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area)
             for group, port in lines
         ]
-        self.line = MulticastLine(*senders)
+        self.line = MulticastLine(*senders) if publish else SilentLine()
         self.publisher = Publisher(
             self.line,
             venue_id=spec.venue_id,
             channel_id=channel_id,
-            session=next_epoch(Path(feeder.state_dir), channel_id, int(time.time())),
+            session=next_epoch(Path(feeder.state_dir), channel_id, int(time.time())) if publish else 1,
             base_flags=flags,
         )
         text = TextSender(
             network.monitor_group, lines[0][1], interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area
         )
         self._announcer = Announcer(
-            spec.name, "feed", text.send, config.monitor.conn_interval_s, config.monitor.exchange_interval_s
+            spec.name,
+            "feed",
+            text.send if publish else _keep_quiet,
+            config.monitor.conn_interval_s,
+            config.monitor.exchange_interval_s,
         )
-        self._quarantine = QuarantineFile(Path(feeder.quarantine_dir) / f"{spec.name}.jsonl")
+        self.quarantine = QuarantineFile(Path(feeder.quarantine_dir) / f"{spec.name}.jsonl")
         limits = self._venue.limits
-        self._rest = RestClient(
+        self.rest = RestClient(
             self._venue.endpoints,
             weight=limits.get("rest_weight", 60),
             window_s=limits.get("rest_window_s", 60),
@@ -115,8 +128,10 @@ class LiveFeeder:
         self._request_id = 1
         self._stopping = asyncio.Event()
         self._now_ns, self._ts_ns = time.monotonic_ns(), time.time_ns()
-        self.frames = 0
-        """WebSocket messages received."""
+        self.links: dict[str, Link] = {}
+        """What is counted of each connection."""
+        self.ticked_ns = self._now_ns
+        """When the heartbeats' loop last did all its work."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -138,6 +153,11 @@ class LiveFeeder:
         await stop.wait()
         await self._drain()
 
+    @property
+    def frames(self) -> int:
+        """WebSocket messages received."""
+        return sum(link.messages for link in self.links.values())
+
     def report(self) -> dict[str, object]:
         """Return what this feeder did, for the end of a run: frames, events, packets, losses, and the session's counters."""
         stats = [sender.stats for sender in self.line.senders]
@@ -152,6 +172,7 @@ class LiveFeeder:
             "dropped": sum(stat.dropped for stat in stats),
             "reconnects": self._reconnects,
             "live_books": self.session.live_books(),
+            "record_dropped": 0 if self.recorder is None else self.recorder.dropped,
             "counts": dict(sorted(self.session.counts.items())),
         }
 
@@ -168,8 +189,10 @@ class LiveFeeder:
             self.publisher.end(self._beat(), time.time_ns())
         for connection in self._sockets.values():
             connection.close("feeder stops")
-        self._quarantine.write(self.session.quarantined)
-        await self._rest.close()
+        self.quarantine.write(self.session.quarantined)
+        await self.rest.close()
+        if self.recorder is not None:
+            await asyncio.to_thread(self.recorder.close)
 
     # connections
 
@@ -209,12 +232,16 @@ class LiveFeeder:
             await asyncio.sleep(delay)
 
     async def _one_connection(self, name: str, url: str, subscription: Subscription, backoff: Backoff) -> str:
-        session, time_ns, monotonic_ns = self.session, time.time_ns, time.monotonic_ns
+        session, recorder, time_ns, monotonic_ns = self.session, self.recorder, time.time_ns, time.monotonic_ns
+        link = self.links.setdefault(name, Link(name, url))
+        socket: Socket | None = None
 
         def message(data: bytes) -> None:
-            self.frames += 1
+            link.messages += 1
             self._ts_ns = ts_recv_ns = time_ns()
             self._now_ns = now_ns = monotonic_ns()
+            if recorder is not None:
+                recorder.received(name, data, ts_recv_ns, socket is not None and socket.binary)
             try:
                 session.on_frame(name, data, ts_recv_ns, now_ns)
             except Exception as error:  # a defect of ours costs the message it met, never the feed
@@ -222,15 +249,31 @@ class LiveFeeder:
                 session.quarantine(name, data, f"internal error: {error!r}", 0, ts_recv_ns, None)
 
         def opened(connection: Socket) -> None:
-            self._sockets[name] = connection
+            nonlocal socket
+            self._sockets[name] = socket = connection
             self._opened[name] = now_ns = monotonic_ns()
-            session.on_connect(name, now_ns, time_ns())
+            ts_ns = time_ns()
+            link.opened(now_ns)
+            if recorder is not None:
+                recorder.connected(name, url, ts_ns)
+            session.on_connect(name, now_ns, ts_ns)
+
+        def sent(data: bytes) -> None:
+            if recorder is not None:
+                recorder.sent(name, data, time_ns())
+
+        def lost(reason: str) -> None:
+            self._sockets.pop(name, None)
+            ts_ns = time_ns()
+            link.lost()
+            if recorder is not None:
+                recorder.disconnected(name, reason, ts_ns)
+            session.on_disconnect(name, monotonic_ns(), ts_ns)
 
         try:
-            connection = await connect(url, Handlers(opened, message, self._send), _CONNECT_TIMEOUT_S)
+            connection = await connect(url, Handlers(opened, message, self._send, sent), _CONNECT_TIMEOUT_S)
         except (OSError, TimeoutError, WSError) as error:
-            self._sockets.pop(name, None)
-            session.on_disconnect(name, monotonic_ns(), time_ns())
+            lost(repr(error))
             return f"{type(error).__name__}: {error}"
         log.info("connected", venue=self._spec.name, connection=name, url=url, topics=len(subscription.topics))
         try:
@@ -241,8 +284,7 @@ class LiveFeeder:
             return str(connection.closed.result())
         finally:
             if not self._stopping.is_set():
-                self._sockets.pop(name, None)
-                session.on_disconnect(name, time.monotonic_ns(), time.time_ns())
+                lost(connection.reason)
                 self._flush()
 
     async def _subscribe(self, name: str, connection: Socket, subscription: Subscription) -> None:
@@ -340,11 +382,12 @@ class LiveFeeder:
             self._fetching.discard(symbol)
 
     async def _fetch_book(self, symbol: str, request: RestRequest) -> None:
-        answer = await self._rest.get(request)
+        answer = await self.rest.get(request)
         if answer.error:
             log.warning("order book not fetched", venue=self._spec.name, symbol=symbol, error=answer.error, url=answer.url)
             self.session.on_snapshot_failed(symbol, time.monotonic_ns())
         else:
+            self._record_body(answer)
             self.session.on_snapshot(symbol, answer.body, answer.ts_recv_ns, time.monotonic_ns())
         self._flush()
 
@@ -378,7 +421,7 @@ class LiveFeeder:
 
     async def _learn(self, request: RestRequest) -> None:
         """Fetch definitions; a venue that does not give them is asked again in the background, at growing intervals."""
-        answer = await self._rest.get(request)
+        answer = await self.rest.get(request)
         if not answer.error:
             self._take_instruments(answer)
             return
@@ -390,13 +433,18 @@ class LiveFeeder:
         delay = 5.0
         while True:
             await asyncio.sleep(delay)
-            answer = await self._rest.get(request)
+            answer = await self.rest.get(request)
             if not answer.error:
                 self._take_instruments(answer)
                 return
             delay = min(delay * 2, 300.0)
 
+    def _record_body(self, answer: RestAnswer) -> None:
+        if self.recorder is not None:
+            self.recorder.body(answer.url, answer.body, answer.ts_recv_ns)
+
     def _take_instruments(self, answer: RestAnswer) -> None:
+        self._record_body(answer)
         self.session.on_instruments(answer.body, answer.ts_recv_ns, time.monotonic_ns())
         self._flush()
 
@@ -408,6 +456,7 @@ class LiveFeeder:
             await asyncio.sleep(_TICK_S)
             try:
                 self._tick(pulse, time.monotonic_ns())
+                self.ticked_ns = time.monotonic_ns()
             except Exception as error:  # a defect here must not silence the heartbeats
                 log.error("tick failed", venue=self._spec.name, error=repr(error), exc_info=error)
                 await asyncio.sleep(1.0)
@@ -429,7 +478,7 @@ class LiveFeeder:
             session.check_stale(now_ns, int(self._config.feeder.stale_after_s * 1e9), time.time_ns())
             if session.quarantined:
                 messages, session.quarantined = session.quarantined, []
-                self._quarantine.write(messages)
+                self.quarantine.write(messages)
         up = len(self._sockets)
         connections = (up, self._wanted - up, self._reconnects, self._wanted)
         self._announcer.tick(now_ns, time.time_ns(), connections, session, publisher)
@@ -456,6 +505,10 @@ class LiveFeeder:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("task failed", venue=self._spec.name, error=repr(task.exception()), exc_info=task.exception())
+
+
+def _keep_quiet(_line: bytes) -> None:
+    """Tell the monitoring group nothing: nothing is published."""
 
 
 class _Pulse:

@@ -55,12 +55,14 @@ class Offline:
         self.trade_texts = TradeTexts(spec.shapes)
         """Texts behind the hashed trade ids of the present step."""
         self.lines = 0
+        self.truncated: list[str] = []
+        """Files whose end is missing, as `file:line: reason`."""
         self._begun = False
 
     def run(self) -> Iterator[Step]:
         """Yield a step per line that came to something. Raises RecordingError for a file that is not a recording."""
         session, publisher = self.session, self.publisher
-        for line in read(self._paths):
+        for line in read(self._paths, truncated=self.truncated):
             self.lines += 1
             ts_ns = line.ts_recv_ns or 0
             if not 0 <= ts_ns < _TIMES:
@@ -78,7 +80,7 @@ class Offline:
 
     def _handle(self, line: Line, ts_ns: int) -> None:
         session = self.session
-        if line.kind != "http" and not self._begun:
+        if line.kind not in ("http", "disconnect") and not self._begun:
             self._begun = True
             session.subscribe(self.universe.symbols, ts_ns)
         if line.kind == "recv":
@@ -90,6 +92,9 @@ class Offline:
             self._body(line, ts_ns)
         elif line.kind == "connect":
             session.on_connect(line.conn, self._clock_ns, ts_ns)
+        elif line.kind == "disconnect":
+            for connection in (line.conn,) if line.conn else tuple(session.last_data_ns):
+                session.on_disconnect(connection, self._clock_ns, ts_ns)
         elif line.kind == "reduced":
             session.quarantine(line.conn, line.raw, "cut by its recorder: not a message of the venue", 0, ts_ns, None)
 

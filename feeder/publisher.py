@@ -17,7 +17,7 @@ from protocol.records import Header, HeartbeatItem
 from protocol.schema import MsgType
 from protocol.stamping import COLUMN_OF, Stamper
 
-__all__ = ["Cycle", "Line", "MemoryLine", "MulticastLine", "Publisher", "next_epoch"]
+__all__ = ["Cycle", "Line", "MemoryLine", "MulticastLine", "Publisher", "SilentLine", "next_epoch"]
 
 _SECOND = 1_000_000_000
 _LAST_SESSION = 2**32 - 1
@@ -53,6 +53,19 @@ class MulticastLine:
         """Send one packet as it is."""
         for sender in self.senders:
             sender.send(packet, len(packet))
+
+
+class SilentLine:
+    """Numbers packets, so that events are counted, and sends nothing: for a process that only records."""
+
+    senders: tuple[Sender, ...] = ()
+
+    def publish(self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> int:
+        """Stamp."""
+        return stamper.stamp(buffer, nbytes, keep=keep, ts_send_ns=1)
+
+    def send(self, packet: bytes) -> None:
+        """Leave it."""
 
 
 class MemoryLine:
@@ -146,6 +159,11 @@ class Publisher:
         if count > self._room:
             self._stamper.reserve(2 * count)
             self._room = 2 * count
+
+    @property
+    def last_seq(self) -> int:
+        """Channel sequence of the last numbered packet."""
+        return self._stamper.next_seq - 1
 
     def publish(self, buffer: bytearray | memoryview, nbytes: int) -> None:
         """Stamp the packets of `buffer[:nbytes]` in place and send them."""

@@ -48,6 +48,8 @@ class RestClient:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
         self.requests = 0
+        self.weight_used = 0
+        """Weight of all requests, as the venue counts it."""
         self.refused = 0
 
     async def close(self) -> None:
@@ -61,6 +63,7 @@ class RestClient:
             await self._afford(request.weight)
         url = self._bases[request.endpoint].rstrip("/") + request.path
         self.requests += 1
+        self.weight_used += request.weight
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout, headers={"User-Agent": "tapecast"})
         try:

@@ -26,7 +26,8 @@ _TCP_USER_TIMEOUT_MS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """What a connection calls: `opened` before anything else, `message` per complete message, `batch` when a read is used up.
+    """What a connection calls: `opened` before anything else, `message` per complete message, `batch` when a read is used up, and
+    `sent` with what was sent.
 
     The first messages can come in one read with the handshake, so before `connect` returns.
     """
@@ -34,6 +35,7 @@ class Handlers:
     opened: Callable[[Socket], None]
     message: Callable[[bytes], None]
     batch: Callable[[], None]
+    sent: Callable[[bytes], None] | None = None
 
 
 class Socket(WSListener):
@@ -44,10 +46,13 @@ class Socket(WSListener):
         self._opened = handlers.opened
         self._message = handlers.message
         self._batch = handlers.batch
+        self._sent = handlers.sent
         self._parts: bytearray | None = None
         self._transport: WSTransport | None = None
         self.closed = asyncio.get_running_loop().create_future()
         self.reason = ""
+        self.binary = False
+        """Whether the last message was a binary one."""
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Keep the transport; half-open connections end after the TCP user timeout."""
@@ -61,6 +66,7 @@ class Socket(WSListener):
         """Deliver complete messages; control frames are picows' matter, apart from close."""
         kind = frame.msg_type
         if (kind is _TEXT or kind is _BINARY) and frame.fin:
+            self.binary = kind is _BINARY
             self._message(frame.get_payload_as_bytes())
         elif kind is _CLOSE:
             self.reason = f"closed by the venue: {frame.get_close_code().value} {frame.get_close_message()!r}"
@@ -80,6 +86,8 @@ class Socket(WSListener):
         """Send one text message."""
         if self._transport is not None:
             self._transport.send(_TEXT, data)
+            if self._sent is not None:
+                self._sent(data)
 
     def ping(self) -> None:
         """Send a WebSocket ping."""
@@ -99,6 +107,8 @@ class Socket(WSListener):
         if continued is (self._parts is None):
             self.close("fragments out of order")
             return
+        if not continued:
+            self.binary = frame.msg_type is _BINARY
         parts = self._parts if self._parts is not None else bytearray()
         if len(parts) + frame.payload_size > MAX_FRAME:
             self._parts = None

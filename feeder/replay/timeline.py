@@ -63,7 +63,7 @@ class Timeline:
     """How many snapshots there are of each symbol."""
     left_out: Mapping[str, int]
     """Lines that are not served, by why: "answers" (venue answers and frames of no known stream), "unattributed" snapshots,
-    "client" (what the recording client sent), "other" kinds."""
+    "client" (what the recording client did), "other" kinds."""
     truncated: Sequence[str]
     """Files that end in the middle of a line, as `file:line: reason`."""
     depth: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -138,7 +138,7 @@ class _Draft:
             self._frame(line)
         elif line.kind == "http":
             self._rest(line)
-        elif line.kind in ("connect", "send"):
+        elif line.kind in ("connect", "send", "disconnect"):
             self._left_out["client"] += 1
             self._note_subscriptions(line)
         else:
