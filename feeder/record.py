@@ -26,7 +26,7 @@ from runtime.settings import Record
 
 __all__ = ["Recorder"]
 
-_CHUNK = 1 << 20
+_CHUNK = 256 << 10
 """Bytes of lines that one gzip member holds, or a little more."""
 _RETRY_S = 1.0
 _JOIN_S = 5.0
