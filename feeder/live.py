@@ -18,7 +18,7 @@ from picows import WSError
 
 from feeder.announcer import Announcer
 from feeder.backoff import Backoff, BackoffPolicy
-from feeder.link import Link
+from feeder.tally import Tally
 from feeder.publisher import Cycle, MulticastLine, Publisher, SilentLine, next_epoch
 from feeder.quarantine import QuarantineFile
 from feeder.record import Recorder
@@ -128,7 +128,7 @@ class LiveFeeder:
         self._request_id = 1
         self._stopping = asyncio.Event()
         self._now_ns, self._ts_ns = time.monotonic_ns(), time.time_ns()
-        self.links: dict[str, Link] = {}
+        self.tallies: dict[str, Tally] = {}
         """What is counted of each connection."""
         self.ticked_ns = self._now_ns
         """When the heartbeats' loop last did all its work."""
@@ -156,7 +156,7 @@ class LiveFeeder:
     @property
     def frames(self) -> int:
         """WebSocket messages received."""
-        return sum(link.messages for link in self.links.values())
+        return sum(tally.messages for tally in self.tallies.values())
 
     def report(self) -> dict[str, object]:
         """Return what this feeder did, for the end of a run: frames, events, packets, losses, and the session's counters."""
@@ -233,11 +233,11 @@ class LiveFeeder:
 
     async def _one_connection(self, name: str, url: str, subscription: Subscription, backoff: Backoff) -> str:
         session, recorder, time_ns, monotonic_ns = self.session, self.recorder, time.time_ns, time.monotonic_ns
-        link = self.links.setdefault(name, Link(name, url))
+        tally = self.tallies.setdefault(name, Tally(name, url))
         socket: Socket | None = None
 
         def message(data: bytes) -> None:
-            link.messages += 1
+            tally.messages += 1
             self._ts_ns = ts_recv_ns = time_ns()
             self._now_ns = now_ns = monotonic_ns()
             if recorder is not None:
@@ -253,7 +253,7 @@ class LiveFeeder:
             self._sockets[name] = socket = connection
             self._opened[name] = now_ns = monotonic_ns()
             ts_ns = time_ns()
-            link.opened(now_ns)
+            tally.opened(now_ns)
             if recorder is not None:
                 recorder.connected(name, url, ts_ns)
             session.on_connect(name, now_ns, ts_ns)
@@ -265,7 +265,7 @@ class LiveFeeder:
         def lost(reason: str) -> None:
             self._sockets.pop(name, None)
             ts_ns = time_ns()
-            link.lost()
+            tally.lost()
             if recorder is not None:
                 recorder.disconnected(name, reason, ts_ns)
             session.on_disconnect(name, monotonic_ns(), ts_ns)

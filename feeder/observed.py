@@ -45,7 +45,7 @@ class Observed:
     def status(self) -> str:
         """Return connections, books and packets of each venue."""
         return "; ".join(
-            f"{feeder.name}: {_open(feeder)} of {len(feeder.links)} connections, {feeder.session.live_books()} live books, "
+            f"{feeder.name}: {_open(feeder)} of {len(feeder.tallies)} connections, {feeder.session.live_books()} live books, "
             f"{feeder.publisher.packets} packets{_standstill(feeder.recorder)}"
             for feeder in self._feeders
         )
@@ -56,7 +56,7 @@ class Observed:
         unready: list[str] = []
         venues: dict[str, object] = {}
         for feeder in self._feeders:
-            name, up, wanted = feeder.name, _open(feeder), len(feeder.links)
+            name, up, wanted = feeder.name, _open(feeder), len(feeder.tallies)
             age_ns = _data_age_ns(feeder, now_ns)
             if not up:
                 unhealthy.append(f"{name}: no connection to the venue")
@@ -125,17 +125,17 @@ class _Table:
 
 def _connections(table: _Table, feeder: LiveFeeder, now_ns: int) -> None:
     last = feeder.session.last_data_ns
-    for link in feeder.links.values():
-        labels = {"venue": feeder.name, "connection": link.connection}
-        up = link.opened_ns > 0
+    for tally in feeder.tallies.values():
+        labels = {"venue": feeder.name, "connection": tally.connection}
+        up = tally.opened_ns > 0
         table.gauge("connection_up", "Whether the connection is open", up, **labels)
         table.gauge(
-            "connection_uptime_seconds", "Time since it was opened", (now_ns - link.opened_ns) / 1e9 if up else 0.0, **labels
+            "connection_uptime_seconds", "Time since it was opened", (now_ns - tally.opened_ns) / 1e9 if up else 0.0, **labels
         )
-        table.count("connection_opened", "Times that it was opened", link.connects, **labels)
-        table.count("connection_messages", "Messages received", link.messages, **labels)
-        if link.connection in last:
-            age_s = (now_ns - last[link.connection]) / 1e9
+        table.count("connection_opened", "Times that it was opened", tally.connects, **labels)
+        table.count("connection_messages", "Messages received", tally.messages, **labels)
+        if tally.connection in last:
+            age_s = (now_ns - last[tally.connection]) / 1e9
             table.gauge("connection_data_age_seconds", "Time since its last market data", age_s, **labels)
 
 
@@ -181,7 +181,7 @@ def _recording(table: _Table, venue: str, recorder: Recorder) -> None:
 
 
 def _open(feeder: LiveFeeder) -> int:
-    return sum(link.opened_ns > 0 for link in feeder.links.values())
+    return sum(tally.opened_ns > 0 for tally in feeder.tallies.values())
 
 
 def _books(feeder: LiveFeeder) -> dict[StatusState, int]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Link"]
+__all__ = ["Tally"]
 
 
 @dataclass(slots=True)
-class Link:
+class Tally:
     """One connection of a feeder, open or not."""
 
     connection: str
