@@ -18,7 +18,7 @@ from feeder.venues import VENUES, venue
 from runtime import config as configuration
 from runtime import logs
 from runtime.errors import ConfigError
-from runtime.loop import Shutdown
+from runtime.loop import Shutdown, pin
 from runtime.loop import run as run_loop
 from runtime.service import Service
 from runtime.settings import Config
@@ -39,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
     config = configuration.load(overlay=args.overlay)
     names = chosen(args.venues, config)
     logs.configure_from(config.log, f"feed-{'-'.join(names)}")
-    return run_loop(lambda shutdown: _feed(names, args, config, shutdown))
+    pin(config.feeder.cpus, "feeder.cpus")
+    return run_loop(lambda shutdown: _feed(names, args, config, shutdown), busy_poll=config.feeder.busy_poll)
 
 
 def chosen(names: Sequence[str], config: Config) -> list[str]:
@@ -58,10 +59,7 @@ async def run_feeders(
 ) -> None:
     """Run feeders, and beside them the service that shows them, until the process is asked to end; then print their reports."""
     settings = config.service
-    if settings.port_base:
-        port: int | None = settings.port_base + port_offset + venue(feeders[0].name).venue_id
-    else:
-        port = None
+    port = settings.port_base + port_offset + venue(feeders[0].name).venue_id if settings.port_base else None
     from feeder.observed import Observed  # here: it brings the metrics library, which start-up does not need to wait for
 
     async with Service(settings, Observed(feeders, settings.no_data_s), shutdown, port=port):

@@ -18,13 +18,13 @@ from picows import WSError
 
 from feeder.announcer import Announcer
 from feeder.backoff import Backoff, BackoffPolicy
-from feeder.tally import Tally
 from feeder.publisher import Cycle, MulticastLine, Publisher, SilentLine, next_epoch
 from feeder.quarantine import QuarantineFile
 from feeder.record import Recorder
 from feeder.rest import RestAnswer, RestClient
 from feeder.session import Command, CommandKind, Session, SessionOptions
 from feeder.sync import SyncPolicy
+from feeder.tally import Tally
 from feeder.transport import Handlers, Socket, connect
 from feeder.venue import RestRequest, Subscription, Topic, VenueSpec
 from protocol.io import Sender, TextSender
@@ -182,6 +182,8 @@ class LiveFeeder:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in self._sockets.values():
+            connection.close("feeder stops")
         until = time.monotonic() + self._config.feeder.session_end_s
         self.publisher.end(self._beat(), time.time_ns())
         while time.monotonic() < until:
