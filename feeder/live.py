@@ -18,7 +18,8 @@ from picows import WSError
 
 from feeder.announcer import Announcer
 from feeder.backoff import Backoff, BackoffPolicy
-from feeder.publisher import Cycle, MulticastLine, Publisher, SilentLine, next_epoch
+from feeder.outlet import open_outlet
+from feeder.pulse import Pulse
 from feeder.quarantine import QuarantineFile
 from feeder.record import Recorder
 from feeder.rest import RestAnswer, RestClient
@@ -27,11 +28,9 @@ from feeder.sync import SyncPolicy
 from feeder.tally import Tally
 from feeder.transport import Handlers, Socket, connect
 from feeder.venue import RestRequest, Subscription, Topic, VenueSpec
-from protocol.io import Sender, TextSender
 from protocol.records import HeartbeatItem
 from protocol.schema import Flag, MsgType, StatusState
 from runtime import logs
-from runtime.channels import lines_of
 from runtime.settings import Config
 
 __all__ = ["LiveFeeder"]
@@ -59,12 +58,11 @@ class LiveFeeder:
         self._venue = config.venues[spec.name]
         feeder, network = config.feeder, config.network
         flags = int(Flag.REPLAY) if replay else 0
-        channel_id = spec.venue_id
         second = 1_000_000_000
         self.session = Session(
             spec,
             SessionOptions(
-                channel_id=channel_id,
+                channel_id=spec.venue_id,
                 base_flags=flags,
                 max_payload=network.max_payload,
                 verify_checksum=replay,
@@ -80,29 +78,8 @@ class LiveFeeder:
             ),
         )
         self.recorder = recorder
-        lines = lines_of(spec.name, network)
-        senders = [
-            Sender(group, port, interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area)
-            for group, port in lines
-        ]
-        self.line = MulticastLine(*senders) if publish else SilentLine()
-        self.publisher = Publisher(
-            self.line,
-            venue_id=spec.venue_id,
-            channel_id=channel_id,
-            session=next_epoch(Path(feeder.state_dir), channel_id, int(time.time())) if publish else 1,
-            base_flags=flags,
-        )
-        text = TextSender(
-            network.monitor_group, lines[0][1], interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area
-        )
-        self._announcer = Announcer(
-            spec.name,
-            "feed",
-            text.send if publish else _keep_quiet,
-            config.monitor.conn_interval_s,
-            config.monitor.exchange_interval_s,
-        )
+        self.senders, self.publisher, tell = open_outlet(spec, config, flags, publish=publish)
+        self._announcer = Announcer(spec.name, "feed", tell, config.monitor.conn_interval_s, config.monitor.exchange_interval_s)
         self.quarantine = QuarantineFile(Path(feeder.quarantine_dir) / f"{spec.name}.jsonl")
         limits = self._venue.limits
         self.rest = RestClient(
@@ -160,7 +137,7 @@ class LiveFeeder:
 
     def report(self) -> dict[str, object]:
         """Return what this feeder did, for the end of a run: frames, events, packets, losses, and the session's counters."""
-        stats = [sender.stats for sender in self.line.senders]
+        stats = [sender.stats for sender in self.senders]
         return {
             "venue": self._spec.name,
             "session": self.publisher.session,
@@ -189,8 +166,6 @@ class LiveFeeder:
         while time.monotonic() < until:
             await asyncio.sleep(min(0.25, max(0.0, until - time.monotonic())))
             self.publisher.end(self._beat(), time.time_ns())
-        for connection in self._sockets.values():
-            connection.close("feeder stops")
         self.quarantine.write(self.session.quarantined)
         await self.rest.close()
         if self.recorder is not None:
@@ -453,7 +428,7 @@ class LiveFeeder:
     # what beats
 
     async def _beat_and_repeat(self) -> None:
-        pulse = _Pulse(self._config, time.monotonic_ns())
+        pulse = Pulse(self._config.feeder, time.monotonic_ns())
         while True:
             await asyncio.sleep(_TICK_S)
             try:
@@ -463,7 +438,7 @@ class LiveFeeder:
                 log.error("tick failed", venue=self._spec.name, error=repr(error), exc_info=error)
                 await asyncio.sleep(1.0)
 
-    def _tick(self, pulse: _Pulse, now_ns: int) -> None:
+    def _tick(self, pulse: Pulse, now_ns: int) -> None:
         session, publisher = self.session, self.publisher
         deadline = session.next_deadline()
         if deadline is not None and deadline <= now_ns:
@@ -507,38 +482,3 @@ class LiveFeeder:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("task failed", venue=self._spec.name, error=repr(task.exception()), exc_info=task.exception())
-
-
-def _keep_quiet(_line: bytes) -> None:
-    """Tell the monitoring group nothing: nothing is published."""
-
-
-class _Pulse:
-    """What is due when, on the monotonic clock."""
-
-    def __init__(self, config: Config, now_ns: int) -> None:
-        self.definitions = Cycle(config.feeder.definition_cycle_s, now_ns)
-        self.snapshots = Cycle(config.feeder.snapshot_cycle_s, now_ns)
-        self._idle_ns = config.feeder.heartbeat_idle_ms * 1_000_000
-        self._most_ns = config.feeder.heartbeat_max_ms * 1_000_000
-        self._packets = -1
-        self._sent_ns = now_ns
-        self._beat_ns = 0
-        self._second_ns = now_ns
-
-    def heartbeat_due(self, packets: int, now_ns: int) -> bool:
-        """Whether to beat: after a silence of the channel, and at least once a `heartbeat_max_ms`; `packets` were sent so far."""
-        if packets != self._packets:
-            self._packets, self._sent_ns = packets, now_ns
-        since = now_ns - self._beat_ns
-        due = since >= self._most_ns or (now_ns - self._sent_ns >= self._idle_ns and since >= self._idle_ns)
-        if due:
-            self._beat_ns = now_ns
-        return due
-
-    def second_due(self, now_ns: int) -> bool:
-        """Whether a second has passed."""
-        if now_ns - self._second_ns < 1_000_000_000:
-            return False
-        self._second_ns = now_ns
-        return True

@@ -164,7 +164,7 @@ def _channel(table: _Table, feeder: LiveFeeder) -> None:
     table.gauge("channel_last_seq", "Number of the last packet", publisher.last_seq, venue=venue)
     for kind, events in publisher.events().items():
         table.count("events", "Events published", events, venue=venue, kind=kind)
-    for line, sender in zip("AB", feeder.line.senders, strict=False):
+    for line, sender in zip("AB", feeder.senders, strict=False):
         stats = sender.stats
         table.count("send_dropped", "Packets that the kernel did not take", stats.dropped, venue=venue, line=line)
         table.count("send_errors", "Send calls that failed", stats.errors, venue=venue, line=line)

@@ -58,8 +58,6 @@ class MulticastLine:
 class SilentLine:
     """Numbers packets, so that events are counted, and sends nothing: for a process that only records."""
 
-    senders: tuple[Sender, ...] = ()
-
     def publish(self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> int:
         """Stamp."""
         return stamper.stamp(buffer, nbytes, keep=keep, ts_send_ns=1)

@@ -102,6 +102,8 @@ def _read_file(path: Path, truncated: list[str]) -> Iterator[Line]:
             try:
                 text = next(lines, None)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                if number == 1 and isinstance(error, gzip.BadGzipFile):
+                    raise  # no torn end: it never was such a file
                 truncated.append(f"{path}:{number}: compressed stream cut off: {error}")
                 return
             if text is None:

@@ -6,6 +6,7 @@ A full disk, a closed pipe or a folder that is gone costs lines, which are count
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TextIO
 
@@ -15,15 +16,16 @@ __all__ = ["FileSink", "StreamSink"]
 class StreamSink:
     """Lines to a text stream (None = whatever stderr is at the time)."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         self.lost = 0
 
     def write(self, line: str) -> None:
         """Write one line."""
+        stream = sys.stderr if self._stream is None else self._stream
         try:
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            stream.write(line + "\n")
+            stream.flush()
         except (OSError, ValueError):  # ValueError: the stream is closed
             self.lost += 1
 

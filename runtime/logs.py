@@ -52,7 +52,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _Event = MutableMapping[str, object]
 
 _hidden: set[str] = set()
-_sink: StreamSink | FileSink = StreamSink(sys.stderr)
+_sink: StreamSink | FileSink = StreamSink(None)
 
 
 def configure(
@@ -62,9 +62,8 @@ def configure(
     stream: TextIO | None = None,
 ) -> None:
     """Set up logging for this process; `auto` is the console format where `stream` (None = stderr) is a terminal."""
-    out = stream or sys.stderr
-    terminal = out.isatty()
-    _configure(level, StreamSink(out), console=format == "console" or (format == "auto" and terminal), colors=terminal)
+    terminal = (stream or sys.stderr).isatty()
+    _configure(level, StreamSink(stream), console=format == "console" or (format == "auto" and terminal), colors=terminal)
 
 
 def configure_from(settings: Log, process: str) -> None:
