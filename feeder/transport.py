@@ -86,7 +86,7 @@ class Socket(WSListener):
         """Send one text message."""
         if self._transport is not None:
             self._transport.send(_TEXT, data)
-            if self._sent is not None:
+            if self._sent is not None and not self.closed.done():
                 self._sent(data)
 
     def ping(self) -> None:

@@ -67,6 +67,31 @@ async def test_text_binary_and_fragments_are_messages() -> None:
     assert heard.opened
 
 
+async def test_opcodes_and_what_was_sent_can_be_known() -> None:
+    """While a message is handled the connection tells whether it was binary, also of one in pieces; requests are handed back."""
+
+    async def script(link: Link) -> None:
+        await link.send(b"binary")
+        await link.send("text")
+        await link.send([b"in ", b"pieces"])
+        await link.send(["frag", "ments"])
+
+    kinds: list[tuple[bytes, bool]] = []
+    sent: list[bytes] = []
+    sockets: list[Socket] = []
+    handlers = Handlers(sockets.append, lambda data: kinds.append((data, sockets[0].binary)), lambda: None, sent.append)
+    server = VenueServer(script)
+    async with server.running():
+        connection = await connect(server.ws, handlers, 5.0)
+        connection.send(b"subscribe")
+        await eventually(lambda: len(kinds) == 4 and server.heard)
+        connection.close("done")
+        await ended(connection)
+        connection.send(b"too late")
+    assert kinds == [(b"binary", True), (b"text", False), (b"in pieces", True), (b"fragments", False)]
+    assert sent == server.heard == [b"subscribe"]
+
+
 async def test_a_snapshot_of_several_megabytes_passes() -> None:
     """Legal snapshots are large: 8 MiB in one frame and in many arrive whole."""
     body = bytes(range(256)) * (8 << 12)
