@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,13 @@ from tests.support.processes import Child, Net, free_port, until
 
 Start = Callable[..., Child]
 UPBIT = "upbit/cf_20210405_simple.jsonl"
+HARDENED = (
+    sys.executable,
+    "-c",
+    "import ctypes, os, sys; call = ctypes.CDLL(None).prctl; call(38, 1, 0, 0, 0); call(65, 1, 0, 0, 0); "
+    "os.execvp(sys.argv[1], sys.argv[1:])",
+)
+"""Before a command: `NoNewPrivileges=` and, where the kernel has it (6.3), `MemoryDenyWriteExecute=`, as the unit says (prctl(2))."""
 
 
 class Manager:
@@ -76,7 +84,8 @@ def test_a_feeder_tells_its_manager_and_ends_with_its_session(start: Start, net:
             headers.extend(decode(receiver.packet(index)).header for index in range(count))
         return headers
 
-    feeder = start("feed", "upbit", settings={**settings, "feeder.session_end_s": "0.3"}, environ=manager.environ)
+    ends = {"feeder.session_end_s": "0.3"}
+    feeder = start("feed", "upbit", settings={**settings, **ends}, environ=manager.environ, prefix=HARDENED)
     until(lambda: listen() and "READY=1" in manager.heard())
     until(lambda: manager.heard().count("WATCHDOG=1") >= 2)
     until(lambda: any("1 of 1 connections" in line for line in manager.heard()))
