@@ -452,6 +452,8 @@ class LiveFeeder:
         for index in pulse.snapshots.due(len(instruments), now_ns):
             publisher.repeat(session.book_snapshot(instruments[index]))
         if pulse.second_due(now_ns):
+            if self.recorder is not None and self.recorder.dropped:
+                session.counts["unrecorded"] = self.recorder.dropped
             session.check_stale(now_ns, int(self._config.feeder.stale_after_s * 1e9), time.time_ns())
             if session.quarantined:
                 messages, session.quarantined = session.quarantined, []

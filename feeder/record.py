@@ -2,7 +2,7 @@
 
 A tap in the shell, before the session: whatever the session is given (frames, REST bodies, connects, disconnects) is written in
 the order in which it is given, with the same receive times, and what was sent is written beside it. So decoding a recording comes
-to what was published when it was made. Lines are encoded where they arrive, about a microsecond each; a thread compresses and
+to what was published when it was made. Lines are encoded where they arrive, about two microseconds each; a thread compresses and
 writes them (both without the interpreter's lock), at least twice a second. The format is that of `feeder.recording`; secrets in
 what was sent are replaced.
 

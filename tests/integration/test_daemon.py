@@ -32,7 +32,7 @@ HARDENED = (
     "import ctypes, os, sys; call = ctypes.CDLL(None).prctl; call(38, 1, 0, 0, 0); call(65, 1, 0, 0, 0); "
     "os.execvp(sys.argv[1], sys.argv[1:])",
 )
-"""Before a command: `NoNewPrivileges=` and, where the kernel has it (6.3), `MemoryDenyWriteExecute=`, as the unit says (prctl(2))."""
+"""Before a command: `NoNewPrivileges=` and, where the kernel has it (6.3), `MemoryDenyWriteExecute=` (prctl(2))."""
 
 
 class Manager:
