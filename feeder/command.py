@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("venues", nargs="*", metavar="VENUE", help=f"{', '.join(VENUES)} (default: those enabled)")
     parser.add_argument("--replay", action="store_true", help="packets are marked as from a recording, old checksums verified")
-    parser.add_argument("--record", action="store_true", help="record what comes in, as record.enabled does")
+    parser.add_argument("--record", action="store_true", help="record what comes in, as record.enabled does; also a replay")
     parser.add_argument("--json", action="store_true", help="print what was done as one JSON line a venue at the end")
 
 
@@ -70,7 +70,7 @@ async def run_feeders(
 
 
 async def _feed(names: Sequence[str], args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:
-    recording = args.record or config.record.enabled
+    recording = args.record or (config.record.enabled and not args.replay)
     feeders = [
         LiveFeeder(venue(name), config, replay=args.replay, recorder=Recorder(name, config.record) if recording else None)
         for name in names

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from feeder import recording
 from feeder.replay.dialect import Dialect, Located, Route
 
-__all__ = ["Frame", "Snapshot", "Timeline", "TimelineError", "load", "wire_frame"]
+__all__ = ["Cut", "Frame", "Snapshot", "Timeline", "TimelineError", "load", "wire_frame"]
 
 _TEXT, _BINARY = 0x81, 0x82
 _LONGEST_FILE_GAP_S = 60.0
@@ -42,7 +42,13 @@ class Snapshot(NamedTuple):
     symbol: str
     body: bytes
     first: bool
-    """True for the symbol's first snapshot in the recording."""
+    """True for the symbol's first snapshot in the recording, or since a cut."""
+
+
+class Cut(NamedTuple):
+    """Lines are missing here, or another recording begins: no client may take what follows for what follows the frame before."""
+
+    at_s: float
 
 
 class _Body(NamedTuple):
@@ -55,7 +61,7 @@ class _Body(NamedTuple):
 class Timeline:
     """Everything that one venue's server can send."""
 
-    entries: Sequence[Frame | Snapshot]
+    entries: Sequence[Frame | Snapshot | Cut]
     routes: Mapping[str, Route]
     """The recorded streams by name."""
     bodies: Sequence[_Body]
@@ -127,7 +133,7 @@ class _Draft:
         self._dialect = dialect
         self._located = dialect if isinstance(dialect, Located) else None
         self._clock = _Clock()
-        self._entries: list[Frame | Snapshot] = []
+        self._entries: list[Frame | Snapshot | Cut] = []
         self._routes: dict[str, Route] = {}
         self._bodies: list[_Body] = []
         self._subscribed: set[str] = set()
@@ -141,6 +147,8 @@ class _Draft:
         elif line.kind in ("connect", "send", "disconnect"):
             self._left_out["client"] += 1
             self._note_subscriptions(line)
+            if line.kind == "disconnect" and not line.conn and any(isinstance(entry, Frame) for entry in self._entries):
+                self._entries.append(Cut(self._clock.at(line)))
         else:
             self._left_out["other"] += 1
 
@@ -149,15 +157,19 @@ class _Draft:
         symbols.discard("")
         only = symbols.pop() if len(symbols) == 1 else ""
         counts: dict[str, int] = {}
-        entries: list[Frame | Snapshot] = []
+        since_cut: set[str] = set()
+        entries: list[Frame | Snapshot | Cut] = []
         for entry in self._entries:
-            if isinstance(entry, Snapshot):
+            if isinstance(entry, Cut):
+                since_cut.clear()
+            elif isinstance(entry, Snapshot):
                 symbol = entry.symbol or only
                 if not symbol:
                     self._left_out["unattributed"] += 1
                     continue
                 counts[symbol] = counts.get(symbol, 0) + 1
-                entry = entry._replace(symbol=symbol, first=counts[symbol] == 1)
+                entry = entry._replace(symbol=symbol, first=symbol not in since_cut)
+                since_cut.add(symbol)
             entries.append(entry)
         depth: dict[str, set[str]] = {}
         for route in self._routes.values():

@@ -23,6 +23,7 @@ import pytest
 from feeder.recording import Line, read
 from feeder.venues import venue
 from runtime import config as configuration
+from tapecast.report import write_events
 from tapecast.up import _Told
 from tests.integration.test_whole_run import assert_equal, assert_nothing_lost, decoded, measured_run
 from tests.support.captures import captures
@@ -109,18 +110,30 @@ def test_a_recording_of_a_recording_holds_the_same(venue: str, name: str, start:
 
 
 def test_a_feeder_that_records_publishes_what_its_recording_decodes_to(start: Start, tmp_path: Path) -> None:
-    """Consumers and `decode` see the same events with the same receive times; what is not of the stream is left out."""
+    """Consumers and `decode` see the same trades and books, with the same receive times; a replay is recorded on request only."""
     file = captures() / "upbit/cf_20210405_simple.jsonl"
-    settings = {"record.enabled": "true", "record.min_free_mb": "0"}
-    events = tmp_path / "events.jsonl"
-    run = start("up", "--replay", file, "--speed", "max", "--events", events, settings=settings)
-    assert run.wait() == 0, run.stderr()
+    tape, events = tmp_path / "received.tape", tmp_path / "events.jsonl"
+    capture = start("--venues", "upbit", "--tape", tape, module="tapecast.capture", name="capture")
+    capture.expect("ready")
+    server, settings = served(start, "upbit", file)
+    settings |= {"record.enabled": "true", "feeder.session_end_s": "0.2", "feeder.snapshot_cycle_s": "0"}
+    feeder = start("feed", "upbit", "--replay", "--record", settings=settings)
+    server.expect("end", 60.0)
+    assert feeder.end() == 0, feeder.stderr()
+    assert capture.wait() == 0
+    write_events(tape, events)
     files = recorded_files(tmp_path, "upbit")
     ours = stream_of(events)
-    printed = stream_of(decoded(start("decode", "--venue", "upbit", *files)))
     assert len(ours) > 1700
-    assert ours == printed
+    assert ours == stream_of(decoded(start("decode", "--venue", "upbit", *files)))
     assert heard(files) == heard([file])
+    server.end()
+
+    server, settings = served(start, "upbit", file)
+    feeder = start("feed", "upbit", "--replay", settings={**settings, "record.enabled": "true"})
+    server.expect("end", 60.0)
+    assert feeder.end() == 0
+    assert recorded_files(tmp_path, "upbit") == files
 
 
 def test_a_killed_recorder_loses_a_second_at_most(start: Start, tmp_path: Path) -> None:
@@ -150,10 +163,16 @@ def test_a_killed_recorder_loses_a_second_at_most(start: Start, tmp_path: Path) 
     assert recorder.end() == 0
     files = recorded_files(tmp_path, "upbit")
     assert len(files) == 2
-    events = read_events(decoded(start("decode", "--venue", "upbit", *files)))
+    printed = decoded(start("decode", "--venue", "upbit", *files))
+    events = read_events(printed)
     suspect = [number for number, event in enumerate(events) if event["type"] == "status" and event["state"] == "suspect"]
     known = {event["instrument"] for event in events[: suspect[0]] if event["type"] == "book"}
     assert {events[number]["instrument"] for number in suspect} == known
+    code, whole, received = measured_run(start, tmp_path, tmp_path / "recordings")
+    assert_nothing_lost(whole)
+    assert whole["venues"]["upbit"]["reconnects"] == 1  # type: ignore[index]
+    assert_equal(received, printed, leave_out=("status",))
+    assert code == 0
 
 
 def alone_on_a_small_disk(folder: Path, size: str) -> tuple[str, ...]:
