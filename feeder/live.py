@@ -161,6 +161,8 @@ class LiveFeeder:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for connection in self._sockets.values():
             connection.close("feeder stops")
+        # A disk that hangs takes its time while the end is announced, not behind it.
+        recorded = asyncio.create_task(asyncio.to_thread(self.recorder.close)) if self.recorder is not None else None
         until = time.monotonic() + self._config.feeder.session_end_s
         self.publisher.end(self._beat(), time.time_ns())
         while time.monotonic() < until:
@@ -168,8 +170,8 @@ class LiveFeeder:
             self.publisher.end(self._beat(), time.time_ns())
         self.quarantine.write(self.session.quarantined)
         await self.rest.close()
-        if self.recorder is not None:
-            await asyncio.to_thread(self.recorder.close)
+        if recorded is not None:
+            await recorded
 
     # connections
 

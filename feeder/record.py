@@ -13,6 +13,7 @@ disconnect line without a connection marks the place, which tells every reader t
 from __future__ import annotations
 
 import base64
+import contextlib
 import threading
 import time
 from collections import deque
@@ -22,6 +23,7 @@ import orjson
 
 from feeder.record_file import MemberFiles
 from runtime import logs
+from runtime.errors import ConfigError
 from runtime.settings import Record
 
 __all__ = ["Recorder"]
@@ -38,10 +40,13 @@ class Recorder:
     """Records one venue. Methods are called from one thread, the loop's, and never wait or raise for a disk."""
 
     def __init__(self, venue: str, settings: Record) -> None:
-        """Begin a recording in `<record.dir>/<venue>/`."""
+        """Begin a recording in `<record.dir>/<venue>/`. Raises ConfigError where there can never be such a folder."""
         self.venue = venue
+        folder = Path(settings.dir) / venue
+        with contextlib.suppress(OSError):  # a disk that is full or read-only now is another matter: it may not be so for long
+            _make(folder)
         self._files = MemberFiles(
-            Path(settings.dir) / venue,
+            folder,
             venue,
             rotate_bytes=settings.rotate_mb << 20,
             rotate_s=settings.rotate_s,
@@ -209,6 +214,13 @@ class Recorder:
         except OSError as error:
             self.failures += 1
             log.error("the end of the recording may be missing", venue=self.venue, error=str(error))
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise ConfigError([f"record.dir: {folder}: {error.strerror}"]) from error
 
 
 def _raw(data: bytes, binary: bool) -> bytes:

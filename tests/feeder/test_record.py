@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import gzip
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from protocol.codec import walk
 from protocol.render import Renderer
 from protocol.schema import StatusReason, StatusState
 from runtime import logs
+from runtime.errors import ConfigError
 from runtime.settings import Record
 from tests.support.captures import captures
 from tests.support.processes import until
@@ -274,13 +276,26 @@ def test_a_disk_that_hangs_delays_neither_feeding_nor_the_end_for_long(
     released = True
 
 
-def test_a_folder_that_cannot_be_made_stops_the_recording_alone(tmp_path: Path, messages: list[bytes]) -> None:
-    """A file where the folder should be: an alarm with the path, and the recorder's methods go on working."""
+def test_a_folder_that_can_never_be_is_an_error_at_the_start(tmp_path: Path) -> None:
+    """A file where the folder should be: the key and the path are named, before anything is connected."""
     (tmp_path / "file").write_text("")
-    with recording(tmp_path / "file") as recorder:
+    with pytest.raises(ConfigError, match=r"record\.dir: .*/file/upbit"):
+        Recorder("upbit", settings(tmp_path / "file"))
+
+
+def test_a_folder_that_goes_away_is_made_again(tmp_path: Path, messages: list[bytes]) -> None:
+    """Gone between two files, it is made for the next one; while it cannot be, recording stops and its methods go on working."""
+    with recording(tmp_path, rotate_s=0.001) as recorder:
+        until(lambda: recorder.waiting == 0)
+        shutil.rmtree(tmp_path / "upbit")
+        (tmp_path / "upbit").write_text("")
         recorder.received("ws.1", messages[0], TS, True)
         until(lambda: recorder.error)
-        assert str(tmp_path / "file") in recorder.error
+        assert str(tmp_path / "upbit") in recorder.error
+        (tmp_path / "upbit").unlink()
+        recorder.received("ws.1", messages[1], TS, True)
+        until(lambda: recorder.waiting == 0)
+    assert [line.raw for line in written(tmp_path)] == messages[:2]
 
 
 def test_no_book_outlives_a_hole_in_its_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
