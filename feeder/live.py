@@ -22,6 +22,7 @@ from feeder.outlet import open_outlet
 from feeder.pulse import Pulse
 from feeder.quarantine import QuarantineFile
 from feeder.record import Recorder
+from feeder.record_session import RecordedSession, SocketTap
 from feeder.rest import RestAnswer, RestClient
 from feeder.session import Command, CommandKind, Session, SessionOptions
 from feeder.sync import SyncPolicy
@@ -59,24 +60,22 @@ class LiveFeeder:
         feeder, network = config.feeder, config.network
         flags = int(Flag.REPLAY) if replay else 0
         second = 1_000_000_000
-        self.session = Session(
-            spec,
-            SessionOptions(
-                channel_id=spec.venue_id,
-                base_flags=flags,
-                max_payload=network.max_payload,
-                verify_checksum=replay,
-                sync=SyncPolicy(
-                    snapshot_deadline_ns=int(feeder.snapshot_deadline_s * second),
-                    stream_snapshot_wait_ns=int((spec.rule.snapshot_wait_s or 3.0) * second),
-                    quiet_wait_ns=int(feeder.quiet_wait_s * second),
-                    attempts=feeder.resync.attempts,
-                    window_ns=int(feeder.resync.window_s * second),
-                    retry_first_ns=int(feeder.resync.slow_first_s * second),
-                    retry_cap_ns=int(feeder.resync.slow_cap_s * second),
-                ),
+        options = SessionOptions(
+            channel_id=spec.venue_id,
+            base_flags=flags,
+            max_payload=network.max_payload,
+            verify_checksum=replay,
+            sync=SyncPolicy(
+                snapshot_deadline_ns=int(feeder.snapshot_deadline_s * second),
+                stream_snapshot_wait_ns=int((spec.rule.snapshot_wait_s or 3.0) * second),
+                quiet_wait_ns=int(feeder.quiet_wait_s * second),
+                attempts=feeder.resync.attempts,
+                window_ns=int(feeder.resync.window_s * second),
+                retry_first_ns=int(feeder.resync.slow_first_s * second),
+                retry_cap_ns=int(feeder.resync.slow_cap_s * second),
             ),
         )
+        self.session = Session(spec, options) if recorder is None else RecordedSession(spec, options, recorder)
         self.recorder = recorder
         self.senders, self.publisher, tell = open_outlet(spec, config, flags, publish=publish)
         self._announcer = Announcer(spec.name, "feed", tell, config.monitor.conn_interval_s, config.monitor.exchange_interval_s)
@@ -87,6 +86,7 @@ class LiveFeeder:
             weight=limits.get("rest_weight", 60),
             window_s=limits.get("rest_window_s", 60),
             timeout_s=feeder.snapshot_deadline_s,
+            record=None if recorder is None else recorder.body,
         )
         self._backoff = BackoffPolicy(
             base_s=feeder.backoff.base_s,
@@ -211,16 +211,13 @@ class LiveFeeder:
             await asyncio.sleep(delay)
 
     async def _one_connection(self, name: str, url: str, subscription: Subscription, backoff: Backoff) -> str:
-        session, recorder, time_ns, monotonic_ns = self.session, self.recorder, time.time_ns, time.monotonic_ns
+        session, time_ns, monotonic_ns = self.session, time.time_ns, time.monotonic_ns
         tally = self.tallies.setdefault(name, Tally(name, url))
-        socket: Socket | None = None
 
         def message(data: bytes) -> None:
             tally.messages += 1
             self._ts_ns = ts_recv_ns = time_ns()
             self._now_ns = now_ns = monotonic_ns()
-            if recorder is not None:
-                recorder.received(name, data, ts_recv_ns, socket is not None and socket.binary)
             try:
                 session.on_frame(name, data, ts_recv_ns, now_ns)
             except Exception as error:  # a defect of ours costs the message it met, never the feed
@@ -228,31 +225,18 @@ class LiveFeeder:
                 session.quarantine(name, data, f"internal error: {error!r}", 0, ts_recv_ns, None)
 
         def opened(connection: Socket) -> None:
-            nonlocal socket
-            self._sockets[name] = socket = connection
+            self._sockets[name] = connection
             self._opened[name] = now_ns = monotonic_ns()
-            ts_ns = time_ns()
             tally.opened(now_ns)
-            if recorder is not None:
-                recorder.connected(name, url, ts_ns)
-            session.on_connect(name, now_ns, ts_ns)
+            session.on_connect(name, now_ns, time_ns())
 
-        def sent(data: bytes) -> None:
-            if recorder is not None:
-                recorder.sent(name, data, time_ns())
-
-        def lost(reason: str) -> None:
-            self._sockets.pop(name, None)
-            ts_ns = time_ns()
-            tally.lost()
-            if recorder is not None:
-                recorder.disconnected(name, reason, ts_ns)
-            session.on_disconnect(name, monotonic_ns(), ts_ns)
-
+        tap = SocketTap(self.recorder, name) if self.recorder is not None else None
         try:
-            connection = await connect(url, Handlers(opened, message, self._send, sent), _CONNECT_TIMEOUT_S)
+            connection = await connect(url, Handlers(opened, message, self._send, tap), _CONNECT_TIMEOUT_S)
         except (OSError, TimeoutError, WSError) as error:
-            lost(repr(error))
+            self._sockets.pop(name, None)
+            tally.lost()
+            session.on_disconnect(name, monotonic_ns(), time_ns())
             return f"{type(error).__name__}: {error}"
         log.info("connected", venue=self._spec.name, connection=name, url=url, topics=len(subscription.topics))
         try:
@@ -263,7 +247,9 @@ class LiveFeeder:
             return str(connection.closed.result())
         finally:
             if not self._stopping.is_set():
-                lost(connection.reason)
+                self._sockets.pop(name, None)
+                tally.lost()
+                session.on_disconnect(name, time.monotonic_ns(), time.time_ns())
                 self._flush()
 
     async def _subscribe(self, name: str, connection: Socket, subscription: Subscription) -> None:
@@ -366,7 +352,6 @@ class LiveFeeder:
             log.warning("order book not fetched", venue=self._spec.name, symbol=symbol, error=answer.error, url=answer.url)
             self.session.on_snapshot_failed(symbol, time.monotonic_ns())
         else:
-            self._record_body(answer)
             self.session.on_snapshot(symbol, answer.body, answer.ts_recv_ns, time.monotonic_ns())
         self._flush()
 
@@ -418,12 +403,7 @@ class LiveFeeder:
                 return
             delay = min(delay * 2, 300.0)
 
-    def _record_body(self, answer: RestAnswer) -> None:
-        if self.recorder is not None:
-            self.recorder.body(answer.url, answer.body, answer.ts_recv_ns)
-
     def _take_instruments(self, answer: RestAnswer) -> None:
-        self._record_body(answer)
         self.session.on_instruments(answer.body, answer.ts_recv_ns, time.monotonic_ns())
         self._flush()
 

@@ -1,10 +1,10 @@
 """The recorder: what passed between a feeder and its venue, as recordings that `decode`, `replay` and `up --replay` read.
 
-A tap in the shell, before the session: whatever the session is given (frames, REST bodies, connects, disconnects) is written in
-the order in which it is given, with the same receive times, and what was sent is written beside it. So decoding a recording comes
-to what was published when it was made. Lines are encoded where they arrive, about two microseconds each; a thread compresses and
-writes them (both without the interpreter's lock), at least twice a second. The format is that of `feeder.recording`; secrets in
-what was sent are replaced.
+A tap before the session: whatever the session is given (frames, REST bodies, connects, disconnects) is written in the order in
+which it is given, with the same receive times, and what was sent is written beside it. So decoding a recording comes to what was
+published when it was made. Lines are encoded where they arrive, about two microseconds each; a thread compresses and writes them
+(both without the interpreter's lock), at least twice a second. The format is that of `feeder.recording`; secrets in what was sent
+are replaced.
 
 A disk that fails costs lines of the recording, never the feed: what waits is bounded, what does not fit is counted, and a
 disconnect line without a connection marks the place, which tells every reader to trust no book across it.
@@ -64,6 +64,8 @@ class Recorder:
         """Lines dropped since the last one that was taken."""
         self._closing = False
         self._wake = threading.Event()
+        self.binary = False
+        """Whether the message that comes next had the binary opcode: the transport's tap says so."""
         self.lines = 0
         """Lines taken."""
         self.dropped = 0
@@ -91,31 +93,31 @@ class Recorder:
         """Bytes of lines that are not in a file yet."""
         return self._waiting
 
-    # what the shell brings
+    # what the session is given (`feeder.record_session`), and what was sent
 
-    def connected(self, connection: str, url: str, ts_ns: int) -> None:
-        """Note a connection that was opened; the URL goes to each of its lines, without secrets."""
-        names = orjson.dumps({"conn": connection, "url": logs.redacted(url)})
-        self._heads[connection] = names[1:-1]
-        self._line(ts_ns, b"connect", names[1:-1], b'""')
+    def on_url(self, connection: str, url: str) -> None:
+        """Note the URL of a connection, which goes to each of its lines, without secrets."""
+        self._heads[connection] = _head(connection, url)
 
-    def disconnected(self, connection: str, reason: str, ts_ns: int) -> None:
-        """Note the end of a connection; one that never opened is none."""
-        head = self._heads.pop(connection, None)
-        if head is not None:
-            self._line(ts_ns, b"disconnect", head, orjson.dumps(logs.redacted(reason)))
+    def connected(self, connection: str, ts_ns: int) -> None:
+        """Record that a connection was opened."""
+        self._line(ts_ns, b"connect", self._head(connection), b'""')
 
-    def received(self, connection: str, data: bytes, ts_ns: int, binary: bool) -> None:
-        """Record a message as the session gets it."""
-        self._line(ts_ns, b"recv", self._head(connection), _raw(data, binary))
+    def disconnected(self, connection: str, ts_ns: int) -> None:
+        """Record that a connection was lost."""
+        self._line(ts_ns, b"disconnect", self._head(connection), b'""')
+
+    def received(self, connection: str, data: bytes, ts_ns: int) -> None:
+        """Record a message; `binary` tells its opcode."""
+        self._line(ts_ns, b"recv", self._head(connection), _raw(data, self.binary))
 
     def sent(self, connection: str, data: bytes, ts_ns: int) -> None:
         """Record what was sent on a connection, without secrets."""
         self._line(ts_ns, b"send", self._head(connection), _raw(logs.redacted(data.decode("utf-8", "replace")).encode(), False))
 
     def body(self, url: str, data: bytes, ts_ns: int) -> None:
-        """Record the body of a REST answer as the session gets it."""
-        self._line(ts_ns, b"http", orjson.dumps({"conn": "rest", "url": logs.redacted(url)})[1:-1], _raw(data, False))
+        """Record the body of a REST answer."""
+        self._line(ts_ns, b"http", _head("rest", url), _raw(data, False))
 
     def close(self) -> None:
         """Write what waits and end; a disk that does not answer is given up after seconds."""
@@ -129,7 +131,7 @@ class Recorder:
 
     def _head(self, connection: str) -> bytes:
         head = self._heads.get(connection)
-        return head if head is not None else orjson.dumps({"conn": connection, "url": None})[1:-1]
+        return head if head is not None else _head(connection, None)
 
     def _line(self, ts_ns: int, kind: bytes, head: bytes, raw: bytes) -> None:
         line = b'{"ts":%d.%09d,"ts_ns":%d,%b,"kind":"%b","raw":%b}\n' % (*divmod(ts_ns, 1_000_000_000), ts_ns, head, kind, raw)
@@ -214,6 +216,10 @@ class Recorder:
         except OSError as error:
             self.failures += 1
             log.error("the end of the recording may be missing", venue=self.venue, error=str(error))
+
+
+def _head(connection: str, url: str | None) -> bytes:
+    return orjson.dumps({"conn": connection, "url": None if url is None else logs.redacted(url)})[1:-1]
 
 
 def _make(folder: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -34,11 +34,21 @@ class RestAnswer:
 class RestClient:
     """Requests of one venue.
 
-    `bases` maps endpoint names to base URLs; `weight` per `window_s` is what the venue grants this host.
+    `bases` maps endpoint names to base URLs; `weight` per `window_s` is what the venue grants this host. `record` is called with
+    URL, body and receive time of what was fetched, right before the caller gets it.
     """
 
-    def __init__(self, bases: Mapping[str, str], *, weight: float, window_s: float, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        bases: Mapping[str, str],
+        *,
+        weight: float,
+        window_s: float,
+        timeout_s: float = 10.0,
+        record: Callable[[str, bytes, int], None] | None = None,
+    ) -> None:
         self._bases = bases
+        self._record = record
         self._rate = weight / window_s
         self._burst = max(weight / 4.0, 1.0)
         self._tokens = self._burst
@@ -59,6 +69,12 @@ class RestClient:
 
     async def get(self, request: RestRequest) -> RestAnswer:
         """Fetch; waits for its turn, for weight, and for the end of a ban. Never raises for what the venue or network does."""
+        answer = await self._get(request)
+        if self._record is not None and not answer.error:
+            self._record(answer.url, answer.body, answer.ts_recv_ns)
+        return answer
+
+    async def _get(self, request: RestRequest) -> RestAnswer:
         async with self._turn:
             await self._afford(request.weight)
         url = self._bases[request.endpoint].rstrip("/") + request.path

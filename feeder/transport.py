@@ -11,10 +11,11 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
-__all__ = ["MAX_FRAME", "Handlers", "Socket", "connect"]
+__all__ = ["MAX_FRAME", "Handlers", "Socket", "Tap", "connect"]
 
 MAX_FRAME = 64 << 20
 """Largest accepted message in bytes: legal snapshots of several MiB pass, a runaway stream ends the connection."""
@@ -24,10 +25,21 @@ _CLOSE, _PING, _PONG = WSMsgType.CLOSE, WSMsgType.PING, WSMsgType.PONG
 _TCP_USER_TIMEOUT_MS = 20_000
 
 
+class Tap(Protocol):
+    """Whoever records a connection."""
+
+    def receiving(self, binary: bool) -> None:
+        """Hear of the opcode of a message before it is delivered."""
+        ...
+
+    def sent(self, data: bytes) -> None:
+        """Hear of a message that was sent."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """What a connection calls: `opened` before anything else, `message` per complete message, `batch` when a read is used up, and
-    `sent` with what was sent.
+    """What a connection calls: `opened` before anything else, `message` per complete message, `batch` when a read is used up.
 
     The first messages can come in one read with the handshake, so before `connect` returns.
     """
@@ -35,7 +47,7 @@ class Handlers:
     opened: Callable[[Socket], None]
     message: Callable[[bytes], None]
     batch: Callable[[], None]
-    sent: Callable[[bytes], None] | None = None
+    tap: Tap | None = None
 
 
 class Socket(WSListener):
@@ -46,13 +58,12 @@ class Socket(WSListener):
         self._opened = handlers.opened
         self._message = handlers.message
         self._batch = handlers.batch
-        self._sent = handlers.sent
+        self._tap = handlers.tap
         self._parts: bytearray | None = None
         self._transport: WSTransport | None = None
         self.closed = asyncio.get_running_loop().create_future()
         self.reason = ""
-        self.binary = False
-        """Whether the last message was a binary one."""
+        self._binary = False
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Keep the transport; half-open connections end after the TCP user timeout."""
@@ -66,7 +77,8 @@ class Socket(WSListener):
         """Deliver complete messages; control frames are picows' matter, apart from close."""
         kind = frame.msg_type
         if (kind is _TEXT or kind is _BINARY) and frame.fin:
-            self.binary = kind is _BINARY
+            if self._tap is not None:
+                self._tap.receiving(kind is _BINARY)
             self._message(frame.get_payload_as_bytes())
         elif kind is _CLOSE:
             self.reason = f"closed by the venue: {frame.get_close_code().value} {frame.get_close_message()!r}"
@@ -86,8 +98,8 @@ class Socket(WSListener):
         """Send one text message."""
         if self._transport is not None:
             self._transport.send(_TEXT, data)
-            if self._sent is not None and not self.closed.done():
-                self._sent(data)
+            if self._tap is not None and not self.closed.done():
+                self._tap.sent(data)
 
     def ping(self) -> None:
         """Send a WebSocket ping."""
@@ -108,7 +120,7 @@ class Socket(WSListener):
             self.close("fragments out of order")
             return
         if not continued:
-            self.binary = frame.msg_type is _BINARY
+            self._binary = frame.msg_type is _BINARY
         parts = self._parts if self._parts is not None else bytearray()
         if len(parts) + frame.payload_size > MAX_FRAME:
             self._parts = None
@@ -117,6 +129,8 @@ class Socket(WSListener):
         parts += frame.get_payload_as_memoryview()
         self._parts = None if frame.fin else parts
         if frame.fin:
+            if self._tap is not None:
+                self._tap.receiving(self._binary)
             self._message(bytes(parts))
 
 

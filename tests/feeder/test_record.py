@@ -74,13 +74,15 @@ def messages() -> list[bytes]:
 def test_what_passed_is_what_is_read(tmp_path: Path, messages: list[bytes]) -> None:
     """Every line comes back with its kind, connection, URL, exact time, opcode and bytes, in order."""
     with recording(tmp_path) as recorder:
-        recorder.connected("ws.1", URL, TS)
+        recorder.on_url("ws.1", URL)
+        recorder.connected("ws.1", TS)
         recorder.sent("ws.1", b'[{"ticket":"x"}]', TS + 1)
-        recorder.received("ws.1", messages[0], TS + 2, True)
-        recorder.received("ws.1", messages[1], TS + 3, False)
+        recorder.binary = True
+        recorder.received("ws.1", messages[0], TS + 2)
+        recorder.binary = False
+        recorder.received("ws.1", messages[1], TS + 3)
         recorder.body("https://api.upbit.com/v1/market/all", b"[]", TS + 4)
-        recorder.disconnected("ws.1", "connection lost", TS + 5)
-        recorder.disconnected("ws.1", "never opened again", TS + 6)
+        recorder.disconnected("ws.1", TS + 5)
     begin, *rest = written(tmp_path)
     assert (begin.kind, begin.conn) == ("disconnect", "")
     assert [line[:6] for line in rest] == [
@@ -89,7 +91,7 @@ def test_what_passed_is_what_is_read(tmp_path: Path, messages: list[bytes]) -> N
         ("recv", "ws.1", URL, messages[0], TS + 2, True),
         ("recv", "ws.1", URL, messages[1], TS + 3, False),
         ("http", "rest", "https://api.upbit.com/v1/market/all", b"[]", TS + 4, False),
-        ("disconnect", "ws.1", URL, b"connection lost", TS + 5, False),
+        ("disconnect", "ws.1", URL, b"", TS + 5, False),
     ]
 
 
@@ -97,7 +99,7 @@ def test_what_passed_is_what_is_read(tmp_path: Path, messages: list[bytes]) -> N
 def test_any_bytes_are_kept_exactly(data: bytes, tmp_path: Path) -> None:
     """What is no text, and what JSON must escape, comes back byte for byte."""
     with recording(tmp_path) as recorder:
-        recorder.received("ws.1", data, TS, False)
+        recorder.received("ws.1", data, TS)
     assert written(tmp_path)[-1].raw == data
 
 
@@ -106,7 +108,8 @@ def test_secrets_are_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(logs, "_hidden", set())
     logs.hide("s3cr3t-value")
     with recording(tmp_path) as recorder:
-        recorder.connected("ws.1", "wss://host/ws?listenKey=abcdefgh", TS)
+        recorder.on_url("ws.1", "wss://host/ws?listenKey=abcdefgh")
+        recorder.connected("ws.1", TS)
         recorder.sent("ws.1", b'{"header":{"token":"eyJhbGciOi","tr_type":"3"},"note":"s3cr3t-value"}', TS)
         recorder.body("https://host/x?signature=c0ffee&symbol=A", b"{}", TS)
     text = b"".join(line.raw + str(line.url).encode() for line in written(tmp_path))
@@ -119,7 +122,7 @@ def test_lines_reach_the_disk_while_nothing_more_comes(tmp_path: Path, messages:
     """Without a further line and without an end, what was recorded is readable within the flush time."""
     with recording(tmp_path) as recorder:
         for number, message in enumerate(messages[:50]):
-            recorder.received("ws.1", message, TS + number, True)
+            recorder.received("ws.1", message, TS + number)
         until(lambda: recorder.waiting == 0)
         assert [line.raw for line in written(tmp_path)[1:]] == messages[:50]
 
@@ -129,7 +132,7 @@ def test_a_file_that_ends_anywhere_is_read_up_to_there(tmp_path: Path, messages:
     with recording(tmp_path) as recorder:
         for number in range(4):
             for message in messages[number * 10 : number * 10 + 10]:
-                recorder.received("ws.1", message, TS, True)
+                recorder.received("ws.1", message, TS)
             until(lambda: recorder.waiting == 0)
     (file,) = (tmp_path / "upbit").iterdir()
     data = file.read_bytes()
@@ -198,11 +201,11 @@ def test_a_failing_disk_costs_nothing_that_fits_in_the_queue(
     disk = Disk(monkeypatch)
     with recording(tmp_path) as recorder:
         for message in messages[:20]:
-            recorder.received("ws.1", message, TS, True)
+            recorder.received("ws.1", message, TS)
         until(lambda: recorder.waiting == 0)
         disk.takes, disk.error = 100, number
         for message in messages[20:40]:
-            recorder.received("ws.1", message, TS, True)
+            recorder.received("ws.1", message, TS)
         until(lambda: disk.refused >= 3)
         assert os.strerror(number) in recorder.error
         assert recorder.failures == 1
@@ -226,14 +229,14 @@ def test_a_disk_that_stays_full_costs_counted_lines_and_a_mark(
     disk.error = errno.ENOSPC
     with recording(tmp_path) as recorder:
         for message in messages:
-            recorder.received("ws.1", message, TS, True)
+            recorder.received("ws.1", message, TS)
             assert recorder.waiting <= 1 << 20
         dropped = recorder.dropped
         assert 0 < dropped < len(messages)
         disk.error = 0
         until(lambda: recorder.waiting == 0)
         for message in messages[:30]:
-            recorder.received("ws.1", message, TS + 1, True)
+            recorder.received("ws.1", message, TS + 1)
     kept = written(tmp_path)
     mark = next(number for number, line in enumerate(kept) if number and line.kind == "disconnect")
     assert kept[mark].conn == ""
@@ -269,7 +272,7 @@ def test_a_disk_that_hangs_delays_neither_feeding_nor_the_end_for_long(
     monkeypatch.setattr(record, "_JOIN_S", 0.1)
     recorder = Recorder("upbit", settings(tmp_path))
     for message in messages[:100]:
-        recorder.received("ws.1", message, TS, True)
+        recorder.received("ws.1", message, TS)
     assert recorder.lines == 101
     recorder.close()
     assert recorder.waiting > 0
@@ -289,11 +292,11 @@ def test_a_folder_that_goes_away_is_made_again(tmp_path: Path, messages: list[by
         until(lambda: recorder.waiting == 0)
         shutil.rmtree(tmp_path / "upbit")
         (tmp_path / "upbit").write_text("")
-        recorder.received("ws.1", messages[0], TS, True)
+        recorder.received("ws.1", messages[0], TS)
         until(lambda: recorder.error)
         assert str(tmp_path / "upbit") in recorder.error
         (tmp_path / "upbit").unlink()
-        recorder.received("ws.1", messages[1], TS, True)
+        recorder.received("ws.1", messages[1], TS)
         until(lambda: recorder.waiting == 0)
     assert [line.raw for line in written(tmp_path)] == messages[:2]
 
@@ -309,16 +312,17 @@ def test_no_book_outlives_a_hole_in_its_recording(tmp_path: Path, monkeypatch: p
     linear = [line for line in found if line.url and line.url.endswith("linear")]
     disk = Disk(monkeypatch)
     with recording(tmp_path, "bybit") as recorder:
-        recorder.connected("linear.1", "wss://stream.bybit.com/v5/public/linear", TS)
+        recorder.on_url("linear.1", "wss://stream.bybit.com/v5/public/linear")
+        recorder.connected("linear.1", TS)
         for line in linear[:50]:
-            recorder.received("linear.1", line.raw, TS, False)
+            recorder.received("linear.1", line.raw, TS)
         disk.error = errno.ENOSPC
         while not recorder.dropped:
-            recorder.received("linear.1", b" " * 9000, TS, False)
+            recorder.received("linear.1", b" " * 9000, TS)
         disk.error = 0
         until(lambda: recorder.waiting == 0)
         for line in linear[50:100]:
-            recorder.received("linear.1", line.raw, TS, False)
+            recorder.received("linear.1", line.raw, TS)
     offline = Offline(spec, sorted((tmp_path / "bybit").iterdir()))
     renderer = Renderer()
     events = [event for step in offline.run() for packet in walk(step.packets) for event in renderer.feed(packet)]
