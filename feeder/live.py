@@ -212,7 +212,7 @@ class LiveFeeder:
 
     async def _one_connection(self, name: str, url: str, subscription: Subscription, backoff: Backoff) -> str:
         session, time_ns, monotonic_ns = self.session, time.time_ns, time.monotonic_ns
-        tally = self.tallies.setdefault(name, Tally(name, url))
+        tally = self.tallies.setdefault(name, Tally(name))
 
         def message(data: bytes) -> None:
             tally.messages += 1

@@ -12,7 +12,6 @@ class Tally:
     """One connection of a feeder, open or not."""
 
     connection: str
-    url: str
     connects: int = 0
     """Times that it was opened."""
     opened_ns: int = 0
