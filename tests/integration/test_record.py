@@ -170,7 +170,7 @@ def test_a_killed_recorder_loses_a_second_at_most(start: Start, tmp_path: Path) 
     assert {events[number]["instrument"] for number in suspect} == known
     code, whole, received = measured_run(start, tmp_path, tmp_path / "recordings")
     assert_nothing_lost(whole)
-    assert whole["venues"]["upbit"]["reconnects"] == 1  # type: ignore[index]
+    assert whole["venues"]["upbit"]["reconnects"] >= 1  # type: ignore[index]
     assert_equal(received, printed, leave_out=("status",))
     assert code == 0
 
