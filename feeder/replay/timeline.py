@@ -147,7 +147,7 @@ class _Draft:
         elif line.kind in ("connect", "send", "disconnect"):
             self._left_out["client"] += 1
             self._note_subscriptions(line)
-            if line.kind == "disconnect" and not line.conn and any(isinstance(entry, Frame) for entry in self._entries):
+            if line.kind == "disconnect" and not line.conn and self._routes:
                 self._entries.append(Cut(self._clock.at(line)))
         else:
             self._left_out["other"] += 1
