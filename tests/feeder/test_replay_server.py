@@ -326,26 +326,6 @@ async def test_a_dropped_client_comes_back_at_the_current_position() -> None:
         assert len(first.messages) + len(second.messages) <= len(frames)
 
 
-async def test_a_hole_in_the_recording_drops_the_clients(tmp_path: Path) -> None:
-    """What was recorded before it has been read, the connections end, and what follows goes to whoever comes again."""
-    whole = recording("binance", "cf_20211012_spot.jsonl")
-    mark = json.dumps({"ts": None, "conn": "", "url": None, "kind": "disconnect", "raw": "lines were not recorded"})
-    texts = whole.path.read_text().splitlines()
-    path = tmp_path / whole.path.name
-    path.write_text("\n".join([mark, *texts[:150], mark, *texts[150:]]) + "\n")
-    holed = Recorded(path)
-    before = [line["raw"] for line in Recorded(whole.path).lines[:150] if line["kind"] == "recv"]
-    after = [line["raw"] for line in Recorded(whole.path).lines[150:] if line["kind"] == "recv"]
-    request = {"method": "SUBSCRIBE", "params": whole.streams(), "id": 1}
-    async with serving(holed, "binance") as server:
-        async with Listener(server.urls.ws + "/ws", request) as first:
-            await first.until(lambda: first.closed)
-            assert first.messages[1:] == before
-        async with Listener(server.urls.ws + "/ws", request) as second:
-            await ended(server)
-            assert second.messages[1:] == after
-
-
 async def test_dropped_connections_come_back_together() -> None:
     """Two connections of one client, dropped while they alternate, both receive their rest of the recording to its end."""
     recorded = recording("binance_futures", "cf_20210722_usdm.jsonl")
