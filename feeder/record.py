@@ -55,7 +55,7 @@ class Recorder:
         self._flush_s = settings.flush_s
         self._limit = settings.queue_mb << 20
         self._heads: dict[str, bytes] = {}
-        self._lock = threading.Lock()  # over the five below, which the thread shares
+        self._lock = threading.Lock()  # over what both threads change
         self._filling = bytearray()
         self._sealed: deque[bytearray] = deque()
         self._waiting = 0
@@ -136,7 +136,7 @@ class Recorder:
     def _line(self, ts_ns: int, kind: bytes, head: bytes, raw: bytes) -> None:
         line = b'{"ts":%d.%09d,"ts_ns":%d,%b,"kind":"%b","raw":%b}\n' % (*divmod(ts_ns, 1_000_000_000), ts_ns, head, kind, raw)
         with self._lock:
-            if self._waiting + len(line) > (self._limit if not self._hole else self._limit // 2):
+            if self._waiting and self._waiting + len(line) > (self._limit if not self._hole else self._limit // 2):
                 self._hole += 1
                 self.dropped += 1
                 return
@@ -192,11 +192,11 @@ class Recorder:
     def _write(self, chunk: bytearray) -> bool:
         try:
             self._files.write(chunk, time.monotonic_ns(), time.time_ns())
-        except OSError as error:
+        except Exception as error:  # the disk's fault or ours: the thread goes on trying, and the feed does not notice
             if not self.error:
                 self.failures += 1
-                log.error("recording stopped", venue=self.venue, error=str(error), tried_again_s=_RETRY_S)
-            self.error = str(error)
+                log.error("recording stopped", venue=self.venue, error=repr(error), tried_again_s=_RETRY_S)
+            self.error = str(error) or repr(error)
             return False
         if self.error:
             self.error = ""

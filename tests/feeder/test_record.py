@@ -246,6 +246,31 @@ def test_a_disk_that_stays_full_costs_counted_lines_and_a_mark(
     assert [line.raw for line in kept[mark + 1 :]] == messages[:30]
 
 
+def test_a_line_larger_than_the_queue_is_recorded(tmp_path: Path) -> None:
+    """A snapshot of several MiB is no reason for a hole while the disk is well."""
+    frame = b"[" + b"1," * (3 << 20) + b"1]"
+    with recording(tmp_path) as recorder:
+        recorder.received("ws.1", frame, TS)
+        until(lambda: recorder.waiting == 0)
+        recorder.received("ws.1", frame, TS)
+    assert recorder.dropped == 0
+    assert [len(line.raw) for line in written(tmp_path)[1:]] == [len(frame)] * 2
+
+
+def test_a_defect_in_the_writer_does_not_end_it(tmp_path: Path, messages: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it meets, it says that recording stands still, and goes on when it can."""
+    monkeypatch.setattr(record, "_RETRY_S", 0.02)
+    write = MemberFiles.write
+    monkeypatch.setattr(MemberFiles, "write", lambda *_: 1 / 0)
+    with recording(tmp_path) as recorder:
+        recorder.received("ws.1", messages[0], TS)
+        until(lambda: "division" in recorder.error)
+        monkeypatch.setattr(MemberFiles, "write", write)
+        until(lambda: recorder.waiting == 0)
+        assert recorder.error == ""
+    assert [line.raw for line in written(tmp_path)[1:]] == messages[:1]
+
+
 def test_room_for_others_is_left_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Less free than configured counts as full, before the disk itself says so, and leaves no empty file."""
     free = os.statvfs(tmp_path)
