@@ -136,7 +136,7 @@ class Recorder:
     def _line(self, ts_ns: int, kind: bytes, head: bytes, raw: bytes) -> None:
         line = b'{"ts":%d.%09d,"ts_ns":%d,%b,"kind":"%b","raw":%b}\n' % (*divmod(ts_ns, 1_000_000_000), ts_ns, head, kind, raw)
         with self._lock:
-            if self._waiting and self._waiting + len(line) > (self._limit if not self._hole else self._limit // 2):
+            if self._waiting > (self._limit if not self._hole else self._limit // 2):
                 self._hole += 1
                 self.dropped += 1
                 return
