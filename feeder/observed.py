@@ -45,8 +45,8 @@ class Observed:
     def status(self) -> str:
         """Return connections, books and packets of each venue."""
         return "; ".join(
-            f"{feeder.name}: {_open(feeder)} of {len(feeder.tallies)} connections, {feeder.session.live_books()} live books, "
-            f"{feeder.publisher.packets} packets{_standstill(feeder.recorder)}"
+            f"{feeder.name}: {feeder.connections.up} of {len(feeder.connections.all)} connections, "
+            f"{feeder.session.live_books()} live books, {feeder.publisher.packets} packets{_standstill(feeder.recorder)}"
             for feeder in self._feeders
         )
 
@@ -56,7 +56,7 @@ class Observed:
         unready: list[str] = []
         venues: dict[str, object] = {}
         for feeder in self._feeders:
-            name, up, wanted = feeder.name, _open(feeder), len(feeder.tallies)
+            name, up, wanted = feeder.name, feeder.connections.up, len(feeder.connections.all)
             age_ns = _data_age_ns(feeder, now_ns)
             if not up:
                 unhealthy.append(f"{name}: no connection to the venue")
@@ -125,7 +125,7 @@ class _Table:
 
 def _connections(table: _Table, feeder: LiveFeeder, now_ns: int) -> None:
     last = feeder.session.last_data_ns
-    for tally in feeder.tallies.values():
+    for tally in feeder.intake.tallies.values():
         labels = {"venue": feeder.name, "connection": tally.connection}
         up = tally.opened_ns > 0
         table.gauge("connection_up", "Whether the connection is open", up, **labels)
@@ -137,6 +137,9 @@ def _connections(table: _Table, feeder: LiveFeeder, now_ns: int) -> None:
         if tally.connection in last:
             age_s = (now_ns - last[tally.connection]) / 1e9
             table.gauge("connection_data_age_seconds", "Time since its last market data", age_s, **labels)
+    pool = feeder.connections
+    table.count("connections_lost", "Connections that were lost or could not be made", pool.losses, venue=feeder.name)
+    table.gauge("topics_unproved", "Subscriptions that have brought no data yet", pool.unproved, venue=feeder.name)
 
 
 def _session(table: _Table, feeder: LiveFeeder) -> None:
@@ -152,7 +155,7 @@ def _session(table: _Table, feeder: LiveFeeder) -> None:
     rest = feeder.rest
     table.count("rest_requests", "REST requests", rest.requests, venue=venue)
     table.count("rest_refused", "REST requests that the venue refused", rest.refused, venue=venue)
-    table.count("rest_weight_used", "Weight of the REST requests as the venue counts it", rest.weight_used, venue=venue)
+    table.count("rest_weight_used", "Weight of the REST requests as the venue counts it", rest.weight, venue=venue)
     table.count("quarantine_lost", "Messages that could not be kept", feeder.quarantine.lost, venue=venue)
 
 
@@ -178,10 +181,6 @@ def _recording(table: _Table, venue: str, recorder: Recorder) -> None:
     table.count("record_failures", "Times that the disk stopped the recording", recorder.failures, venue=venue)
     table.gauge("record_stopped", "Whether the disk does not take the recording now", bool(recorder.error), venue=venue)
     table.gauge("record_waiting_bytes", "Bytes of lines that wait for the disk", recorder.waiting, venue=venue)
-
-
-def _open(feeder: LiveFeeder) -> int:
-    return sum(tally.opened_ns > 0 for tally in feeder.tallies.values())
 
 
 def _books(feeder: LiveFeeder) -> dict[StatusState, int]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from feeder.handover import HandoverPolicy
 from feeder.publisher import MemoryLine, Publisher
 from feeder.recording import Line, RecordingError, Universe, read, universe
 from feeder.session import Quarantined, Session, SessionOptions
@@ -95,8 +96,25 @@ class Offline:
         elif line.kind == "disconnect":
             for connection in (line.conn,) if line.conn else tuple(session.last_data_ns):
                 session.on_disconnect(connection, self._clock_ns, ts_ns)
+        elif line.kind == "handover":
+            self._handover(line.conn, line.raw.decode(), ts_ns)
         elif line.kind == "reduced":
             session.quarantine(line.conn, line.raw, "cut by its recorder: not a message of the venue", 0, ts_ns, None)
+
+    def _handover(self, new: str, step: str, ts_ns: int) -> None:
+        """Replace a connection as the feeder did; a step whose beginning is missing is none."""
+        session = self.session
+        if step.startswith("begin "):
+            session.begin_handover(step.removeprefix("begin "), new, HandoverPolicy())
+        elif not session.replacing(new):
+            return
+        elif step == "subscribed":
+            session.handover_subscribed(new, self._clock_ns)
+        elif step == "end":
+            session.end_handover(new, self._clock_ns, ts_ns)
+        elif step == "abandon":
+            session.abandon_handover(new, self._clock_ns, ts_ns)
+        session.sweep_handovers(self._clock_ns)
 
     def _body(self, line: Line, ts_ns: int) -> None:
         session = self.session

@@ -107,6 +107,10 @@ class Recorder:
         """Record that a connection was lost."""
         self._line(ts_ns, b"disconnect", self._head(connection), b'""')
 
+    def handover(self, connection: str, step: str, ts_ns: int) -> None:
+        """Record a step of replacing a connection: `begin OLD`, `subscribed`, `end`, `abandon`."""
+        self._line(ts_ns, b"handover", self._head(connection), orjson.dumps(step))
+
     def received(self, connection: str, data: bytes, ts_ns: int) -> None:
         """Record a message; `binary` tells its opcode."""
         self._line(ts_ns, b"recv", self._head(connection), _raw(data, self.binary))

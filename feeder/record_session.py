@@ -8,7 +8,9 @@ nothing.
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
+from feeder.handover import HandoverPolicy
 from feeder.record import Recorder
 from feeder.session import Session
 from feeder.session_types import SessionOptions
@@ -55,13 +57,40 @@ class RecordedSession(Session):
         finally:
             self._handling = False
 
+    def begin_handover(self, old: str, new: str, policy: HandoverPolicy) -> None:
+        """Note that `new` is about to be opened in place of `old`."""
+        self._recorder.handover(new, f"begin {old}", time.time_ns())
+        super().begin_handover(old, new, policy)
+
+    def handover_subscribed(self, new: str, now_ns: int) -> None:
+        """Note that the new connection has sent its requests."""
+        self._recorder.handover(new, "subscribed", time.time_ns())
+        super().handover_subscribed(new, now_ns)
+
+    def end_handover(self, new: str, now_ns: int, ts_recv_ns: int) -> None:
+        """Let the new connection take the place and the name of the old one."""
+        self._recorder.handover(new, "end", ts_recv_ns)
+        super().end_handover(new, now_ns, ts_recv_ns)
+
+    def abandon_handover(self, new: str, now_ns: int, ts_recv_ns: int) -> None:
+        """Go on with the old connection alone, unless that was settled before."""
+        if self.replacing(new):
+            self._recorder.handover(new, "abandon", ts_recv_ns)
+        super().abandon_handover(new, now_ns, ts_recv_ns)
+
+
+class Named(Protocol):
+    """Whose messages they are; the name may change while they come."""
+
+    key: str
+
 
 class SocketTap:
     """What the session is not told of a socket: opcodes, and what is sent."""
 
-    def __init__(self, recorder: Recorder, connection: str) -> None:
+    def __init__(self, recorder: Recorder, link: Named) -> None:
         self._recorder = recorder
-        self._connection = connection
+        self._link = link
 
     def receiving(self, binary: bool) -> None:
         """Note the opcode of the message that is delivered next."""
@@ -69,4 +98,4 @@ class SocketTap:
 
     def sent(self, data: bytes) -> None:
         """Record what was sent just now."""
-        self._recorder.sent(self._connection, data, time.time_ns())
+        self._recorder.sent(self._link.key, data, time.time_ns())

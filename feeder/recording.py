@@ -1,10 +1,11 @@
 """Reads recordings: raw venue frames as JSON lines (`.jsonl`, `.jsonl.gz`), several files being one recording in their order.
 
-Each line is an object with `kind` (recv, send, http, connect, disconnect, reduced), `raw` (the text exactly as received; the
-bytes in `base64` where they are no text), `conn`, `url`, the receive time (`ts_ns`, else `ts_us`, else `ts` in unix seconds, null
-where unknown) and `binary`. A disconnect without `conn` is one of every connection: the recording begins anew there, or lines are
-missing. Other keys are left alone; `mono_ns` has no epoch and is never a receive time. Reading streams: memory does not grow with
-the file. Nothing is decoded.
+Each line is an object with `kind` (recv, send, http, connect, disconnect, handover, reduced), `raw` (the text exactly as
+received; the bytes in `base64` where they are no text), `conn`, `url`, the receive time (`ts_ns`, else `ts_us`, else `ts` in unix
+seconds, null where unknown) and `binary`. A disconnect without `conn` is one of every connection: the recording begins anew
+there, or lines are missing. A handover is a step of replacing a connection (`begin OLD`, `subscribed`, `end`, `abandon`). Other
+keys are left alone; `mono_ns` has no epoch and is never a receive time. Reading streams: memory does not grow with the file.
+Nothing is decoded.
 """
 
 from __future__ import annotations

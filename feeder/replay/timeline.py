@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from feeder import recording
 from feeder.replay.dialect import Dialect, Located, Route
+from feeder.replay.overlap import Overlap
 
 __all__ = ["Cut", "Frame", "Snapshot", "Timeline", "TimelineError", "load", "wire_frame"]
 
@@ -112,6 +113,11 @@ class _Clock:
         self._file: object = None
         self._at_ns = 0
 
+    @property
+    def now_s(self) -> float:
+        """The time of the last line."""
+        return self._at_ns / 1e9
+
     def at(self, line: recording.Line) -> float:
         if line.ts_recv_ns is not None:
             if self._offset_ns is None:
@@ -136,6 +142,8 @@ class _Draft:
         self._entries: list[Frame | Snapshot | Cut] = []
         self._routes: dict[str, Route] = {}
         self._bodies: list[_Body] = []
+        self._overlaps: dict[str, Overlap] = {}
+        """The connections that are about to replace another."""
         self._subscribed: set[str] = set()
         self._left_out = dict.fromkeys(("answers", "client", "other", "unattributed"), 0)
 
@@ -144,11 +152,15 @@ class _Draft:
             self._frame(line)
         elif line.kind == "http":
             self._rest(line)
+        elif line.kind == "handover":
+            self._handover(line.conn, line.raw.decode())
         elif line.kind in ("connect", "send", "disconnect"):
             self._left_out["client"] += 1
             self._note_subscriptions(line)
-            if line.kind == "disconnect" and not line.conn and self._routes:
-                self._entries.append(Cut(self._clock.at(line)))
+            if line.kind == "disconnect" and not line.conn:
+                self._overlaps.clear()
+                if self._routes:
+                    self._entries.append(Cut(self._clock.at(line)))
         else:
             self._left_out["other"] += 1
 
@@ -190,8 +202,31 @@ class _Draft:
         if route is None:
             self._left_out["answers"] += 1
             return
+        if self._overlaps:
+            if line.conn in self._overlaps:
+                self._overlaps[line.conn].new(line, route)
+                return
+            for overlap in self._overlaps.values():
+                if overlap.replaced == line.conn:
+                    overlap.old(line, route)
+        self._place(line, route)
+
+    def _place(self, line: recording.Line, route: Route) -> None:
         known = self._routes.setdefault(route.stream, route)  # one text object per stream, not one per frame
         self._entries.append(Frame(self._clock.at(line), known.stream, known.symbol, wire_frame(line.raw, binary=line.binary)))
+
+    def _handover(self, new: str, step: str) -> None:
+        if step.startswith("begin "):
+            self._overlaps[new] = Overlap(step.removeprefix("begin "))
+            return
+        overlap = self._overlaps.pop(new, None) if step in ("end", "abandon") else None
+        if overlap is None or step == "abandon":
+            return
+        rest, joined = overlap.rest()
+        for held in rest:
+            self._place(*held)
+        if not joined:
+            self._entries.append(Cut(self._clock.now_s))
 
     def _rest(self, line: recording.Line) -> None:
         if line.url is None:

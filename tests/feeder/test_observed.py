@@ -55,6 +55,8 @@ async def test_metrics_are_the_feeders_own_numbers(tmp_path: Path) -> None:
         assert found["tapecast_connection_messages_total", "upbit", "ws.1"] == 4
         assert 0 <= found["tapecast_connection_data_age_seconds", "upbit", "ws.1"] < 60
         assert 0 < found["tapecast_connection_uptime_seconds", "upbit", "ws.1"] < 60
+        assert found["tapecast_connections_lost_total", "upbit"] == 0
+        assert found["tapecast_topics_unproved", "upbit"] == feeder.connections.unproved
         assert found["tapecast_parse_errors_total", "upbit"] == 1
         assert found["tapecast_gaps_total", "upbit"] == found["tapecast_resyncs_total", "upbit"] == 0
         assert found["tapecast_books", "upbit", "live"] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_connects_and_disconnects_are_recorded_as_they_happen(tmp_path: Path, mo
     monkeypatch.setattr(Session, "_on_odd_frame", defective)
     recorder = Recorder("upbit", settings(tmp_path))
     session = RecordedSession(venue("upbit"), SessionOptions(channel_id=1), recorder)
-    tap = SocketTap(recorder, "ws.1")
+    tap = SocketTap(recorder, SimpleNamespace(key="ws.1"))
     session.on_url("ws.1", "ws://127.0.0.1/websocket/v1")
     session.on_disconnect("ws.1", 1, TS)
     session.on_connect("ws.1", 2, TS + 1)

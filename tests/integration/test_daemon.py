@@ -108,6 +108,7 @@ def test_a_venue_that_cannot_be_reached_is_told_and_tried(start: Start, net: Net
         "venues.upbit.endpoints.ws": f"ws://127.0.0.1:{closed}",
         "venues.upbit.endpoints.rest": f"http://127.0.0.1:{closed}",
         "service.ready_after_s": "0.5",
+        "feeder.symbols_per_connection": "10000",
         "service.port_base": str(base),
         "feeder.session_end_s": "0",
     }

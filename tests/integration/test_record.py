@@ -36,7 +36,8 @@ Event = dict[str, Any]
 
 def served(start: Start, venue: str, file: Path, *, speed: str = "max", **options: str) -> tuple[Child, dict[str, str]]:
     """Serve a recording; return the server, and the settings that lead `record` or `feed` to it and no further."""
-    told = _Told(venue, [file], configuration.load(environ={}))
+    one = {"feeder.symbols_per_connection": "10000"}  # one connection where the venue permits it: so there is one order
+    told = _Told(venue, [file], configuration.load(one, environ={}))
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
     server = start(
         "replay",
@@ -53,7 +54,7 @@ def served(start: Start, venue: str, file: Path, *, speed: str = "max", **option
     )
     variables = told.variables(server.expect("listening"))
     settings = {key.removeprefix("TAPECAST__").lower().replace("__", "."): value for key, value in variables.items()}
-    return server, {**settings, "record.min_free_mb": "0", "feeder.session_end_s": "0"}
+    return server, {**one, **settings, "record.min_free_mb": "0", "feeder.session_end_s": "0"}
 
 
 def recorded_files(folder: Path, venue: str) -> list[Path]:

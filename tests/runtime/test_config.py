@@ -179,6 +179,7 @@ def test_every_problem_of_every_layer_is_reported_at_once(defaults: Path, tmp_pa
         ({"feeder.heartbeat_idle_ms": 2000}, "must not exceed feeder.heartbeat_max_ms"),
         ({"feeder.backoff.cap_s": 0.1}, "must not exceed feeder.backoff.cap_s"),
         ({"feeder.resync.slow_cap_s": 1}, "must not exceed feeder.resync.slow_cap_s"),
+        ({"feeder.rotation.patience_s": 0.5}, "must not exceed feeder.rotation.patience_s"),
     ],
 )
 def test_values_that_exclude_each_other_are_refused(defaults: Path, overlay: dict[str, object], message: str) -> None:

@@ -1,0 +1,93 @@
+"""From a socket's read to the multicast: each message to the session, what is finished to the publisher at the end of the read.
+
+The hot path of a live feeder between `feeder.transport` and `feeder.session`. A defect of ours costs the message or the batch it
+met, counted and told, never the connection.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from feeder.publisher import Publisher
+from feeder.record import Recorder
+from feeder.record_session import SocketTap
+from feeder.session import Session
+from feeder.tally import Tally
+from runtime import logs
+
+__all__ = ["SUCCESSOR", "Intake", "Named"]
+
+SUCCESSOR = "~"
+"""Behind the name of a connection: the one that is to replace it, and is counted with it."""
+
+log = logs.get("feeder.intake")
+
+
+class Named(Protocol):
+    """Whose messages they are; the name may change while they come."""
+
+    key: str
+
+
+class Intake:
+    """The way in of one feeder. `asked` is called when the session has commands; what passes a `recorder` sees too."""
+
+    def __init__(
+        self, session: Session, publisher: Publisher, asked: Callable[[], None], recorder: Recorder | None = None
+    ) -> None:
+        self._session = session
+        self._publisher = publisher
+        self._asked = asked
+        self._recorder = recorder
+        self.tallies: dict[str, Tally] = {}
+        """What is counted of each connection, by its name."""
+        self._now_ns, self._ts_ns = time.monotonic_ns(), time.time_ns()
+
+    @property
+    def frames(self) -> int:
+        """WebSocket messages received."""
+        return sum(tally.messages for tally in self.tallies.values())
+
+    def tally(self, connection: str) -> Tally:
+        """Return what is counted of a connection."""
+        return self.tallies.setdefault(connection, Tally(connection))
+
+    def tap(self, link: Named) -> SocketTap | None:
+        """Return what records a link, where it is recorded."""
+        return None if self._recorder is None else SocketTap(self._recorder, link)
+
+    def reader(self, link: Named) -> Callable[[bytes], None]:
+        """Return what handles each message of a link."""
+        session, time_ns, monotonic_ns = self._session, time.time_ns, time.monotonic_ns
+        tally = self.tally(link.key.removesuffix(SUCCESSOR))
+
+        def message(data: bytes) -> None:
+            tally.messages += 1
+            self._ts_ns = ts_recv_ns = time_ns()
+            self._now_ns = now_ns = monotonic_ns()
+            try:
+                session.on_frame(link.key, data, ts_recv_ns, now_ns)
+            except Exception as error:  # a defect of ours costs the message it met, never the feed
+                log.error("message not handled", venue=session.spec.name, connection=link.key, error=repr(error), exc_info=error)
+                session.quarantine(link.key, data, f"internal error: {error!r}", 0, ts_recv_ns, None)
+
+        return message
+
+    def flush(self) -> None:
+        """Send what is finished, at the present time."""
+        self._now_ns, self._ts_ns = time.monotonic_ns(), time.time_ns()
+        self.batch()
+
+    def batch(self) -> None:
+        """Send what is finished, at the time of the last message: this ends every read of a socket."""
+        session, publisher = self._session, self._publisher
+        publisher.instruments(len(session.instruments))
+        try:
+            session.flush(publisher.publish, self._now_ns, self._ts_ns)
+        except Exception as error:  # a defect of ours costs a batch, counted and told, never the connection
+            session.counts["batches_failed"] += 1
+            log.error("batch not sent", venue=session.spec.name, error=repr(error), exc_info=error)
+        if session.commands:
+            self._asked()
