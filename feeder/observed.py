@@ -155,7 +155,7 @@ def _session(table: _Table, feeder: LiveFeeder) -> None:
     rest = feeder.rest
     table.count("rest_requests", "REST requests", rest.requests, venue=venue)
     table.count("rest_refused", "REST requests that the venue refused", rest.refused, venue=venue)
-    table.count("rest_weight_used", "Weight of the REST requests as the venue counts it", rest.weight, venue=venue)
+    table.count("rest_weight_used", "Weight of the REST requests as the venue counts it", rest.weight_spent, venue=venue)
     table.count("quarantine_lost", "Messages that could not be kept", feeder.quarantine.lost, venue=venue)
 
 

@@ -43,8 +43,8 @@ class RestClient:
     """Requests of one venue.
 
     `bases` maps endpoint names to base URLs; `weight` per `window_s` is what the venue grants this host. Without the host's
-    `limiter` the client keeps to them alone. `record` is called with URL, body and receive time of what was fetched, right before the
-    caller gets it.
+    `limiter` the client keeps to them alone. `record` is called with URL, body and receive time of what was fetched, right before
+    the caller gets it.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class RestClient:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
         self.requests = 0
-        self.weight = 0
+        self.weight_spent = 0
         """Of all requests, as the venue's documentation counts them."""
         self.refused = 0
         self.used_weight: int | None = None
@@ -88,7 +88,7 @@ class RestClient:
             await self._limiter.acquire(REST, request.weight)
         url = self._bases[request.endpoint].rstrip("/") + request.path
         self.requests += 1
-        self.weight += request.weight
+        self.weight_spent += request.weight
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout, headers={"User-Agent": "tapecast"})
         try:
