@@ -90,6 +90,7 @@ class HostLimiter:
         self._entries = {kind: _Entry() for kind in _KINDS}
         self._file: int | None = None
         self._boot = _boot_id()
+        self._failed = False
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._open(path)
@@ -182,15 +183,18 @@ class HostLimiter:
         """Lock the file and take over what it says; False: another process has the lock."""
         if self._path is None or self._file is None:
             return True
-        if os.fstat(self._file).st_nlink == 0:  # removed by an operator: the other processes have, or will make, another one
-            os.close(self._file)
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._open(self._path)
         try:
+            if os.fstat(self._file).st_nlink == 0:  # removed by an operator: the other processes have, or will make, another one
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                removed = self._file
+                self._open(self._path)
+                os.close(removed)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._read(os.pread(self._file, _RECORD.size, 0))
         except BlockingIOError:
             return False
-        self._read(os.pread(self._file, _RECORD.size, 0))
+        except OSError as error:
+            self._alone(error)
         return True
 
     def _end(self) -> None:
@@ -200,8 +204,18 @@ class HostLimiter:
         entries = [self._entries[kind] for kind in _KINDS]
         numbers = [number for entry in entries for number in (entry.paid_ns, entry.ban_ns, entry.ban_utc_ns)]
         head = _RECORD.pack(_MAGIC, self._boot, *numbers, 0)[:-4]
-        os.pwrite(self._file, head + zlib.crc32(head).to_bytes(4, "little"), 0)
-        fcntl.flock(self._file, fcntl.LOCK_UN)
+        try:
+            os.pwrite(self._file, head + zlib.crc32(head).to_bytes(4, "little"), 0)
+        except OSError as error:
+            self._alone(error)
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _alone(self, error: OSError) -> None:
+        """Note that the file fails: a full or broken disk must not end the feed. This process keeps to the limits by itself."""
+        if not self._failed:
+            log.error("limits are not shared with other processes", file=str(self._path), error=str(error))
+        self._failed = True
 
     def _read(self, data: bytes) -> None:
         """Take over a file's record. One of another boot leaves its bans; one that is damaged leaves nothing granted at once."""

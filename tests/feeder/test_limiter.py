@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import os
@@ -189,6 +190,26 @@ def test_a_removed_file_is_made_again(tmp_path: Path) -> None:
     descriptor = os.open(file, os.O_RDWR)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody keeps the lock
     os.close(descriptor)
+
+
+@pytest.mark.parametrize("call", ["pwrite", "pread"])
+def test_a_broken_disk_does_not_end_the_feed(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file fails: the process keeps to its limits and bans by itself; when the disk is well again, it is shared again."""
+    file = tmp_path / "okx"
+    limits = HostLimiter(file, RATES)
+    with monkeypatch.context() as broken:
+
+        def fail(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        broken.setattr(os, call, fail)
+        granted = [limits.take(CONNECT) for _ in range(RATES[CONNECT].burst + 1)]
+        assert granted[:-1] == [0] * RATES[CONNECT].burst
+        assert granted[-1]
+        limits.ban(REST, 30.0)
+        assert (limits.take(REST) or 0) > 29 * _SECOND
+    assert limits.take(REST)
+    assert (HostLimiter(file, RATES).take(REST) or 0) > 29 * _SECOND
 
 
 def test_what_the_venue_says_is_left_is_believed_when_it_is_less() -> None:
