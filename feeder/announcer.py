@@ -50,6 +50,8 @@ class Announcer:
             counts = publisher.events()
             for name in ("quarantine", "gaps", "resyncs"):
                 counts[name] = session.counts[name]
+            if session.counts["unrecorded"]:
+                counts["unrecorded"] = session.counts["unrecorded"]
             counts["live"] = session.live_books()
             counts["books"] = len(session.instruments)
             self._send(exchange_line(self._exchange, self._kind, counts, ts_ns).encode())

@@ -8,19 +8,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from collections.abc import Sequence
 
 import orjson
 
 from feeder.live import LiveFeeder
+from feeder.record import Recorder
 from feeder.venues import VENUES, venue
 from runtime import config as configuration
 from runtime import logs
 from runtime.errors import ConfigError
 from runtime.loop import Shutdown, pin
 from runtime.loop import run as run_loop
+from runtime.service import Service
 from runtime.settings import Config
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "chosen", "run", "run_feeders"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("venues", nargs="*", metavar="VENUE", help=f"{', '.join(VENUES)} (default: those enabled)")
     parser.add_argument("--replay", action="store_true", help="packets are marked as from a recording, old checksums verified")
     parser.add_argument("--replica", type=int, choices=(0, 1), help="1 = as the venues' second feeder, on channels of its own")
+    parser.add_argument("--record", action="store_true", help="record what comes in, as record.enabled does; also a replay")
     parser.add_argument("--json", action="store_true", help="print what was done as one JSON line a venue at the end")
 
 
@@ -35,21 +39,43 @@ def run(args: argparse.Namespace) -> int:
     """Feed until SIGTERM or SIGINT; returns 0 after a clean end."""
     replica = {} if args.replica is None else {"feeder.replica": str(args.replica)}
     config = configuration.load(overlay={**args.overlay, **replica})
-    names = args.venues or [name for name in VENUES if name in config.venues and config.venues[name].enabled]
-    unknown = [name for name in names if name not in VENUES or name not in config.venues]
-    if unknown or not names:
-        raise ConfigError(
-            [f"venue {name!r} is not known; known: {', '.join(VENUES)}" for name in unknown] or ["no venue is enabled"]
-        )
-    logs.configure(config.log.level, config.log.format)
+    names = chosen(args.venues, config)
+    logs.configure_from(config.log, f"feed-{'-'.join(names)}")
     pin(config.feeder.cpus, "feeder.cpus")
     return run_loop(lambda shutdown: _feed(names, args, config, shutdown), busy_poll=config.feeder.busy_poll)
 
 
-async def _feed(names: list[str], args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:
-    feeders = [LiveFeeder(venue(name), config, replay=args.replay) for name in dict.fromkeys(names)]
-    await asyncio.gather(*(feeder.run(shutdown) for feeder in feeders))
-    if args.json:
+def chosen(names: Sequence[str], config: Config) -> list[str]:
+    """Return the venues to run, the enabled ones where none is named. Raises ConfigError for one that is not known."""
+    wanted = list(dict.fromkeys(names or [name for name in VENUES if name in config.venues and config.venues[name].enabled]))
+    unknown = [name for name in wanted if name not in VENUES or name not in config.venues]
+    if unknown or not wanted:
+        raise ConfigError(
+            [f"venue {name!r} is not known; known: {', '.join(VENUES)}" for name in unknown] or ["no venue is enabled"]
+        )
+    return wanted
+
+
+async def run_feeders(
+    feeders: Sequence[LiveFeeder], config: Config, shutdown: Shutdown, *, port_offset: int = 0, as_json: bool = False
+) -> None:
+    """Run feeders, and beside them the service that shows them, until the process is asked to end; then print their reports."""
+    settings = config.service
+    port = settings.port_base + port_offset + venue(feeders[0].name).venue_id if settings.port_base else None
+    from feeder.observed import Observed  # here: it brings the metrics library, which start-up does not need to wait for
+
+    async with Service(settings, Observed(feeders, settings.no_data_s), shutdown, port=port):
+        await asyncio.gather(*(feeder.run(shutdown) for feeder in feeders))
+    if as_json:
         sys.stdout.buffer.write(b"".join(orjson.dumps(feeder.report()) + b"\n" for feeder in feeders))
         sys.stdout.buffer.flush()
+
+
+async def _feed(names: Sequence[str], args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:
+    recording = args.record or (config.record.enabled and not args.replay)
+    feeders = [
+        LiveFeeder(venue(name), config, replay=args.replay, recorder=Recorder(name, config.record) if recording else None)
+        for name in names
+    ]
+    await run_feeders(feeders, config, shutdown, as_json=args.json)
     return 0

@@ -19,7 +19,7 @@ from picows import WSError, WSHandshakeError
 
 from feeder.backoff import Backoff, BackoffPolicy
 from feeder.handover import HandoverPolicy, Outcome
-from feeder.intake import Intake
+from feeder.intake import SUCCESSOR, Intake
 from feeder.limiter import CONNECT, HostLimiter
 from feeder.link import Link
 from feeder.proof import FindingKind, ProofPolicy, Watch, Watched
@@ -136,7 +136,7 @@ class Connection:
 
     @property
     def _successor_key(self) -> str:
-        return f"{self.name}~"
+        return self.name + SUCCESSOR
 
     async def _once(self) -> tuple[str, float]:
         """Connect once; return why it ended, and for how long to wait at least before the next try."""
@@ -167,6 +167,7 @@ class Connection:
             self._link.close("connection failed")
         if not self._stopping:
             self._link = self._watch = None
+            self._around.intake.tally(self.name).lost()
             self._around.session.abandon_handover(self._successor_key, time.monotonic_ns(), time.time_ns())
             self._around.session.on_disconnect(self.name, time.monotonic_ns(), time.time_ns())
             self._around.intake.flush()
@@ -179,6 +180,7 @@ class Connection:
     def _begin_watch(self, link: Link) -> None:
         around = self._around
         self._rotation.opened(link.opened_ns, random.random())  # noqa: S311 - jitter, not a secret
+        around.intake.tally(self.name).opened(link.opened_ns)
         around.intake.flush()
         known = around.session.by_symbol
         watched = [

@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
         f"{offline.lines} lines, {offline.publisher.packets} packets, {len(offline.session.instruments)} instruments"
         + "".join(f", {name} {value}" for name, value in counts.items())
         + "\n"
+        + "".join(f"{text}\n" for text in offline.truncated)
     )
     return 0
 

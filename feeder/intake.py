@@ -11,10 +11,16 @@ from collections.abc import Callable
 from typing import Protocol
 
 from feeder.publisher import Publisher
+from feeder.record import Recorder
+from feeder.record_session import SocketTap
 from feeder.session import Session
+from feeder.tally import Tally
 from runtime import logs
 
-__all__ = ["Intake", "Named"]
+__all__ = ["SUCCESSOR", "Intake", "Named"]
+
+SUCCESSOR = "~"
+"""Behind the name of a connection: the one that is to replace it, and is counted with it."""
 
 log = logs.get("feeder.intake")
 
@@ -26,22 +32,39 @@ class Named(Protocol):
 
 
 class Intake:
-    """The way in of one feeder. `asked` is called when the session has commands."""
+    """The way in of one feeder. `asked` is called when the session has commands; what passes a `recorder` sees too."""
 
-    def __init__(self, session: Session, publisher: Publisher, asked: Callable[[], None]) -> None:
+    def __init__(
+        self, session: Session, publisher: Publisher, asked: Callable[[], None], recorder: Recorder | None = None
+    ) -> None:
         self._session = session
         self._publisher = publisher
         self._asked = asked
-        self.frames = 0
-        """WebSocket messages received."""
+        self._recorder = recorder
+        self.tallies: dict[str, Tally] = {}
+        """What is counted of each connection, by its name."""
         self._now_ns, self._ts_ns = time.monotonic_ns(), time.time_ns()
+
+    @property
+    def frames(self) -> int:
+        """WebSocket messages received."""
+        return sum(tally.messages for tally in self.tallies.values())
+
+    def tally(self, connection: str) -> Tally:
+        """Return what is counted of a connection."""
+        return self.tallies.setdefault(connection, Tally(connection))
+
+    def tap(self, link: Named) -> SocketTap | None:
+        """Return what records a link, where it is recorded."""
+        return None if self._recorder is None else SocketTap(self._recorder, link)
 
     def reader(self, link: Named) -> Callable[[bytes], None]:
         """Return what handles each message of a link."""
         session, time_ns, monotonic_ns = self._session, time.time_ns, time.monotonic_ns
+        tally = self.tally(link.key.removesuffix(SUCCESSOR))
 
         def message(data: bytes) -> None:
-            self.frames += 1
+            tally.messages += 1
             self._ts_ns = ts_recv_ns = time_ns()
             self._now_ns = now_ns = monotonic_ns()
             try:

@@ -45,7 +45,9 @@ class Link:
             self.opened_ns = time.monotonic_ns()
             opened(self)
 
-        self._socket = await connect(url, Handlers(begin, self._intake.reader(self), self._intake.batch), _CONNECT_TIMEOUT_S)
+        intake = self._intake
+        handlers = Handlers(begin, intake.reader(self), intake.batch, intake.tap(self))
+        self._socket = await connect(url, handlers, _CONNECT_TIMEOUT_S)
 
     @property
     def closed(self) -> asyncio.Future[str]:

@@ -19,22 +19,22 @@ from feeder.connections import Connections
 from feeder.desk import Desk
 from feeder.intake import Intake
 from feeder.limiter import HostLimiter
-from feeder.publisher import MulticastLine, Publisher, next_epoch
+from feeder.outlet import open_outlet
 from feeder.pulse import Pulse
 from feeder.quarantine import QuarantineFile
+from feeder.record import Recorder
+from feeder.record_session import RecordedSession
 from feeder.recovery_source import recovery_service
 from feeder.rest import RestClient
 from feeder.session import CommandKind, Session, SessionOptions
 from feeder.sharding import plan
 from feeder.sync import SyncPolicy
 from feeder.venue import VenueSpec
-from protocol.authentication import Sealer
-from protocol.io import Sender, TextSender
 from protocol.records import HeartbeatItem
 from protocol.schema import Flag, StatusState
 from runtime import logs
-from runtime.channels import channel_of, lines_of
-from runtime.keys import packet_room, sending_key
+from runtime.channels import channel_of
+from runtime.keys import packet_room
 from runtime.settings import Config
 
 __all__ = ["LiveFeeder"]
@@ -47,60 +47,50 @@ log = logs.get("feeder.live")
 
 
 class LiveFeeder:
-    """Feeds one venue until told to stop. `replay` marks every packet as coming from a recording."""
+    """Feeds one venue until told to stop. `replay` marks every packet as coming from a recording.
 
-    def __init__(self, spec: VenueSpec, config: Config, *, replay: bool = False) -> None:
+    With a `recorder` everything that the session is given is recorded. Without `publish` nothing is sent and no session is begun.
+    """
+
+    def __init__(
+        self, spec: VenueSpec, config: Config, *, replay: bool = False, recorder: Recorder | None = None, publish: bool = True
+    ) -> None:
         self._spec = spec
+        self.name = spec.name
         self._config = config
         self._venue = config.venues[spec.name]
         feeder, network = config.feeder, config.network
         flags = int(Flag.REPLAY) if replay else 0
-        channel_id = channel_of(spec.name, feeder.replica)
         label = f"{spec.name}-{feeder.replica + 1}" if feeder.replica else spec.name
-        self.session = Session(
-            spec,
-            SessionOptions(
-                channel_id=channel_id,
-                base_flags=flags,
-                max_payload=packet_room(network),
-                verify_checksum=replay,
-                sync=_sync_policy(config, spec),
-            ),
-        )
-        lines = lines_of(spec.name, network, feeder.replica)
-        senders = [
-            Sender(group, port, interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area)
-            for group, port in lines
-        ]
-        self.line = MulticastLine(*senders)
-        key = sending_key(spec.name, network)
-        self.publisher = Publisher(
-            self.line,
-            venue_id=spec.venue_id,
-            channel_id=channel_id,
-            session=next_epoch(Path(feeder.state_dir), channel_id, int(time.time())),
+        options = SessionOptions(
+            channel_id=channel_of(spec.name, feeder.replica),
             base_flags=flags,
-            sealer=None if key is None else Sealer(key),
+            max_payload=packet_room(network),
+            verify_checksum=replay,
+            sync=_sync_policy(config, spec),
         )
-        text = TextSender(
-            network.monitor_group, lines[0][1], interface=network.interface, ttl=network.ttl, allow_routing=network.wide_area
-        )
-        self._announcer = Announcer(label, "feed", text.send, config.monitor.conn_interval_s, config.monitor.exchange_interval_s)
-        self._quarantine = QuarantineFile(Path(feeder.quarantine_dir) / f"{label}.jsonl")
+        self.session = Session(spec, options) if recorder is None else RecordedSession(spec, options, recorder)
+        self.recorder = recorder
+        self.line, self.publisher, tell = open_outlet(spec, config, flags, publish=publish)
+        self._announcer = Announcer(label, "feed", tell, config.monitor.conn_interval_s, config.monitor.exchange_interval_s)
+        self.quarantine = QuarantineFile(Path(feeder.quarantine_dir) / f"{label}.jsonl")
         limits = self._venue.limits
         self._limiter = HostLimiter.of(Path(feeder.state_dir), spec.name, limits)
-        self._rest = RestClient(
+        self.rest = RestClient(
             self._venue.endpoints,
             weight=limits.get("rest_weight", 60),
             window_s=limits.get("rest_window_s", 60),
             timeout_s=feeder.snapshot_deadline_s,
             limiter=self._limiter,
+            record=None if recorder is None else recorder.body,
         )
-        self.intake = Intake(self.session, self.publisher, self._carry_out)
-        self.recovery = recovery_service(spec.name, self.session, self.publisher, config, self.intake.flush)
-        self._desk = Desk(self.session, self._rest, self.intake, self._spawn, int(limits.get("snapshot_levels", 0)))
+        self.intake = Intake(self.session, self.publisher, self._carry_out, recorder)
+        self.recovery = recovery_service(spec.name, self.session, self.publisher, config, self.intake.flush, listen=publish)
+        self._desk = Desk(self.session, self.rest, self.intake, self._spawn, int(limits.get("snapshot_levels", 0)))
         self.connections = Connections(feeder, self._venue, self.session, self.publisher, self.intake, self._limiter, self._spawn)
         self._clock = ClockWatch()
+        self.ticked_ns = time.monotonic_ns()
+        """When the heartbeats' loop last did all its work."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -142,9 +132,10 @@ class LiveFeeder:
             "connections": len(self.connections.all),
             "reconnects": self.connections.losses,
             "unproved_topics": self.connections.unproved,
-            "rest_weight_used": self._rest.used_weight,
+            "rest_weight_used": self.rest.used_weight,
             "live_books": self.session.live_books(),
             "recovery": self.recovery.report(),
+            "record_dropped": 0 if self.recorder is None else self.recorder.dropped,
             "counts": dict(sorted(self.session.counts.items())),
         }
 
@@ -154,14 +145,18 @@ class LiveFeeder:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # A disk that hangs takes its time while the end is announced, not behind it.
+        recorded = asyncio.create_task(asyncio.to_thread(self.recorder.close)) if self.recorder is not None else None
         until = time.monotonic() + self._config.feeder.session_end_s
         self.publisher.end(self._beat(), time.time_ns())
         while time.monotonic() < until:
             await asyncio.sleep(min(0.25, max(0.0, until - time.monotonic())))
             self.publisher.end(self._beat(), time.time_ns())
         await self.recovery.close()
-        self._quarantine.write(self.session.quarantined)
-        await self._rest.close()
+        self.quarantine.write(self.session.quarantined)
+        await self.rest.close()
+        if recorded is not None:
+            await recorded
         self._limiter.close()
 
     # what the session asks for
@@ -201,6 +196,7 @@ class LiveFeeder:
             await asyncio.sleep(_TICK_S)
             try:
                 self._tick(pulse, time.monotonic_ns())
+                self.ticked_ns = time.monotonic_ns()
             except Exception as error:  # a defect here must not silence the heartbeats
                 log.error("tick failed", venue=self._spec.name, error=repr(error), exc_info=error)
                 await asyncio.sleep(1.0)
@@ -220,11 +216,13 @@ class LiveFeeder:
         for index in pulse.snapshots.due(len(instruments), now_ns):
             publisher.repeat(session.book_snapshot(instruments[index]))
         if pulse.second_due(now_ns):
+            if self.recorder is not None and self.recorder.dropped:
+                session.counts["unrecorded"] = self.recorder.dropped
             session.check_stale(now_ns, int(self._config.feeder.stale_after_s * _SECOND), time.time_ns())
             session.sweep_handovers(now_ns)
             if session.quarantined:
                 messages, session.quarantined = session.quarantined, []
-                self._quarantine.write(messages)
+                self.quarantine.write(messages)
         up, wanted = self.connections.up, len(self.connections.all)
         connections = (up, wanted - up, self.connections.losses, wanted)
         self._announcer.tick(now_ns, time.time_ns(), connections, session, publisher)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from feeder.handover import HandoverPolicy
 from feeder.publisher import MemoryLine, Publisher
 from feeder.recording import Line, RecordingError, Universe, read, universe
 from feeder.session import Quarantined, Session, SessionOptions
@@ -62,12 +63,14 @@ class Offline:
         self.trade_texts = TradeTexts(spec.shapes)
         """Texts behind the hashed trade ids of the present step."""
         self.lines = 0
+        self.truncated: list[str] = []
+        """Files whose end is missing, as `file:line: reason`."""
         self._begun = False
 
     def run(self) -> Iterator[Step]:
         """Yield a step per line that came to something. Raises RecordingError for a file that is not a recording."""
         session, publisher = self.session, self.publisher
-        for line in read(self._paths):
+        for line in read(self._paths, truncated=self.truncated):
             self.lines += 1
             ts_ns = line.ts_recv_ns or 0
             if not 0 <= ts_ns < _TIMES:
@@ -85,7 +88,7 @@ class Offline:
 
     def _handle(self, line: Line, ts_ns: int) -> None:
         session = self.session
-        if line.kind != "http" and not self._begun:
+        if line.kind not in ("http", "disconnect") and not self._begun:
             self._begun = True
             session.subscribe(self.universe.symbols, ts_ns)
         if line.kind == "recv":
@@ -97,8 +100,28 @@ class Offline:
             self._body(line, ts_ns)
         elif line.kind == "connect":
             session.on_connect(line.conn, self._clock_ns, ts_ns)
+        elif line.kind == "disconnect":
+            for connection in (line.conn,) if line.conn else tuple(session.last_data_ns):
+                session.on_disconnect(connection, self._clock_ns, ts_ns)
+        elif line.kind == "handover":
+            self._handover(line.conn, line.raw.decode(), ts_ns)
         elif line.kind == "reduced":
             session.quarantine(line.conn, line.raw, "cut by its recorder: not a message of the venue", 0, ts_ns, None)
+
+    def _handover(self, new: str, step: str, ts_ns: int) -> None:
+        """Replace a connection as the feeder did; a step whose beginning is missing is none."""
+        session = self.session
+        if step.startswith("begin "):
+            session.begin_handover(step.removeprefix("begin "), new, HandoverPolicy())
+        elif not session.replacing(new):
+            return
+        elif step == "subscribed":
+            session.handover_subscribed(new, self._clock_ns)
+        elif step == "end":
+            session.end_handover(new, self._clock_ns, ts_ns)
+        elif step == "abandon":
+            session.abandon_handover(new, self._clock_ns, ts_ns)
+        session.sweep_handovers(self._clock_ns)
 
     def _body(self, line: Line, ts_ns: int) -> None:
         session = self.session

@@ -25,7 +25,7 @@ from protocol.ring import Ring
 from protocol.schema import TAG_SIZE, MsgType
 from protocol.stamping import COLUMN_OF, Stamper
 
-__all__ = ["Cycle", "Line", "MemoryLine", "MulticastLine", "Publisher", "next_epoch"]
+__all__ = ["Cycle", "Line", "MemoryLine", "MulticastLine", "Publisher", "SilentLine", "next_epoch"]
 
 _SECOND = 1_000_000_000
 _LAST_SESSION = 2**32 - 1
@@ -52,7 +52,7 @@ class MulticastLine:
     """Multicast on line A and, where there is one, the same packets on line B."""
 
     def __init__(self, line_a: Sender, line_b: Sender | None = None) -> None:
-        self.senders = (line_a,) if line_b is None else (line_a, line_b)
+        self.senders: tuple[Sender, ...] = (line_a,) if line_b is None else (line_a, line_b)
         self._a, self._b = line_a, line_b
         self.flags = 0
         """Header flags added to every packet of the sequence."""
@@ -67,6 +67,22 @@ class MulticastLine:
         """Send one packet as it is."""
         for sender in self.senders:
             sender.send(packet, len(packet))
+
+
+class SilentLine:
+    """Numbers packets, so that events are counted, and sends nothing: for a process that only records."""
+
+    senders: tuple[Sender, ...] = ()
+    flags = 0
+
+    def publish(
+        self, stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool, sealer: Sealer | None = None
+    ) -> int:
+        """Stamp."""
+        return stamper.stamp(buffer, nbytes, keep=keep, ts_send_ns=1)
+
+    def send(self, packet: bytes) -> None:
+        """Leave it."""
 
 
 class MemoryLine:
@@ -169,6 +185,11 @@ class Publisher:
         if count > self._room:
             self._stamper.reserve(2 * count)
             self._room = 2 * count
+
+    @property
+    def last_seq(self) -> int:
+        """Channel sequence of the last numbered packet."""
+        return self._stamper.next_seq - 1
 
     def publish(self, buffer: bytearray | memoryview, nbytes: int) -> None:
         """Stamp the packets of `buffer[:nbytes]` in place and send them."""

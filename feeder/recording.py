@@ -1,12 +1,17 @@
 """Reads recordings: raw venue frames as JSON lines (`.jsonl`, `.jsonl.gz`), several files being one recording in their order.
 
-Each line is an object with `kind` (recv, send, http, connect, reduced), `raw` (the text exactly as received), `conn`, `url`, the
-receive time (`ts_ns`, else `ts_us`, else `ts` in unix seconds, null where unknown) and `binary`. Other keys are left alone;
-`mono_ns` has no epoch and is never a receive time. Reading streams: memory does not grow with the file. Nothing is decoded.
+Each line is an object with `kind` (recv, send, http, connect, disconnect, handover, reduced), `raw` (the text exactly as
+received; the bytes in `base64` where they are no text), `conn`, `url`, the receive time (`ts_ns`, else `ts_us`, else `ts` in unix
+seconds, null where unknown) and `binary`. A disconnect without `conn` is one of every connection: the recording begins anew
+there, or lines are missing. A handover is a step of replacing a connection (`begin OLD`, `subscribed`, `end`, `abandon`). Other
+keys are left alone; `mono_ns` has no epoch and is never a receive time. Reading streams: memory does not grow with the file.
+Nothing is decoded.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import gzip
 import zlib
 from collections.abc import Iterable, Iterator
@@ -73,6 +78,7 @@ class _Outer(msgspec.Struct, gc=False):
     ts_ns: int | None = None
     ts_us: int | None = None
     binary: bool = False
+    base64: str | None = None
 
 
 _decode_outer = msgspec.json.Decoder(_Outer).decode
@@ -96,7 +102,9 @@ def _read_file(path: Path, truncated: list[str]) -> Iterator[Line]:
             number += 1
             try:
                 text = next(lines, None)
-            except (EOFError, zlib.error) as error:
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                if number == 1 and isinstance(error, gzip.BadGzipFile):
+                    raise  # no torn end: it never was such a file
                 truncated.append(f"{path}:{number}: compressed stream cut off: {error}")
                 return
             if text is None:
@@ -124,7 +132,15 @@ def _line(text: bytes, path: Path, number: int) -> Line:
         ts_recv_ns = outer.ts_us * 1000
     else:
         ts_recv_ns = _seconds_to_ns(bytes(outer.ts))
-    return Line(outer.kind, outer.conn or "", outer.url, outer.raw.encode(), ts_recv_ns, outer.binary, path, number)
+    raw = outer.raw.encode() if outer.base64 is None else _exact_bytes(outer.base64)
+    return Line(outer.kind, outer.conn or "", outer.url, raw, ts_recv_ns, outer.binary, path, number)
+
+
+def _exact_bytes(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise RecordingError(f"base64: {error}") from None
 
 
 def _seconds_to_ns(text: bytes) -> int | None:

@@ -72,15 +72,16 @@ class SessionSource:
 
 
 def recovery_service(
-    venue: str, session: Session, publisher: Publisher, config: Config, flush: Callable[[], None]
+    venue: str, session: Session, publisher: Publisher, config: Config, flush: Callable[[], None], *, listen: bool = True
 ) -> RecoveryService:
     """Return the service of a feeder as it is configured, and let the publisher keep what the service may be asked for.
 
-    Where it is switched off it never listens, and nothing is kept.
+    Where it is switched off, or nothing is published, it never listens, and nothing is kept.
     """
     recovery = config.recovery
+    listen = listen and recovery.enabled
     ring = Ring(recovery.ring_bytes)
-    if recovery.enabled:
+    if listen:
         publisher.ring = ring
     limits = Limits(
         clients=recovery.clients,
@@ -94,4 +95,4 @@ def recovery_service(
     port = recovery.port + publisher.header.channel_id if recovery.port else 0
     source = SessionSource(session, publisher, ring, flush)
     keys = channel_keys((venue,), config.network).get(publisher.header.channel_id, ())
-    return RecoveryService(source, limits, venue, config.network.interface, port, listen=recovery.enabled, keys=keys)
+    return RecoveryService(source, limits, venue, config.network.interface, port, listen=listen, keys=keys)

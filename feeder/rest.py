@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -43,7 +43,8 @@ class RestClient:
     """Requests of one venue.
 
     `bases` maps endpoint names to base URLs; `weight` per `window_s` is what the venue grants this host. Without the host's
-    `limiter` the client keeps to them alone.
+    `limiter` the client keeps to them alone. `record` is called with URL, body and receive time of what was fetched, right before
+    the caller gets it.
     """
 
     def __init__(
@@ -53,15 +54,19 @@ class RestClient:
         weight: float,
         window_s: float,
         timeout_s: float = 10.0,
+        record: Callable[[str, bytes, int], None] | None = None,
         limiter: HostLimiter | None = None,
     ) -> None:
         self._bases = bases
+        self._record = record
         self._weight = int(weight)
         self._limiter = HostLimiter(None, {REST: Rate.of(weight, window_s)}) if limiter is None else limiter
         self._turn = asyncio.Lock()
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
         self.requests = 0
+        self.weight_spent = 0
+        """Of all requests, as the venue's documentation counts them."""
         self.refused = 0
         self.used_weight: int | None = None
         """As the venue last told it."""
@@ -73,10 +78,17 @@ class RestClient:
 
     async def get(self, request: RestRequest) -> RestAnswer:
         """Fetch; waits for its turn, for weight, and for the end of a ban. Never raises for what the venue or network does."""
+        answer = await self._get(request)
+        if self._record is not None and not answer.error:
+            self._record(answer.url, answer.body, answer.ts_recv_ns)
+        return answer
+
+    async def _get(self, request: RestRequest) -> RestAnswer:
         async with self._turn:
             await self._limiter.acquire(REST, request.weight)
         url = self._bases[request.endpoint].rstrip("/") + request.path
         self.requests += 1
+        self.weight_spent += request.weight
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout, headers={"User-Agent": "tapecast"})
         try:

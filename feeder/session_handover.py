@@ -33,6 +33,11 @@ class SessionHandover(SessionBooks):
         handover = Handover(old, new, policy)
         self._handovers[old] = self._handovers[new] = handover
 
+    def replacing(self, new: str) -> bool:
+        """Whether `new` is about to replace another connection."""
+        handover = self._handovers.get(new)
+        return handover is not None and handover.new == new and handover.finished_ns is None
+
     def handover_subscribed(self, new: str, now_ns: int) -> None:
         """Note that the new connection has sent its requests."""
         self._handovers[new].subscribed(now_ns)

@@ -12,14 +12,14 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from runtime import logs
 
-__all__ = ["MAX_FRAME", "Handlers", "Socket", "connect"]
+__all__ = ["MAX_FRAME", "Handlers", "Socket", "Tap", "connect"]
 
 MAX_FRAME = 64 << 20
 """Largest accepted message in bytes: legal snapshots of several MiB pass, a runaway stream ends the connection."""
@@ -34,6 +34,18 @@ _last_good: dict[str, tuple[Any, ...]] = {}
 log = logs.get("feeder.transport")
 
 
+class Tap(Protocol):
+    """Whoever records a connection."""
+
+    def receiving(self, binary: bool) -> None:
+        """Hear of the opcode of a message before it is delivered."""
+        ...
+
+    def sent(self, data: bytes) -> None:
+        """Hear of a message that was sent."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Handlers:
     """What a connection calls: `opened` before anything else, `message` per complete message, `batch` when a read is used up.
@@ -44,6 +56,7 @@ class Handlers:
     opened: Callable[[Socket], None]
     message: Callable[[bytes], None]
     batch: Callable[[], None]
+    tap: Tap | None = None
 
 
 class Socket(WSListener):
@@ -54,10 +67,12 @@ class Socket(WSListener):
         self._opened = handlers.opened
         self._message = handlers.message
         self._batch = handlers.batch
+        self._tap = handlers.tap
         self._parts: bytearray | None = None
         self._transport: WSTransport | None = None
         self.closed = asyncio.get_running_loop().create_future()
         self.reason = ""
+        self._binary = False
         self.peer: tuple[Any, ...] | None = None
         """The venue's address."""
 
@@ -74,6 +89,8 @@ class Socket(WSListener):
         """Deliver complete messages; control frames are picows' matter, apart from close."""
         kind = frame.msg_type
         if (kind is _TEXT or kind is _BINARY) and frame.fin:
+            if self._tap is not None:
+                self._tap.receiving(kind is _BINARY)
             self._message(frame.get_payload_as_bytes())
         elif kind is _CLOSE:
             self.reason = f"closed by the venue: {frame.get_close_code().value} {frame.get_close_message()!r}"
@@ -93,6 +110,8 @@ class Socket(WSListener):
         """Send one text message."""
         if self._transport is not None:
             self._transport.send(_TEXT, data)
+            if self._tap is not None and not self.closed.done():
+                self._tap.sent(data)
 
     def ping(self) -> None:
         """Send a WebSocket ping."""
@@ -116,6 +135,8 @@ class Socket(WSListener):
         if continued is (self._parts is None):
             self.close("fragments out of order")
             return
+        if not continued:
+            self._binary = frame.msg_type is _BINARY
         parts = self._parts if self._parts is not None else bytearray()
         if len(parts) + frame.payload_size > MAX_FRAME:
             self._parts = None
@@ -124,6 +145,8 @@ class Socket(WSListener):
         parts += frame.get_payload_as_memoryview()
         self._parts = None if frame.fin else parts
         if frame.fin:
+            if self._tap is not None:
+                self._tap.receiving(self._binary)
             self._message(bytes(parts))
 
 

@@ -1,8 +1,10 @@
-"""Structured logs on stderr: an event name and fields, readable on a terminal, JSON lines elsewhere.
+"""Structured logs on stderr or in a file: an event name and fields, readable on a terminal, JSON lines elsewhere.
 
 `configure` is called once by the process (before that: level info, format auto), `get` by whoever has something to say; never per
-packet. Values of fields whose name says that they are secret are replaced, and so are secrets inside URLs; control characters
-from a venue's text never reach a terminal. stdout stays free for data.
+packet. Secrets never get out: values of fields whose name says that they are secret are replaced, and so are secrets inside URLs,
+headers and JSON texts, and every value that `hide` was told, wherever it stands. Control characters from a venue's text never
+reach a terminal; a long text is cut between characters. What libraries tell the standard `logging` module goes the same way.
+Writing a log never fails its caller (`runtime.log_sink`). stdout stays free for data.
 """
 
 from __future__ import annotations
@@ -11,13 +13,20 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Literal, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TextIO
 
 import orjson
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
-__all__ = ["REDACTED", "configure", "get"]
+from runtime.errors import ConfigError
+from runtime.log_sink import FileSink, StreamSink
+
+if TYPE_CHECKING:
+    from runtime.settings import Log
+
+__all__ = ["REDACTED", "configure", "configure_from", "get", "hide", "lost", "redacted"]
 
 REDACTED = "[redacted]"
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -25,10 +34,25 @@ _SECRET_NAME = re.compile(
     r"secret|passphrase|password|credential|authorization|signature|private_?key|api_?key|app_?key|listen_?key|(^|_)(token|jwt)$",
     re.I,
 )
-_SECRET_IN_TEXT = re.compile(r"((?:secret|token|signature|api_?key|app_?key|listen_?key|password)=)[^&\s\"']+", re.I)
+_NAMES = (
+    r"(?:[\w-]{0,20}(?:secret|token|passphrase|password|signature|authorization)[\w-]{0,20}|(?:api|app|listen|private)_?key|jwt)"
+)
+_SECRET_IN_TEXT = re.compile(
+    rf"""(\b{_NAMES}=)[^&\s"']+"""  # a query, a form
+    rf"""|(\\?["']{_NAMES}\\?["']\s*:\s*\\?["'])[^"'\\]+"""  # JSON, also quoted inside JSON, and Python's notation
+    rf"""|(\b(?:Bearer|Basic)\s+)[\w.~+/=-]{{8,}}""",  # a header
+    re.I,
+)
+_TEXT_LIMIT = 8000
+"""Characters of one text: a line stays below the 48 KiB at which journald cuts one in two, whatever is in the text."""
+_SHORTEST_SECRET = 6
+"""Characters: what is shorter would hide ordinary words."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _Event = MutableMapping[str, object]
+
+_hidden: set[str] = set()
+_sink: StreamSink | FileSink = StreamSink(None)
 
 
 def configure(
@@ -39,20 +63,74 @@ def configure(
 ) -> None:
     """Set up logging for this process; `auto` is the console format where `stream` (None = stderr) is a terminal."""
     terminal = (stream or sys.stderr).isatty()
-    console = format == "console" or (format == "auto" and terminal)
+    _configure(level, StreamSink(stream), console=format == "console" or (format == "auto" and terminal), colors=terminal)
+
+
+def configure_from(settings: Log, process: str) -> None:
+    """Set up logging of a process that is ours alone, `process` its name. Raises ConfigError where its file cannot be written."""
+    logging.basicConfig(handlers=[_Bridge()], level=max(_LEVELS[settings.level], logging.WARNING), force=True)
+    if not settings.dir:
+        configure(settings.level, settings.format)
+        return
+    try:
+        sink = FileSink(Path(settings.dir) / f"{process}.log", settings.file_mb << 20, settings.files)
+    except OSError as error:
+        raise ConfigError([f"log.dir = {settings.dir!r}: {error.strerror}"]) from error
+    _configure(settings.level, sink, console=settings.format == "console", colors=False)
+
+
+def hide(secret: str) -> None:
+    """Replace this text wherever it would be logged from now on; credentials are told here when they are read."""
+    if len(secret) >= _SHORTEST_SECRET:
+        _hidden.add(secret)
+
+
+def redacted(text: str) -> str:
+    """Return a text without its secrets."""
+    for secret in _hidden:
+        text = text.replace(secret, REDACTED)
+    return _SECRET_IN_TEXT.sub(lambda found: f"{found[1] or found[2] or found[3]}{REDACTED}", text)
+
+
+def lost() -> int:
+    """Return how many lines could not be written."""
+    return _sink.lost
+
+
+def _configure(level: str, sink: StreamSink | FileSink, *, console: bool, colors: bool) -> None:
+    global _sink
+    if isinstance(_sink, FileSink):
+        _sink.close()
+    _sink = sink
     stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if console else "iso", utc=not console)
-    shared: list[Processor] = [structlog.processors.add_log_level, stamp, _redact]
+    shared: list[Processor] = [structlog.processors.add_log_level, stamp, structlog.processors.format_exc_info, _redact]
     render: list[Processor] = (
-        [_printable, structlog.dev.ConsoleRenderer(colors=terminal, sort_keys=False)]
+        [_printable, structlog.dev.ConsoleRenderer(colors=colors, sort_keys=False)]
         if console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
+        else [structlog.processors.JSONRenderer(serializer=_json)]
     )
     structlog.configure(
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=lambda *_: structlog.WriteLogger(stream or sys.stderr),
+        logger_factory=lambda *_: _Logger(sink),
         cache_logger_on_first_use=False,
     )
+
+
+class _Logger:
+    """What structlog hands finished lines to."""
+
+    def __init__(self, sink: StreamSink | FileSink) -> None:
+        self.msg = self.debug = self.info = self.warning = self.error = self.critical = self.exception = sink.write
+
+
+class _Bridge(logging.Handler):
+    """Takes what libraries tell the standard `logging` module."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass one record on."""
+        logger = structlog.get_logger(room=record.name)
+        logger.log(record.levelno, record.getMessage(), exc_info=record.exc_info)
 
 
 def get(room: str, **fields: object) -> FilteringBoundLogger:
@@ -62,7 +140,7 @@ def get(room: str, **fields: object) -> FilteringBoundLogger:
 
 
 def _json(event: _Event, **_: object) -> str:
-    return orjson.dumps(event, default=str).decode()
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def _redact(_logger: object, _method: str, event: _Event) -> _Event:
@@ -73,10 +151,15 @@ def _clean(name: str, value: object) -> object:
     if _SECRET_NAME.search(name):
         return REDACTED
     if isinstance(value, str):
-        return _SECRET_IN_TEXT.sub(rf"\1{REDACTED}", value)
+        text = redacted(value[: 2 * _TEXT_LIMIT])
+        return text if len(text) <= _TEXT_LIMIT else f"{text[:_TEXT_LIMIT]}… ({len(value) - _TEXT_LIMIT} more characters)"
+    if isinstance(value, bytes):
+        return _clean(name, value.decode("utf-8", "backslashreplace"))
     if isinstance(value, dict):
         return {key: _clean(str(key), item) for key, item in value.items()}
-    return value
+    if isinstance(value, list | tuple):
+        return [_clean(name, item) for item in value]
+    return value if isinstance(value, int | float | None) else _clean(name, str(value))
 
 
 def _printable(_logger: object, _method: str, event: _Event) -> _Event:

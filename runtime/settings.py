@@ -25,9 +25,11 @@ __all__ = [
     "Log",
     "Monitor",
     "Network",
+    "Record",
     "Recovery",
     "Resync",
     "Rotation",
+    "Service",
     "Venue",
     "conflicts",
 ]
@@ -182,6 +184,30 @@ class Recovery(_Section, frozen=True):
     stall_timeout_s: Annotated[Interval, Meta(description="a client that takes nothing for so long is closed")]
 
 
+class Record(_Section, frozen=True):
+    """Recordings of what passes between a feeder and its venue, made by `tapecast record` and, where enabled, by `feed`."""
+
+    enabled: Annotated[bool, Meta(description="`feed` records too")]
+    dir: Annotated[Folder, Meta(description="folder of the recordings; each venue has one of its own in it")]
+    rotate_mb: Annotated[int, Meta(ge=1, le=1 << 20, description="MiB after which a new file begins")]
+    rotate_s: Annotated[Interval, Meta(description="seconds after which a new file begins")]
+    flush_s: Annotated[float, Meta(gt=0, le=1, description="a line is in its file after this time at the latest")]
+    queue_mb: Annotated[int, Meta(ge=1, le=4096, description="MiB of lines that may wait for the disk; further ones are dropped")]
+    min_free_mb: Annotated[int, Meta(ge=0, le=1 << 20, description="MiB that are left free on the disk")]
+
+
+class Service(_Section, frozen=True):
+    """What a process tells the host about itself: metrics and health over HTTP, readiness to the service manager."""
+
+    address: Annotated[Address, Meta(description="address of /metrics and /healthz")]
+    port_base: Annotated[
+        int,
+        Meta(ge=0, le=65_000, description="a feeder listens on this plus its venue's id, `record` 100 further; 0 = no endpoint"),
+    ]
+    no_data_s: Annotated[Seconds, Meta(description="a venue without data for so long is unhealthy; 0 = never")]
+    ready_after_s: Annotated[Interval, Meta(description="readiness is told after this time even if no venue has sent data")]
+
+
 class Monitor(_Section, frozen=True):
     """The text monitoring group."""
 
@@ -201,10 +227,13 @@ class Consumer(_Section, frozen=True):
 
 
 class Log(_Section, frozen=True):
-    """Structured logs on stderr."""
+    """Structured logs, on stderr unless a folder is named."""
 
     level: Literal["debug", "info", "warning", "error"]
     format: Annotated[Literal["auto", "console", "json"], Meta(description="auto = console on a terminal, else JSON lines")]
+    dir: Annotated[str, Meta(description="folder in which each process has a file, feed-okx.log for example; empty = stderr")]
+    file_mb: Annotated[int, Meta(ge=1, le=4096, description="MiB after which a log file is rotated")]
+    files: Annotated[int, Meta(ge=1, le=100, description="rotated log files that are kept beside the present one")]
 
 
 class Venue(_Section, frozen=True):
@@ -227,6 +256,8 @@ class Config(_Section, frozen=True):
     network: Network
     feeder: Feeder
     recovery: Recovery
+    record: Record
+    service: Service
     monitor: Monitor
     consumer: Consumer
     log: Log

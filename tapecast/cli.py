@@ -49,6 +49,7 @@ COMMANDS: dict[str, Command] = {
         "normalise a recording and print its events as JSON lines; no network",
         ("tapecast decode recording.jsonl --venue okx > events.jsonl",),
     ),
+    "record": Command("feeder.record_command", "record what venues send, and publish nothing", ("tapecast record okx upbit",)),
     "replay": Command(
         "feeder.replay.command",
         "serve a recording in the venue's own dialect, over WebSocket and REST",

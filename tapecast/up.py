@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     unknown = sorted(set(args.venues) - set(VENUES))
     if unknown:
         raise ConfigError([f"venue {name!r} is not known; known: {', '.join(VENUES)}" for name in unknown])
-    logs.configure(config.log.level, config.log.format)
+    logs.configure_from(config.log, "up")
     return run_loop(lambda shutdown: _up(args, config, shutdown), grace_s=20.0)
 
 

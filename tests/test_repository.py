@@ -23,7 +23,14 @@ REGISTRY = re.compile(
     r"(https?://|@)[\w.-]*(pypi|pythonhosted|npmjs|maven|crates)[\w.-]*|--(extra-)?index-url|--find-links", re.I
 )
 MACHINE = re.compile(r"(?<![\w.~$}-])/(work|root|home/\w+|Users/\w+|tmp/wt)/")
-DOCUMENTS = ["README.md", "config/README.md", "docs/quickstart.md", "docs/architecture.md"]
+DOCUMENTS = [
+    "README.md",
+    "config/README.md",
+    "docs/quickstart.md",
+    "docs/architecture.md",
+    "docs/operations.md",
+    "systemd/README.md",
+]
 
 
 def tracked(*patterns: str) -> list[Path]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from feeder.replay.connection import Connection
 from feeder.replay.desk import SnapshotDesk
 from feeder.replay.dialect import BROADCAST
-from feeder.replay.timeline import Snapshot, Timeline
+from feeder.replay.timeline import Cut, Frame, Snapshot, Timeline
 
 __all__ = ["Player"]
 
@@ -123,8 +123,9 @@ class Player:
                     await self._breathe()
                     await asyncio.sleep(max(0.0, self._origin_s + entry.at_s / speed - loop.time()))
                     await self._hold()
-            if isinstance(entry, Snapshot):
-                await self._snapshot(entry)
+            if not isinstance(entry, Frame):
+                frames = size = 0
+                await (self._cut() if isinstance(entry, Cut) else self._snapshot(entry))
                 continue
             _, stream, symbol, wire = entry
             targets = routes.get(stream)
@@ -187,6 +188,17 @@ class Player:
             await asyncio.wait([request.gone for request in requests], timeout=_CLOSE_TIMEOUT_S)
         self._origin_s += loop.time() - since_s
         await self._hold()
+
+    async def _cut(self) -> None:
+        """Drop every connection once it has read everything; at full speed, go on when as many have subscribed again."""
+        await self._breathe()
+        await self._wait_read(self.connections)
+        for connection in tuple(self.connections):
+            connection.abort()
+            self.leave(connection)
+        self._holders.clear()
+        if math.isinf(self._speed):
+            await self.ready()
 
     async def _wait_read(self, connections: Iterable[Connection]) -> None:
         waiting = [connection.wait_read(_READ_TIMEOUT_S) for connection in connections]

@@ -14,8 +14,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from feeder import recording
 from feeder.replay.dialect import Dialect, Located, Route
+from feeder.replay.overlap import Overlap
 
-__all__ = ["Frame", "Snapshot", "Timeline", "TimelineError", "load", "wire_frame"]
+__all__ = ["Cut", "Frame", "Snapshot", "Timeline", "TimelineError", "load", "wire_frame"]
 
 _TEXT, _BINARY = 0x81, 0x82
 _LONGEST_FILE_GAP_S = 60.0
@@ -42,7 +43,13 @@ class Snapshot(NamedTuple):
     symbol: str
     body: bytes
     first: bool
-    """True for the symbol's first snapshot in the recording."""
+    """True for the symbol's first snapshot in the recording, or since a cut."""
+
+
+class Cut(NamedTuple):
+    """Lines are missing here, or another recording begins: no client may take what follows for what follows the frame before."""
+
+    at_s: float
 
 
 class _Body(NamedTuple):
@@ -55,7 +62,7 @@ class _Body(NamedTuple):
 class Timeline:
     """Everything that one venue's server can send."""
 
-    entries: Sequence[Frame | Snapshot]
+    entries: Sequence[Frame | Snapshot | Cut]
     routes: Mapping[str, Route]
     """The recorded streams by name."""
     bodies: Sequence[_Body]
@@ -63,7 +70,7 @@ class Timeline:
     """How many snapshots there are of each symbol."""
     left_out: Mapping[str, int]
     """Lines that are not served, by why: "answers" (venue answers and frames of no known stream), "unattributed" snapshots,
-    "client" (what the recording client sent), "other" kinds."""
+    "client" (what the recording client did), "other" kinds."""
     truncated: Sequence[str]
     """Files that end in the middle of a line, as `file:line: reason`."""
     depth: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -106,6 +113,11 @@ class _Clock:
         self._file: object = None
         self._at_ns = 0
 
+    @property
+    def now_s(self) -> float:
+        """The time of the last line."""
+        return self._at_ns / 1e9
+
     def at(self, line: recording.Line) -> float:
         if line.ts_recv_ns is not None:
             if self._offset_ns is None:
@@ -127,9 +139,11 @@ class _Draft:
         self._dialect = dialect
         self._located = dialect if isinstance(dialect, Located) else None
         self._clock = _Clock()
-        self._entries: list[Frame | Snapshot] = []
+        self._entries: list[Frame | Snapshot | Cut] = []
         self._routes: dict[str, Route] = {}
         self._bodies: list[_Body] = []
+        self._overlaps: dict[str, Overlap] = {}
+        """The connections that are about to replace another."""
         self._subscribed: set[str] = set()
         self._left_out = dict.fromkeys(("answers", "client", "other", "unattributed"), 0)
 
@@ -138,9 +152,15 @@ class _Draft:
             self._frame(line)
         elif line.kind == "http":
             self._rest(line)
-        elif line.kind in ("connect", "send"):
+        elif line.kind == "handover":
+            self._handover(line.conn, line.raw.decode())
+        elif line.kind in ("connect", "send", "disconnect"):
             self._left_out["client"] += 1
             self._note_subscriptions(line)
+            if line.kind == "disconnect" and not line.conn:
+                self._overlaps.clear()
+                if self._routes:
+                    self._entries.append(Cut(self._clock.at(line)))
         else:
             self._left_out["other"] += 1
 
@@ -149,15 +169,19 @@ class _Draft:
         symbols.discard("")
         only = symbols.pop() if len(symbols) == 1 else ""
         counts: dict[str, int] = {}
-        entries: list[Frame | Snapshot] = []
+        since_cut: set[str] = set()
+        entries: list[Frame | Snapshot | Cut] = []
         for entry in self._entries:
-            if isinstance(entry, Snapshot):
+            if isinstance(entry, Cut):
+                since_cut.clear()
+            elif isinstance(entry, Snapshot):
                 symbol = entry.symbol or only
                 if not symbol:
                     self._left_out["unattributed"] += 1
                     continue
                 counts[symbol] = counts.get(symbol, 0) + 1
-                entry = entry._replace(symbol=symbol, first=counts[symbol] == 1)
+                entry = entry._replace(symbol=symbol, first=symbol not in since_cut)
+                since_cut.add(symbol)
             entries.append(entry)
         depth: dict[str, set[str]] = {}
         for route in self._routes.values():
@@ -178,8 +202,31 @@ class _Draft:
         if route is None:
             self._left_out["answers"] += 1
             return
+        if self._overlaps:
+            if line.conn in self._overlaps:
+                self._overlaps[line.conn].new(line, route)
+                return
+            for overlap in self._overlaps.values():
+                if overlap.replaced == line.conn:
+                    overlap.old(line, route)
+        self._place(line, route)
+
+    def _place(self, line: recording.Line, route: Route) -> None:
         known = self._routes.setdefault(route.stream, route)  # one text object per stream, not one per frame
         self._entries.append(Frame(self._clock.at(line), known.stream, known.symbol, wire_frame(line.raw, binary=line.binary)))
+
+    def _handover(self, new: str, step: str) -> None:
+        if step.startswith("begin "):
+            self._overlaps[new] = Overlap(step.removeprefix("begin "))
+            return
+        overlap = self._overlaps.pop(new, None) if step in ("end", "abandon") else None
+        if overlap is None or step == "abandon":
+            return
+        rest, joined = overlap.rest()
+        for held in rest:
+            self._place(*held)
+        if not joined:
+            self._entries.append(Cut(self._clock.now_s))
 
     def _rest(self, line: recording.Line) -> None:
         if line.url is None:

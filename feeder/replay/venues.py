@@ -1,11 +1,13 @@
 """Which venues can be served, and which venue a recording is of.
 
-Told from where it lies (`captures/<venue>/…`, a file name that begins with the venue's prefix), else from the host in the URLs
+Told by the name that `tapecast record` gives, from where it lies (`captures/<venue>/…`, a file name that begins with the venue's
+prefix), else from the host in the URLs
 that it holds. Frames are not looked at to guess.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -82,6 +84,8 @@ _HOSTS = {
 _SHARED = frozenset({"coinbase"})
 """Folders with recordings of several venues here: the URLs in the file are asked first."""
 _LINES = 100
+_RECORDED = re.compile(r"([a-z_]+)-\d{8}T\d{6}\.\d{6}Z\.jsonl")
+"""What `tapecast record` calls its files (`feeder.record_file`)."""
 
 
 class UnknownVenueError(ValueError):
@@ -90,6 +94,9 @@ class UnknownVenueError(ValueError):
 
 def guess_venue(path: Path) -> str:
     """Return the venue of a recording by its folder, its name or the URLs in it; raise UnknownVenueError naming the file."""
+    own = _RECORDED.match(path.name)
+    if own is not None and own[1] in DIALECTS:
+        return own[1]
     folder = path.resolve().parent.name
     if folder in DIALECTS:
         return (_by_urls(path) or folder) if folder in _SHARED else folder

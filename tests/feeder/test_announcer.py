@@ -58,3 +58,11 @@ def test_counts_are_cumulative_and_say_what_went_wrong() -> None:
     values = dict(part.split("=") for part in counts.split(","))
     expected = {"trade": "1", "book": "1", "quarantine": "1", "gaps": "1", "resyncs": "1", "live": "0", "books": "1"}
     assert values.items() >= expected.items()
+
+
+def test_lines_missing_in_the_recording_are_told_once_there_are_any() -> None:
+    """A recording that lost nothing, or that nobody makes, takes no room in the line."""
+    told = Told()
+    assert "unrecorded" not in "".join(told.tick(0.0))
+    told.feed.session.counts["unrecorded"] = 7
+    assert "unrecorded=7" in "".join(told.tick(2.0))

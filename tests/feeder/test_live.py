@@ -474,7 +474,7 @@ async def test_a_feeder_can_be_stopped_at_any_time(net: Net, tmp_path: Path) -> 
     script = Venue(recorded, Answer(418))
     banned = VenueServer(script.script, script.rest)
     async with banned.running():
-        assert await stop_after(lambda feeder, _: feeder._rest.refused, banned, tmp_path / "c") < 1.0
+        assert await stop_after(lambda feeder, _: feeder.rest.refused, banned, tmp_path / "c") < 1.0
 
 
 async def test_a_lost_connection_makes_its_books_suspect(net: Net, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feeder.publisher import Cycle, MemoryLine, MulticastLine, Publisher, next_epoch
+from feeder.publisher import Cycle, MemoryLine, MulticastLine, Publisher, SilentLine, next_epoch
 from protocol.authentication import Sealer
 from protocol.codec import Packet, decode, walk
 from protocol.io import Receiver, Sender
@@ -168,6 +168,23 @@ def test_events_are_counted_by_kind() -> None:
     assert (before["book"], before["trade"]) == (2, 2)
     feed.publisher.repeat(feed.session.book_snapshot(feed.session.instruments[0]))
     assert feed.publisher.events() == before
+
+
+def test_a_silent_line_counts_as_any_other_and_keeps_nothing() -> None:
+    """Of a process that only records: the same numbers and sequences, and no packet anywhere."""
+    line = MemoryLine()
+    loud = publisher(line)
+    silent = Publisher(SilentLine(), venue_id=1, channel_id=1, session=9, base_flags=0)
+    feed = live_feed()
+    packets = bytes(feed.packets)
+    for one in (loud, silent):
+        one.instruments(10)
+        one.publish(bytearray(packets), len(packets))
+        one.repeat(packets[: len(next(walk(packets)))])
+        one.heartbeat(BEAT, 1)
+    assert (silent.packets, silent.bytes, silent.last_seq) == (loud.packets, loud.bytes, loud.last_seq)
+    assert silent.events() == loud.events()
+    assert line.take()
 
 
 def test_numbers_of_packets_and_bytes_are_what_went_out() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from feeder.replay.timeline import Frame, Snapshot, Timeline, TimelineError, load, wire_frame
+from feeder.replay.timeline import Cut, Frame, Snapshot, Timeline, TimelineError, load, wire_frame
 from feeder.replay.venues import DIALECTS
 from tests.support.captures import captures
 
@@ -134,3 +134,14 @@ def test_every_recorded_frame_of_the_served_venues_has_its_stream() -> None:
             assert timeline.left_out["unattributed"] == timeline.left_out["other"] == 0, path
             frames = sum(isinstance(entry, Frame) for entry in timeline.entries)
             assert frames + answers == sum(line["kind"] == "recv" for line in lines), path
+
+
+def test_a_hole_in_a_recording_cuts_it(tmp_path: Path) -> None:
+    """The mark of a beginning cuts nothing, one between frames does, and the next snapshot of a symbol counts as its first."""
+    mark = {"kind": "disconnect", "conn": "", "ts": 2.0, "raw": "5 lines were not recorded"}
+    lost = {"kind": "disconnect", "ts": 2.5, "raw": "connection lost"}
+    lines = [mark, SNAPSHOT, depth("XMRBTC", 3.0), SNAPSHOT, lost, depth("XMRBTC", 4.0), {**mark, "ts": 5.0}, SNAPSHOT, SNAPSHOT]
+    timeline = binance(recorded(tmp_path / "a.jsonl", *lines))
+    assert [type(entry) for entry in timeline.entries] == [Snapshot, Frame, Snapshot, Frame, Cut, Snapshot, Snapshot]
+    assert [entry.first for entry in timeline.entries if isinstance(entry, Snapshot)] == [True, False, True, False]
+    assert [entry.at_s for entry in timeline.entries if isinstance(entry, Cut)] == [2.0]

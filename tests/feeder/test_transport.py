@@ -68,6 +68,48 @@ async def test_text_binary_and_fragments_are_messages() -> None:
     assert heard.opened
 
 
+async def test_opcodes_and_what_was_sent_can_be_known() -> None:
+    """A tap hears before each message whether it was binary, also of one in pieces, and what was sent while it was open."""
+
+    async def script(link: Link) -> None:
+        await link.send(b"binary")
+        await link.send("text")
+        await link.send([b"in ", b"pieces"])
+        await link.send(["frag", "ments"])
+
+    heard: list[bytes] = []
+
+    class Tap:
+        """Keeps what it hears."""
+
+        def __init__(self) -> None:
+            """Start with nothing."""
+            self.opcodes: list[bool] = []
+            self.requests: list[bytes] = []
+
+        def receiving(self, binary: bool) -> None:
+            """Keep the opcode."""
+            self.opcodes.append(binary)
+
+        def sent(self, data: bytes) -> None:
+            """Keep the request."""
+            self.requests.append(data)
+
+    tap = Tap()
+    handlers = Handlers(lambda _: None, heard.append, lambda: None, tap)
+    server = VenueServer(script)
+    async with server.running():
+        connection = await connect(server.ws, handlers, 5.0)
+        connection.send(b"subscribe")
+        await eventually(lambda: len(heard) == 4 and server.heard)
+        connection.close("done")
+        await ended(connection)
+        connection.send(b"too late")
+    assert heard == [b"binary", b"text", b"in pieces", b"fragments"]
+    assert tap.opcodes == [True, False, True, False]
+    assert tap.requests == server.heard == [b"subscribe"]
+
+
 async def test_a_snapshot_of_several_megabytes_passes() -> None:
     """Legal snapshots are large: 8 MiB in one frame and in many arrive whole."""
     body = bytes(range(256)) * (8 << 12)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from runtime import logs
+from runtime.errors import ConfigError
+from runtime.log_sink import FileSink
+from runtime.settings import Log
 
 
 class Terminal(io.StringIO):
@@ -16,6 +23,17 @@ class Terminal(io.StringIO):
     def isatty(self) -> bool:
         """Return True."""
         return True
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """Leave neither our handler of the standard `logging` nor hidden values behind."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    logs._hidden.clear()
+    logs.configure()
 
 
 def logged(stream: io.StringIO) -> list[dict[str, object]]:
@@ -107,3 +125,125 @@ def test_without_set_up_lines_go_to_stderr(capsys: pytest.CaptureFixture[str]) -
     logs.get("x").info("hello")
     out, err = capsys.readouterr()
     assert (out, json.loads(err)["event"]) == ("", "hello")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"header":{"token":"hunter2secret","tr_type":"3"}}',
+        r"{\"appsecretkey\": \"hunter2secret\"}",
+        "{'Authorization': 'Bearer hunter2secret'}",
+        "Authorization: Bearer hunter2secret",
+        "https://host/x?a=1&apiKey=hunter2secret",
+        "wss://host/ws?listenKey=hunter2secret",
+        "grant_type=client_credentials&appkey=hunter2secret&scope=oob",
+    ],
+)
+def test_secrets_inside_any_text_are_redacted(text: str) -> None:
+    """JSON, JSON quoted in JSON, headers, queries and forms, wherever they were put into a message."""
+    stream = io.StringIO()
+    logs.configure(stream=stream)
+    logs.get("x").info(text, reply=text, several=[text], raw=text.encode())
+    assert "hunter2secret" not in stream.getvalue()
+    assert logs.REDACTED in stream.getvalue()
+
+
+def test_a_hidden_value_never_gets_out() -> None:
+    """A credential that was told to `hide` is replaced in events, fields, tracebacks and what libraries log."""
+    stream = io.StringIO()
+    logs.configure_from(LOG, "feed-ls")
+    logs.configure(stream=stream)
+    logs.hide("pa55phrase")
+    logs.hide("no")
+    try:
+        raise ValueError("login with pa55phrase failed")
+    except ValueError:
+        logs.get("x").exception("pa55phrase", text="is pa55phrase, no?")
+    logging.getLogger("aiohttp.client").error("sent %s", "pa55phrase")
+    assert "pa55phrase" not in stream.getvalue()
+    first, second = logged(stream)
+    assert "ValueError: login with [redacted] failed" in str(first["exception"])
+    assert first["text"] == "is [redacted], no?"
+    assert (second["room"], second["event"], second["level"]) == ("aiohttp.client", "sent [redacted]", "error")
+
+
+def test_a_long_text_is_cut_between_characters() -> None:
+    """A line stays below what a journal takes as one, and is valid UTF-8 and JSON whatever stands at the cut."""
+    stream = io.StringIO()
+    logs.configure(stream=stream)
+    for shift in range(5):
+        logs.get("x").info("reply", body="a" * shift + "한€😀" * 10_000)
+    for shift, line in enumerate(logged(stream)):
+        body = str(line["body"])
+        assert body.startswith("a" * shift + "한€😀"[:3])
+        assert body.endswith(f"({30_000 + shift - 8000} more characters)")
+        assert "\ufffd" not in body
+    assert max(len(line.encode()) for line in stream.getvalue().splitlines()) < 48 << 10
+
+
+LOG = Log(level="info", format="json", dir="", file_mb=1, files=2)
+
+
+def test_a_folder_gets_a_file_for_each_process(tmp_path: Path) -> None:
+    """Named by the process, JSON lines, appended to over restarts."""
+    settings = Log(level="info", format="auto", dir=str(tmp_path / "logs"), file_mb=1, files=2)
+    for attempt in (1, 2):
+        logs.configure_from(settings, "feed-okx")
+        logs.get("feeder.live").info("connected", attempt=attempt)
+        logs.configure_from(settings, "feed-upbit")
+        logs.get("feeder.live").info("other")
+    file = tmp_path / "logs" / "feed-okx.log"
+    assert [json.loads(line)["attempt"] for line in file.read_text().splitlines()] == [1, 2]
+
+
+def test_a_folder_that_cannot_be_used_is_an_error_that_names_the_key(tmp_path: Path) -> None:
+    """At the start, not with the first line."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"log\.dir = "):
+        logs.configure_from(Log(level="info", format="auto", dir=str(tmp_path / "file"), file_mb=1, files=2), "up")
+
+
+def test_files_rotate_between_lines_and_old_ones_go(tmp_path: Path) -> None:
+    """Each file holds whole lines, no file is larger than the limit, the newest lines are kept."""
+    path = tmp_path / "feed.log"
+    sink = FileSink(path, 1000, 2)
+    for number in range(100):
+        sink.write(f"{number:03d} 한€😀" + "x" * (number % 50))
+    sink.close()
+    files = [path.with_name("feed.log.2"), path.with_name("feed.log.1"), path]
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    numbers = [int(line[:3]) for file in files for line in file.read_bytes().decode("utf-8").splitlines()]
+    assert numbers == list(range(numbers[0], 100))
+    assert all(file.stat().st_size <= 1000 for file in files)
+
+
+def test_half_a_line_of_a_killed_process_does_not_spoil_the_next(tmp_path: Path) -> None:
+    """Also when it ends inside a character: the next line begins on a line of its own."""
+    path = tmp_path / "feed.log"
+    path.write_bytes('{"event": "한'.encode()[:-1])
+    sink = FileSink(path, 1000, 2)
+    sink.write("whole")
+    sink.close()
+    assert path.read_bytes().splitlines()[1] == b"whole"
+
+
+def test_a_log_that_cannot_be_written_costs_lines_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk or a closed stream: the caller goes on, lost lines are counted, and writing resumes."""
+    logs.configure_from(Log(level="info", format="auto", dir=str(tmp_path), file_mb=1, files=2), "feed")
+    write = os.write
+
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    logs.get("x").error("lost")
+    logs.get("x").error("lost too")
+    monkeypatch.setattr(os, "write", write)
+    logs.get("x").error("kept")
+    assert logs.lost() == 2
+    assert [json.loads(line)["event"] for line in (tmp_path / "feed.log").read_text().splitlines()] == ["kept"]
+    closed = io.StringIO()
+    logs.configure(stream=closed)
+    closed.close()
+    logs.get("x").error("nobody hears")
+    assert logs.lost() == 1

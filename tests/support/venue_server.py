@@ -20,6 +20,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from feeder.live import LiveFeeder
+from feeder.record import Recorder
 from feeder.recording import Line, read
 from feeder.venue import VenueSpec
 from feeder.venues import venue
@@ -135,14 +136,21 @@ class VenueServer:
 
 @contextlib.asynccontextmanager
 async def feeding(
-    name: str, server: VenueServer, net: Net, folder: Path, *, spec: VenueSpec | None = None, **settings: object
+    name: str,
+    server: VenueServer,
+    net: Net,
+    folder: Path,
+    *,
+    spec: VenueSpec | None = None,
+    recorder: Recorder | None = None,
+    **settings: object,
 ) -> AsyncIterator[LiveFeeder]:
     """Run a venue's live feeder against a server for the length of the block; settings are written section__key=value.
 
     The feeder must run until the end of the block, and then end within seconds.
     """
     config = feeder_config(name, server, net, folder, **settings)
-    feeder = LiveFeeder(spec or venue(name), config)
+    feeder = LiveFeeder(spec or venue(name), config, recorder=recorder)
     stop = asyncio.Event()
     task = asyncio.create_task(feeder.run(stop))
     try:

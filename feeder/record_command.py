@@ -1,0 +1,53 @@
+"""`tapecast record [VENUE…]`: what venues send, recorded; nothing is published.
+
+It connects, subscribes, fetches and synchronises exactly as `feed` does, because only that makes a recording worth having, but no
+packet leaves it and no session is begun: it may run beside a feeder of the same venue. To record what a feeder gets, without a
+second set of connections, there is `feed --record`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from feeder.command import chosen, run_feeders
+from feeder.live import LiveFeeder
+from feeder.record import Recorder
+from feeder.venues import VENUES, venue
+from runtime import config as configuration
+from runtime import logs
+from runtime.loop import Shutdown
+from runtime.loop import run as run_loop
+from runtime.settings import Config
+
+__all__ = ["add_arguments", "run"]
+
+_PORT_OFFSET = 100
+"""So that a recorder and a feeder of one venue have a port of their own each (`service.port_base`)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("venues", nargs="*", metavar="VENUE", help=f"{', '.join(VENUES)} (default: those enabled)")
+    parser.add_argument("--dir", metavar="FOLDER", help="folder of the recordings (default: record.dir)")
+    parser.add_argument("--json", action="store_true", help="print what was done as one JSON line a venue at the end")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Record until SIGTERM or SIGINT; returns 0 after a clean end."""
+    overlay = args.overlay if args.dir is None else {**args.overlay, "record.dir": args.dir}
+    config = configuration.load(overlay=overlay)
+    names = chosen(args.venues, config)
+    logs.configure_from(config.log, f"record-{'-'.join(names)}")
+    # A feeder of the same venue may be writing the quarantine file; and nobody has to be told of a session that was not begun.
+    own = replace(config.feeder, quarantine_dir=f"{config.feeder.quarantine_dir}/record", session_end_s=0.0)
+    config = replace(config, feeder=own)
+    return run_loop(lambda shutdown: _record(names, args, config, shutdown))
+
+
+async def _record(names: Sequence[str], args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:
+    feeders = [LiveFeeder(venue(name), config, recorder=Recorder(name, config.record), publish=False) for name in names]
+    await run_feeders(feeders, config, shutdown, port_offset=_PORT_OFFSET, as_json=args.json)
+    return 0
