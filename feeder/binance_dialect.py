@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -26,7 +27,9 @@ from feeder.venue import (
     ServerError,
     Subscription,
     Topic,
+    Volumes,
     connections,
+    decode_volumes,
     exact,
     matcher,
     milliseconds_to_ns,
@@ -44,6 +47,7 @@ __all__ = [
     "requested",
     "stream_frame",
     "subscriber",
+    "ticker_volumes",
 ]
 
 TAKER: dict[str | bool, Side] = {True: Side.SELL, False: Side.BUY}
@@ -300,6 +304,28 @@ def parse_exchange_info(body: bytes, kind_of: Callable[[str], InstrumentKind | N
         except (msgspec.DecodeError, InstrumentsError) as error:
             rejected.append(f"{bytes(raw)[:60]!r}: {error}")
     return Instruments(tuple(defs), tuple(rejected))
+
+
+class _Ticker(msgspec.Struct, frozen=True, rename="camel"):
+    """A 24 h ticker: COIN-M gives the traded coins and their mean price instead of a turnover."""
+
+    symbol: str
+    quote_volume: Decimal | None = None
+    base_volume: Decimal = Decimal(0)
+    weighted_avg_price: Decimal = Decimal(0)
+
+
+def ticker_volumes(path: str, weight: int) -> Volumes:
+    """Return the volumes of a market, whose 24 h tickers all come at once."""
+
+    def parse(_: RestRequest, body: bytes) -> dict[str, Decimal]:
+        tickers = decode_volumes("binance", body, list[_Ticker])
+        return {
+            ticker.symbol: ticker.base_volume * ticker.weighted_avg_price if ticker.quote_volume is None else ticker.quote_volume
+            for ticker in tickers
+        }
+
+    return Volumes(requests=lambda: [RestRequest("rest", path, weight=weight)], parse=parse)
 
 
 def _definition(entry: _Symbol, kind: InstrumentKind) -> InstrumentDef:

@@ -20,6 +20,7 @@ from feeder.binance_dialect import (
     requested,
     stream_frame,
     subscriber,
+    ticker_volumes,
 )
 from feeder.venue import (
     BookRule,
@@ -162,6 +163,7 @@ VENUE = VenueSpec(
     instruments_requests=lambda: [RestRequest("rest", "/dapi/v1/exchangeInfo", weight=1)],
     is_instruments_url=lambda url: "/dapi/v1/exchangeInfo" in url,
     parse_instruments=_parse_instruments,
+    volumes=ticker_volumes("/dapi/v1/ticker/24hr", weight=40),
     native=lambda base, quote: (f"{base}{quote}_PERP",) if quote == "USD" else (),
     silence_s=400.0,
 )

@@ -20,6 +20,7 @@ from feeder.binance_dialect import (
     requested,
     stream_frame,
     subscriber,
+    ticker_volumes,
 )
 from feeder.venue import (
     BookRule,
@@ -165,6 +166,7 @@ VENUE = VenueSpec(
     instruments_requests=lambda: [RestRequest("rest", "/fapi/v1/exchangeInfo", weight=1)],
     is_instruments_url=lambda url: "/fapi/v1/exchangeInfo" in url,
     parse_instruments=_parse_instruments,
+    volumes=ticker_volumes("/fapi/v1/ticker/24hr", weight=40),
     native=lambda base, quote: (base + quote,),
     silence_s=400.0,
 )

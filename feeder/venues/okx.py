@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
+from decimal import Decimal
 
 import msgspec
 
@@ -32,7 +33,10 @@ from feeder.venue import (
     Subscription,
     Topic,
     VenueSpec,
+    Volumes,
+    amount,
     connections,
+    decode_volumes,
     exact,
     exact_product,
     is_wire_symbol,
@@ -45,6 +49,9 @@ from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Op
 from protocol.shapes import Numbers, Rows, Shape
 
 __all__ = ["VENUE"]
+
+LISTED = ("SPOT", "SWAP", "FUTURES")
+"""Instrument types whose lists are asked for. Options are listed by family only, so they come when an operator names them."""
 
 CHANNELS = {
     "books": Channel(route="public", carries=MsgType.BOOK),
@@ -307,6 +314,26 @@ def _parse_instruments(body: bytes) -> Instruments:
     return Instruments(tuple(defs), tuple(rejected))
 
 
+class _Ticker(msgspec.Struct, frozen=True, rename="camel"):
+    inst_type: str
+    inst_id: str
+    vol_ccy24h: str = ""
+    last: str = ""
+
+
+def _volumes(_: RestRequest, body: bytes) -> dict[str, Decimal]:
+    """`volCcy24h` is in the quote on spot and in the base elsewhere, where the last price makes a turnover of it."""
+    answer = decode_volumes("okx", body, _Body)
+    if answer.code != "0":
+        raise InstrumentsError(f"okx tickers: code {answer.code}: {answer.msg}")
+    out: dict[str, Decimal] = {}
+    for raw in answer.data:
+        ticker = decode_volumes("okx", raw, _Ticker)
+        volume = amount(ticker.vol_ccy24h)
+        out[ticker.inst_id] = volume if ticker.inst_type == "SPOT" else volume * amount(ticker.last)
+    return out
+
+
 def _definition(entry: _Instrument) -> InstrumentDef:
     kind = _kind_of(entry.inst_id)
     if kind is None or kind is not _KINDS.get(entry.inst_type):
@@ -365,13 +392,13 @@ VENUE = VenueSpec(
     requested=_requested,
     snapshot_request=lambda symbol, _: RestRequest("rest", "/api/v5/market/books", (("instId", symbol), ("source", "0"))),
     snapshot_symbol=lambda url: query_value(url, r"/api/v5/market/books(?:-full)?", "instId"),
-    instruments_requests=lambda: [
-        # Options are listed by family only, so they come when an operator asks for them.
-        RestRequest("rest", "/api/v5/public/instruments", (("instType", kind),))
-        for kind in ("SPOT", "SWAP", "FUTURES")
-    ],
+    instruments_requests=lambda: [RestRequest("rest", "/api/v5/public/instruments", (("instType", kind),)) for kind in LISTED],
     is_instruments_url=lambda url: "/api/v5/public/instruments" in url,
     parse_instruments=_parse_instruments,
+    volumes=Volumes(
+        requests=lambda: [RestRequest("rest", "/api/v5/market/tickers", (("instType", kind),)) for kind in LISTED],
+        parse=_volumes,
+    ),
     native=lambda base, quote: (f"{base}-{quote}", f"{base}-{quote}-SWAP"),
     keepalive=Keepalive(interval_s=20.0, payload=b"ping"),
     silence_s=30.0,

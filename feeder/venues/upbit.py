@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 
 import msgspec
 
@@ -27,6 +28,8 @@ from feeder.venue import (
     Subscription,
     Topic,
     VenueSpec,
+    Volumes,
+    decode_volumes,
     is_wire_symbol,
     matcher,
 )
@@ -199,6 +202,15 @@ def _parse_instruments(body: bytes) -> Instruments:
     return Instruments(tuple(defs), tuple(rejected))
 
 
+class _Ticker(msgspec.Struct, frozen=True):
+    market: str
+    acc_trade_price_24h: Decimal = Decimal(0)
+
+
+def _volumes(_: RestRequest, body: bytes) -> dict[str, Decimal]:
+    return {ticker.market: ticker.acc_trade_price_24h for ticker in decode_volumes("upbit", body, list[_Ticker])}
+
+
 VENUE = VenueSpec(
     name="upbit",
     venue_id=VENUES["upbit"],
@@ -216,6 +228,9 @@ VENUE = VenueSpec(
     instruments_requests=lambda: [RestRequest("rest", "/v1/market/all", (("is_details", "true"),))],
     is_instruments_url=lambda url: "/v1/market/all" in url,
     parse_instruments=_parse_instruments,
+    volumes=Volumes(
+        requests=lambda: [RestRequest("rest", "/v1/ticker/all", (("quote_currencies", "KRW,BTC,USDT"),))], parse=_volumes
+    ),
     native=lambda base, quote: (f"{quote}-{base}",),
     keepalive=Keepalive(interval_s=60.0, payload=b"PING"),
     silence_s=120.0,
