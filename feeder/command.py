@@ -12,6 +12,7 @@ import sys
 import orjson
 
 from feeder.live import LiveFeeder
+from feeder.universe import check_universe
 from feeder.venues import VENUES, venue
 from runtime import config as configuration
 from runtime import logs
@@ -39,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             [f"venue {name!r} is not known; known: {', '.join(VENUES)}" for name in unknown] or ["no venue is enabled"]
         )
+    for name in names:
+        check_universe(venue(name), config.venues[name])
     logs.configure(config.log.level, config.log.format)
     return run_loop(lambda shutdown: _feed(names, args, config, shutdown))
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from feeder.rest import RestAnswer, RestClient
 from feeder.venue import InstrumentDef, RestRequest, VenueSpec
 
-__all__ = ["Listing", "fetch_listing", "fetch_volumes", "pages"]
+__all__ = ["Listing", "fetch_listing", "fetch_volumes", "is_refusal", "pages"]
 
 MAX_PAGES = 200
 """A venue that never ends its list is given up, as an error."""

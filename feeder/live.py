@@ -12,16 +12,18 @@ import random
 import time
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from picows import WSError
 
 from feeder.announcer import Announcer
 from feeder.backoff import Backoff, BackoffPolicy
+from feeder.definitions import is_refusal, pages
 from feeder.publisher import Cycle, MulticastLine, Publisher, next_epoch
 from feeder.quarantine import QuarantineFile
 from feeder.rest import RestAnswer, RestClient
 from feeder.session import Command, CommandKind, Session, SessionOptions
+from feeder.starting_symbols import starting_symbols
 from feeder.sync import SyncPolicy
 from feeder.transport import Handlers, Socket, connect
 from feeder.venue import RestRequest, Subscription, Topic, VenueSpec
@@ -33,6 +35,8 @@ from runtime.channels import lines_of
 from runtime.settings import Config
 
 __all__ = ["LiveFeeder"]
+
+T = TypeVar("T")
 
 _TICK_S = 0.025
 _CONNECT_TIMEOUT_S = 10.0
@@ -49,6 +53,7 @@ class LiveFeeder:
         self._spec = spec
         self._config = config
         self._venue = config.venues[spec.name]
+        self._replay = replay
         feeder, network = config.feeder, config.network
         flags = int(Flag.REPLAY) if replay else 0
         channel_id = spec.venue_id
@@ -117,14 +122,16 @@ class LiveFeeder:
         self._now_ns, self._ts_ns = time.monotonic_ns(), time.time_ns()
         self.frames = 0
         """WebSocket messages received."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Feed until `stop` is set; then drain, say SESSION_END and return."""
         self.publisher.start(self._beat())
         self._spawn(self._beat_and_repeat())
-        await self._learn_instruments(stop)
-        symbols = self._config.symbols(self._spec.name, self._spec.kind_of)
+        whole = await self._learn_instruments(stop)
+        symbols = await starting_symbols(
+            self._spec, self._config, self.session.known, self._rest, stop, whole=whole, replay=self._replay
+        )
         self.session.subscribe(symbols, time.time_ns())
         self._flush()
         subscriptions = self._merged(self._spec.subscribe(symbols, self._venue.channels, self._request_id))
@@ -363,8 +370,8 @@ class LiveFeeder:
         self._request_id += 1 + len(channels)
         log.info("resubscribed", venue=self._spec.name, symbol=command.symbol, connection=command.connection)
 
-    async def _learn_instruments(self, stop: asyncio.Event) -> None:
-        """Fetch the venue's definitions before the first subscription, but let no venue delay the feed for long.
+    async def _learn_instruments(self, stop: asyncio.Event) -> bool:
+        """Fetch definitions before the first subscription, but let no venue delay the feed for long; True: every list has come.
 
         What has not come by then is learned while the feed runs; until then its instruments are provisional.
         """
@@ -375,30 +382,33 @@ class LiveFeeder:
         everything.cancel()
         stopped.cancel()
         log.info("instruments", venue=self._spec.name, definitions=len(self.session.known))
+        return all(task.done() and not task.cancelled() and not task.exception() and task.result() for task in learning)
 
-    async def _learn(self, request: RestRequest) -> None:
+    async def _learn(self, request: RestRequest) -> bool:
         """Fetch definitions; a venue that does not give them is asked again in the background, at growing intervals."""
-        answer = await self._rest.get(request)
+        answer = await self._learn_pages(request)
         if not answer.error:
-            self._take_instruments(answer)
-            return
+            return True
         log.warning("instruments not fetched", venue=self._spec.name, error=answer.error, url=answer.url)
-        if not answer.error.startswith("HTTP 404"):
+        if not is_refusal(answer.error):
             self._spawn(self._ask_again(request))
+        return False
+
+    async def _learn_pages(self, request: RestRequest) -> RestAnswer:
+        """Take a list page by page and return the last answer."""
+        async for answer in pages(self._rest, self._spec, request):
+            if not answer.error:
+                self.session.on_instruments(answer.body, answer.ts_recv_ns, time.monotonic_ns())
+                self._flush()
+        return answer
 
     async def _ask_again(self, request: RestRequest) -> None:
         delay = 5.0
         while True:
             await asyncio.sleep(delay)
-            answer = await self._rest.get(request)
-            if not answer.error:
-                self._take_instruments(answer)
+            if not (await self._learn_pages(request)).error:
                 return
             delay = min(delay * 2, 300.0)
-
-    def _take_instruments(self, answer: RestAnswer) -> None:
-        self.session.on_instruments(answer.body, answer.ts_recv_ns, time.monotonic_ns())
-        self._flush()
 
     # what beats
 
@@ -446,13 +456,13 @@ class LiveFeeder:
             health=2 if not self._sockets else 0 if live == wanted and len(self._sockets) == self._wanted else 1,
         )
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
         return task
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _finished(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("task failed", venue=self._spec.name, error=repr(task.exception()), exc_info=task.exception())

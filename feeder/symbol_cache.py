@@ -71,8 +71,8 @@ def save(state_dir: Path, cached: Cached) -> Path:
             file.write(msgspec.json.encode(cached))
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # noqa: PTH101 - mkstemp gives a name; others may read what the venue publishes
-        os.replace(name, path)  # noqa: PTH105
+        os.chmod(name, 0o644)  # mkstemp is for secrets; this is what the venue publishes
+        os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

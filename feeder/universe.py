@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -42,11 +42,9 @@ class Universe(NamedTuple):
 
 def check_universe(spec: VenueSpec, venue: Venue) -> None:
     """Raise ConfigError where the configuration asks for what the venue gives no evidence of."""
-    key = f"venues.{spec.name}.top"
     if venue.top and spec.volumes is None:
-        raise ConfigError([f"{key} = {venue.top}: {spec.name} has no known endpoint of 24 h volumes; list symbols or patterns"])
-    if venue.top and not any(map(has_wildcard, venue.symbols)):
-        raise ConfigError([f"{key} = {venue.top}: nothing to rank, venues.{spec.name}.symbols has no pattern (such as '*-USDT')"])
+        why = f"{spec.name} has no known endpoint of 24 h volumes; use patterns without top, or names"
+        raise ConfigError([f"venues.{spec.name}.top = {venue.top}: {why}"])
 
 
 def needs_listing(venue: Venue) -> bool:
@@ -126,24 +124,33 @@ def resolve(
         for key, definition in sorted(matched.items())
         if definition.state in _TAKEN and not expired(definition, now_ns) and not excluded(names.texts[key])
     ]
-    keys.update(dict.fromkeys(_most_traded(wanted, volumes, venue.top) if venue.top else (key for key, _ in wanted)))
+    if venue.top:
+        ranked = list(_most_traded(wanted, volumes, venue.top))
+        if wanted and not ranked:
+            left_out.append(LeftOut(f"top {venue.top}", "no volume of what the patterns match is known"))
+        keys.update(dict.fromkeys(ranked))
+    else:
+        keys.update((key, None) for key, _ in wanted)
     return Universe(tuple(keys), tuple(left_out))
 
 
-def _most_traded(wanted: Sequence[tuple[str, InstrumentDef]], volumes: Mapping[str, Decimal], top: int) -> Iterable[str]:
-    """Return the first `top` of each kind and quote currency by turnover: turnovers in two currencies do not compare."""
-    ranked = sorted(wanted, key=lambda item: -_volume(item[1], volumes))
+def _most_traded(wanted: Iterable[tuple[str, InstrumentDef]], volumes: Mapping[str, Decimal], top: int) -> Iterator[str]:
+    """Yield the first `top` of each kind and quote currency by turnover: turnovers in two currencies do not compare.
+
+    What the venue gives no volume of is not guessed to have traded.
+    """
+    measured = [(volume, key, definition) for key, definition in wanted if (volume := _volume(definition, volumes)) is not None]
     taken: Counter[tuple[int, str]] = Counter()
-    for key, definition in ranked:
+    for _, key, definition in sorted(measured, key=lambda item: (-item[0], item[1])):
         group = (definition.kind, definition.quote)
         taken[group] += 1
         if taken[group] <= top:
             yield key
 
 
-def _volume(definition: InstrumentDef, volumes: Mapping[str, Decimal]) -> Decimal:
+def _volume(definition: InstrumentDef, volumes: Mapping[str, Decimal]) -> Decimal | None:
     found = (volumes[name] for name in (definition.key, *definition.aliases) if name in volumes)
-    return next((volume for volume in found if volume.is_finite()), Decimal(0))
+    return next((volume for volume in found if volume.is_finite()), None)
 
 
 class _Names:
@@ -172,11 +179,7 @@ class _Names:
         return [], f"not listed by {self._spec.name}{hint}"
 
 
-class _matcher:  # noqa: N801 - a function with a compiled state
-    """Whether one of an instrument's texts matches one of some patterns or names; capitals do not matter."""
-
-    def __init__(self, patterns: Iterable[str]) -> None:
-        self._expressions = [re.compile(fnmatch.translate(pattern.upper())) for pattern in patterns]
-
-    def __call__(self, texts: Sequence[str]) -> bool:
-        return any(expression.match(text) for expression in self._expressions for text in texts)
+def _matcher(patterns: Iterable[str]) -> Callable[[Sequence[str]], bool]:
+    """Return whether one of an instrument's texts is matched by one of some patterns or names; capitals do not matter."""
+    expressions = [re.compile(fnmatch.translate(pattern.upper())) for pattern in patterns]
+    return lambda texts: any(expression.match(text) for expression in expressions for text in texts)

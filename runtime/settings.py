@@ -8,7 +8,7 @@ tables are open in a venue's packaged file and closed in every later layer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -108,7 +108,7 @@ class Feeder(_Section, frozen=True):
     snapshot_deadline_s: Annotated[Interval, Meta(description="a book waits so long for its snapshot before it asks again")]
     quiet_wait_s: Annotated[Interval, Meta(description="a book without updates for so long starts from a snapshot alone")]
     session_end_s: Annotated[float, Meta(ge=0, le=8, description="a feeder that stops repeats SESSION_END for so long")]
-    state_dir: Annotated[Folder, Meta(description="folder that keeps the session epochs")]
+    state_dir: Annotated[Folder, Meta(description="folder that keeps the session epochs and the definitions of the last refresh")]
     quarantine_dir: Annotated[Folder, Meta(description="folder of the messages that were not understood")]
     backoff: Backoff
     circuit: Circuit
@@ -133,10 +133,17 @@ class Venue(_Section, frozen=True):
     """One venue: what to take from it and where it answers."""
 
     enabled: bool
-    symbols: Annotated[tuple[str, ...], Meta(description="the venue's own symbols, most wanted first")]
+    symbols: Annotated[
+        tuple[str, ...],
+        Meta(description="what to take, most wanted first: names (the venue's own, or BASE-QUOTE) and patterns such as *-USDT"),
+    ]
     channels: Annotated[tuple[str, ...], Meta(description="the venue's own channel names")]
     endpoints: Annotated[dict[str, Url], Meta(description="override one to let a local server stand in")]
     limits: Annotated[dict[str, int | float], Meta(description="the venue's limits on connections, messages and requests")]
+    exclude: Annotated[tuple[str, ...], Meta(description="names and patterns that are never taken")] = ()
+    top: Annotated[
+        int, Meta(ge=0, le=10_000, description="of what the patterns match, the most traded of each kind and quote; 0 = all")
+    ] = 0
 
 
 class Config(_Section, frozen=True):
@@ -148,18 +155,16 @@ class Config(_Section, frozen=True):
     log: Log
     venues: dict[str, Venue]
 
-    def symbols(self, venue: str, category: Callable[[str], Hashable]) -> tuple[str, ...]:
-        """Return the symbols to take from `venue`; in limited mode the first `feeder.limited_symbols` of each category.
+    def limited(self, symbols: Sequence[str], category: Callable[[str], Hashable]) -> tuple[str, ...]:
+        """Return the symbols; in limited mode the first `feeder.limited_symbols` of each category.
 
-        `category` tells a symbol's category (spot, perpetual, …), which only the venue's specification knows. Raises KeyError
-        for a venue that is not configured.
+        `category` tells a symbol's category (spot, perpetual, …), which only the venue's definitions know.
         """
-        wanted = self.venues[venue].symbols
         if not self.feeder.limited_mode:
-            return wanted
+            return tuple(symbols)
         taken: Counter[Hashable] = Counter()
         kept = []
-        for symbol in wanted:
+        for symbol in symbols:
             taken[category(symbol)] += 1
             if taken[category(symbol)] <= self.feeder.limited_symbols:
                 kept.append(symbol)

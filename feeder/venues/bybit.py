@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from functools import cache
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -346,9 +346,9 @@ def _parse_instruments(body: bytes) -> Instruments:
 
 
 def _next_page(request: RestRequest, body: bytes) -> RestRequest | None:
-    """Every page but the last names the cursor of the next."""
+    """Every page but the last names the cursor of the next, percent-encoded as it stands in a URL."""
     try:
-        cursor = msgspec.json.decode(body, type=_Body).result.next_page_cursor
+        cursor = unquote(msgspec.json.decode(body, type=_Body).result.next_page_cursor)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     query = tuple((name, value) for name, value in request.query if name != "cursor")

@@ -343,12 +343,13 @@ def _definition(entry: _Instrument) -> InstrumentDef:
     base, quote = entry.base_ccy, entry.quote_ccy
     if not (base and quote):
         base, _, quote = (entry.inst_family or entry.uly or entry.inst_id.rpartition("-")[0]).partition("-")
+        quote = quote.partition("_")[0]
     return InstrumentDef(
         symbol=entry.inst_id,
         kind=kind,
         state=_STATES.get(entry.state, InstrumentState.UNKNOWN),
         base=base,
-        quote=quote.partition("_")[0],
+        quote=quote,
         settle=entry.settle_ccy or quote,
         tick=exact(entry.tick_sz),
         lot=exact(entry.lot_sz),
