@@ -23,8 +23,8 @@ from runtime.settings import Config
 
 __all__ = ["starting_symbols"]
 
-_LISTING_WAIT_S = 60.0
-"""Patterns mean nothing without definitions: so long a feeder waits for the first of them before it starts with the names."""
+_LISTING_WAIT_S = 8.0
+"""Patterns mean nothing without definitions: where no list came at first, so long for a second try, then the names alone."""
 _VOLUME_WAIT_S = 60.0
 """Where the venue is banning or silent, its REST client may wait for longer."""
 _VOLUME_PAUSES_S = (0.0, 1.0, 5.0)

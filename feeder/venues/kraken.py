@@ -328,8 +328,8 @@ class _Tickers(msgspec.Struct, frozen=True):
 def _volumes(_: RestRequest, body: bytes) -> dict[str, Decimal]:
     """REST names of pairs, which are aliases here."""
     answer = decode_volumes("kraken", body, _Tickers)
-    if answer.error:
-        raise InstrumentsError(f"kraken tickers: {', '.join(answer.error)}")
+    if answer.error or not answer.result:
+        raise InstrumentsError(f"kraken tickers: {', '.join(answer.error) or 'no result'}")
     return {name: ticker.v[1] * ticker.p[1] for name, ticker in answer.result.items()}
 
 

@@ -314,10 +314,10 @@ def _parse_instruments(body: bytes) -> Instruments:
     return Instruments(tuple(defs), tuple(rejected))
 
 
-class _Ticker(msgspec.Struct, frozen=True, rename="camel"):
-    inst_type: str
-    inst_id: str
-    vol_ccy24h: str = ""
+class _Ticker(msgspec.Struct, frozen=True):
+    inst_type: str = msgspec.field(name="instType")
+    inst_id: str = msgspec.field(name="instId")
+    volume: str = msgspec.field(default="", name="volCcy24h")
     last: str = ""
 
 
@@ -329,7 +329,7 @@ def _volumes(_: RestRequest, body: bytes) -> dict[str, Decimal]:
     out: dict[str, Decimal] = {}
     for raw in answer.data:
         ticker = decode_volumes("okx", raw, _Ticker)
-        volume = amount(ticker.vol_ccy24h)
+        volume = amount(ticker.volume)
         out[ticker.inst_id] = volume if ticker.inst_type == "SPOT" else volume * amount(ticker.last)
     return out
 
