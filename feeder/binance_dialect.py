@@ -34,14 +34,19 @@ from feeder.venue import (
     matcher,
     milliseconds_to_ns,
 )
-from protocol.schema import InstrumentKind, InstrumentState, Side
+from protocol.schema import InstrumentKind, InstrumentState, MsgType, Side, StatKind
+from protocol.shapes import Numbers, Shape, StatField
 
 __all__ = [
+    "FORCE_ORDER",
+    "FORCE_ORDER_OPEN",
+    "MARK_PRICE",
     "PARTIAL_BODY",
     "PARTIAL_DEPTH",
     "TAKER",
     "control",
     "depth_request",
+    "futures_control",
     "parse_exchange_info",
     "peek",
     "requested",
@@ -100,6 +105,58 @@ _STATES = {
     "CLOSE": InstrumentState.CLOSED,
     "DELIVERED": InstrumentState.DELISTED,
 }
+
+
+MARK_PRICE = Shape(
+    name="mark_price",
+    msg_type=MsgType.STAT,
+    numbers=Numbers.QUOTED,
+    where={"e": ("markPriceUpdate",)},
+    envelope="data",
+    symbol="s",
+    ts="E",
+    stats=(
+        StatField(StatKind.MARK_PRICE, "p"),
+        StatField(StatKind.INDEX_PRICE, "i"),
+        StatField(StatKind.FUNDING_RATE, "r", due="T"),  # T is 0 where there is no funding
+    ),
+)
+"""A futures market's mark price of one contract; all contracts at once come as an array, which is not taken."""
+
+FORCE_ORDER = Shape(
+    name="force_order",
+    msg_type=MsgType.LIQUIDATION,
+    numbers=Numbers.QUOTED,
+    where={"e": ("forceOrder",), "o.X": ("FILLED",)},
+    envelope="data",
+    symbol="o.s",
+    ts="o.T",
+    price="o.ap",
+    quantity="o.z",
+    side="o.S",
+    sides={"BUY": Side.BUY, "SELL": Side.SELL},  # the order's: a long position is closed by selling
+)
+"""A liquidation order that was filled: what was executed, at the mean price."""
+
+FORCE_ORDER_OPEN = Shape(
+    name="force_order unfilled",
+    msg_type=MsgType.LIQUIDATION,
+    numbers=Numbers.QUOTED,
+    silent=True,
+    where={"e": ("forceOrder",), "o.X": ("NEW", "PARTIALLY_FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH")},
+    envelope="data",
+    symbol="o.s",
+)
+"""Another state of the order: its amounts would be counted twice, or never traded."""
+
+STATISTICS = ("markPriceUpdate", "forceOrder")
+
+
+def futures_control(frame: bytes) -> Control | None:
+    """Return what a frame of a futures market is: there are no books without event type, and statistics have shapes."""
+    what = control(frame)
+    known = isinstance(what, Ignored) and (what == PARTIAL_BODY or what.channel in STATISTICS)
+    return None if known else what
 
 
 def stream_frame(method: str) -> Callable[[Sequence[Topic], int], bytes]:

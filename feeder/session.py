@@ -213,6 +213,9 @@ class Session(SessionBooks):
             symbol = self.extractor.symbol.decode("utf-8", "replace")
             if self._accept_symbol(symbol, ts_recv_ns):
                 self.on_frame(connection, data, ts_recv_ns, now_ns, again=True)
+            elif self.spec.market_wide and (topic := self.spec.peek(data)) and topic.channel in self.spec.market_wide:
+                self.counts["not_followed"] += 1
+                self.last_data_ns[connection] = now_ns
             else:
                 known = self.spec.kind_of(qualified(self._market, symbol)) is not None
                 why = "was not subscribed" if known else "is not a symbol of this venue"

@@ -376,6 +376,8 @@ class VenueSpec:
     None, which it is for objects. Never raises."""
     channels: Mapping[str, Channel]
     """Subscribable channels by the venue's own name."""
+    market_wide: frozenset[str] = frozenset()
+    """Channels that bring all instruments of a market: subscribed once, without topics; those not followed are passed over."""
     kind_of: Callable[[str], InstrumentKind | None]
     """None: not a symbol of this venue, its messages are quarantined."""
     subscribe: Callable[[Sequence[str], Sequence[str], int], list[Subscription]]
@@ -425,11 +427,13 @@ def connections(
     *,
     per_connection: int,
     per_frame: int,
+    exists: Callable[[Topic], bool] = lambda _: True,
 ) -> list[Subscription]:
-    """Spread topics over routes, connections and frames. Raises KeyError for a channel that is not known."""
+    """Spread the topics that exist over routes, connections and frames. Raises KeyError for a channel that is not known."""
     by_route: dict[str, list[Topic]] = {}
     for channel in channels:
-        by_route.setdefault(known[channel].route, []).extend(Topic(channel, symbol) for symbol in symbols)
+        wanted = (Topic(channel, symbol) for symbol in symbols)
+        by_route.setdefault(known[channel].route, []).extend(filter(exists, wanted))
     out: list[Subscription] = []
     next_id = first_id
     for route, topics in by_route.items():

@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 
 from feeder.binance_dialect import (
-    PARTIAL_BODY,
+    FORCE_ORDER,
+    FORCE_ORDER_OPEN,
+    MARK_PRICE,
     PARTIAL_DEPTH,
     TAKER,
-    control,
     depth_request,
+    futures_control,
     parse_exchange_info,
     peek,
     requested,
@@ -25,7 +27,6 @@ from feeder.binance_dialect import (
 from feeder.venue import (
     BookRule,
     Channel,
-    Control,
     Instruments,
     RestRequest,
     VenueSpec,
@@ -44,6 +45,9 @@ CHANNELS = {
     "depth": Channel(route="public", carries=MsgType.BOOK),
     "bookTicker": Channel(route="public", carries=MsgType.BBO),
     "aggTrade": Channel(route="market", carries=MsgType.TRADE),
+    "markPrice": Channel(route="market", carries=MsgType.STAT),
+    "markPrice@1s": Channel(route="market", carries=MsgType.STAT),
+    "forceOrder": Channel(route="market", carries=MsgType.LIQUIDATION),
     "trade": Channel(route="public", carries=MsgType.TRADE),  # undocumented: seen in the recording of 2024
 }
 
@@ -104,6 +108,9 @@ SHAPES = (
         side="m",
         sides=TAKER,
     ),
+    MARK_PRICE,
+    FORCE_ORDER,
+    FORCE_ORDER_OPEN,
 )
 
 REST_SHAPES = (
@@ -132,12 +139,6 @@ def _kind_of(symbol: str) -> InstrumentKind | None:
     return InstrumentKind.PERPETUAL if found[1] == "PERP" else InstrumentKind.FUTURE
 
 
-def _control(frame: bytes) -> Control | None:
-    """Futures streams have no books without event type."""
-    what = control(frame)
-    return None if what == PARTIAL_BODY else what
-
-
 def _parse_instruments(body: bytes) -> Instruments:
     return parse_exchange_info(body, _kind_of)
 
@@ -155,7 +156,7 @@ VENUE = VenueSpec(
     kind_of=_kind_of,
     subscribe=subscriber(CHANNELS),
     unsubscribe=stream_frame("UNSUBSCRIBE"),
-    control=_control,
+    control=futures_control,
     peek=peek,
     requested=requested,
     snapshot_request=depth_request("/dapi/v1/depth", SNAPSHOT_WEIGHTS),

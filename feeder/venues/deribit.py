@@ -38,7 +38,7 @@ from feeder.venue import (
     matcher,
     milliseconds_to_ns,
 )
-from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, OptionType, Side, StatKind
+from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, OptionType, Side, StatKind, TradeFlag
 from protocol.shapes import IdKind, Numbers, Quote, Rows, Shape, StatField
 
 __all__ = ["VENUE"]
@@ -82,6 +82,7 @@ SHAPES = (
         trade_id_kind=IdKind.TEXT,  # "137486952", but also "ETH-123"
         side="direction",
         sides={"buy": Side.BUY, "sell": Side.SELL},
+        trade_flags=("block_trade_id", {"*": int(TradeFlag.BLOCK)}),
     ),
     Shape(
         name="quote",

@@ -45,8 +45,8 @@ from feeder.venue import (
     query_value,
 )
 from protocol.decimals import format_decimal
-from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, OptionType, Side, TradeFlag
-from protocol.shapes import Numbers, Rows, Shape
+from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, OptionType, Side, StatKind, TradeFlag
+from protocol.shapes import Numbers, Rows, Shape, StatField
 
 __all__ = ["VENUE"]
 
@@ -60,6 +60,21 @@ CHANNELS = {
     "bbo-tbt": Channel(route="public", carries=MsgType.BBO),
     "trades": Channel(route="public", carries=MsgType.TRADE),
     "trades-all": Channel(route="business", carries=MsgType.TRADE),
+    "mark-price": Channel(route="public", carries=MsgType.STAT),
+    "funding-rate": Channel(route="public", carries=MsgType.STAT),
+    "open-interest": Channel(route="public", carries=MsgType.STAT),
+    "index-tickers": Channel(route="public", carries=MsgType.STAT),
+    "liquidation-orders": Channel(route="public", carries=MsgType.LIQUIDATION),
+}
+LIQUIDATIONS = "liquidation-orders"
+"""All instruments of a type at once, so it is asked for by type."""
+LIQUIDATED = ("SWAP", "FUTURES")
+
+_DERIVATIVES = frozenset({InstrumentKind.PERPETUAL, InstrumentKind.FUTURE, InstrumentKind.OPTION})
+_KINDS_OF_CHANNEL = {
+    "mark-price": _DERIVATIVES,
+    "open-interest": _DERIVATIVES,
+    "index-tickers": frozenset({InstrumentKind.SPOT}),  # an index has the name of its spot pair
 }
 
 SHAPES = (
@@ -105,6 +120,34 @@ SHAPES = (
         sides={"buy": Side.BUY, "sell": Side.SELL},
         trade_flags=("source", {"0": 0, "1": int(TradeFlag.OFF_BOOK)}),  # 1: Enhanced Liquidity Program
     ),
+    Shape(
+        name="statistics",
+        msg_type=MsgType.STAT,
+        numbers=Numbers.QUOTED,
+        where={"arg.channel": ("mark-price", "index-tickers", "funding-rate", "open-interest")},
+        optional=("data[].ts",),  # funding rates of 2022 have none
+        symbol="arg.instId",
+        ts="data[].ts",
+        stats=(
+            StatField(StatKind.MARK_PRICE, "data[].markPx"),
+            StatField(StatKind.INDEX_PRICE, "data[].idxPx"),
+            StatField(StatKind.FUNDING_RATE, "data[].fundingRate", due="data[].fundingTime"),
+            StatField(StatKind.OPEN_INTEREST, "data[].oi"),
+        ),
+    ),
+    Shape(
+        name="liquidations",
+        msg_type=MsgType.LIQUIDATION,
+        numbers=Numbers.QUOTED,
+        where={"arg.channel": (LIQUIDATIONS,), "arg.instType": LIQUIDATED},
+        symbol="data[].instId",
+        each="data[].details[]",
+        ts="ts",
+        price="bkPx",
+        quantity="sz",
+        side="side",
+        sides={"buy": Side.BUY, "sell": Side.SELL},  # the order's: a short position is closed by buying
+    ),
 )
 
 REST_SHAPES = (
@@ -125,13 +168,8 @@ _IGNORED = frozenset(
     {
         "books5",
         "estimated-price",
-        "funding-rate",
-        "index-tickers",
         "instruments",
-        "liquidation-orders",
         "liquidations",
-        "mark-price",
-        "open-interest",
         "opt-summary",
         "price-limit",
         "status",
@@ -181,15 +219,37 @@ def _request(op: str, topics: Sequence[Topic], request_id: int) -> bytes:
 
 def _subscribe(symbols: Sequence[str], channels: Sequence[str], request_id: int) -> list[Subscription]:
     # A request may have 64 KB: 400 topics of the longest instId stay below half of it. Every topic is acknowledged on its own.
-    return connections(
+    out = connections(
         symbols,
-        channels,
+        [channel for channel in channels if channel != LIQUIDATIONS],
         CHANNELS,
         lambda topics, number: _request("subscribe", topics, number),
         request_id,
         per_connection=1000,
         per_frame=400,
+        exists=_exists,
     )
+    return _with_liquidations(out, request_id) if LIQUIDATIONS in channels else out
+
+
+def _with_liquidations(parts: list[Subscription], request_id: int) -> list[Subscription]:
+    """Add them to the first connection of their route: a connection of their own would be silent for too long."""
+    route = CHANNELS[LIQUIDATIONS].route
+    number = str(request_id + sum(len(part.frames) for part in parts))
+    args = [{"channel": LIQUIDATIONS, "instType": name} for name in LIQUIDATED]
+    frame = msgspec.json.encode({"id": number, "op": "subscribe", "args": args})
+    place = next((place for place, part in enumerate(parts) if part.route == route), len(parts))
+    first = parts[place] if place < len(parts) else Subscription(route, (), (), ())
+    more = first._replace(frames=(*first.frames, frame), request_ids=(*first.request_ids, number))
+    return [*parts[:place], more, *parts[place + 1 :]]
+
+
+def _exists(topic: Topic) -> bool:
+    """Whether the venue has a channel for an instrument: funding is paid on perpetuals, dated ones of that name included."""
+    if topic.channel == "funding-rate":
+        return topic.symbol.endswith("-SWAP") or "_XPERP-" in topic.symbol
+    kinds = _KINDS_OF_CHANNEL.get(topic.channel)
+    return kinds is None or _kind_of(topic.symbol) in kinds
 
 
 class _Arg(msgspec.Struct, frozen=True):
@@ -384,6 +444,7 @@ VENUE = VenueSpec(
     default_price_exp=-11,  # ELON-USDT, and still prices of 10^7
     default_qty_exp=-5,  # ELON-USDT had levels of 6 x 10^12
     channels=CHANNELS,
+    market_wide=frozenset({LIQUIDATIONS}),
     endpoints=("public", "business", "rest"),
     kind_of=_kind_of,
     subscribe=_subscribe,
