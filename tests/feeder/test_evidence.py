@@ -16,7 +16,8 @@ import pytest
 
 from feeder.venues import VENUES, venue
 from tests.support.captures import captures
-from tests.support.feeder_frames import Feed
+from tests.support.feeder_frames import TIME_MS, Feed, okx_books, upbit_book
+from tests.support.venue_server import lines
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "venues"
 FOLDERS = {"binance_coinm": "binance", "coinbase_exchange": "coinbase"}
@@ -156,3 +157,89 @@ def test_the_page_names_what_must_give_nothing(name: str) -> None:
     actions = [row.action for row in rows(name)]
     assert any(action.startswith("nothing") for action in actions)
     assert any(action.startswith("refused") for action in actions)
+
+
+# Rows without a recorded frame: the documented layout, with figures of recorded messages where it has any.
+
+COINM_TRADE = "long/binance_coinm_btcusd_perp_20240808.jsonl.gz"
+
+
+def coinm_trade(state: str | None) -> bytes:
+    """Return a recorded COIN-M trade with another `X`, or without."""
+    frame = next(line.raw for line in lines(captures() / COINM_TRADE) if b'"e":"trade"' in line.raw)
+    assert b',"X":"MARKET"' in frame
+    return frame.replace(b',"X":"MARKET"', b"" if state is None else f',"X":"{state}"'.encode())
+
+
+def several_deribit() -> bytes:
+    """Return the recorded trades of examples 1 and 2 as one message."""
+    first, second = (json.loads(raw("deribit", "examples.jsonl", number)) for number in (1, 2))
+    first["params"]["data"] += second["params"]["data"]
+    return json.dumps(first).encode()
+
+
+FULL = '{"type":"%s","time":"2014-11-07T08:19:27.028459Z","product_id":"BTC-USD","sequence":10}'
+"""As documented for the full channel of Coinbase Exchange."""
+
+DOCUMENTED = [
+    ("binance", b'{"stream":"btcusdt@blockTrade","data":{"e":"blockTrade","s":"BTCUSDT"}}', "quarantined"),
+    (
+        "binance_coinm",
+        b'{"stream":"btcusd@indexPrice","data":{"e":"indexPriceUpdate","i":"BTCUSD","p":"9636.57860000"}}',
+        "nothing",
+    ),
+    ("binance_coinm", b'{"stream":"!contractInfo","data":{"e":"contractInfo","s":"BTCUSD_PERP"}}', "nothing"),
+    ("binance_coinm", b'{"stream":"btcusd_perp@ticker","data":{"e":"24hrTicker","s":"BTCUSD_PERP"}}', "nothing"),
+    ("bithumb", b'{"type":"orderbooksnapshot","content":{"symbol":"BTC_KRW"}}', "nothing"),
+    *(
+        ("coinbase_exchange", (FULL % kind).encode(), "nothing")
+        for kind in ("received", "open", "done", "change", "activate", "status")
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "frame", "expected"), DOCUMENTED, ids=[f"{row[0]}-{place}" for place, row in enumerate(DOCUMENTED)]
+)
+def test_a_documented_variant_does_what_its_row_says(name: str, frame: bytes, expected: str) -> None:
+    """Known and without use, or without evidence."""
+    assert outcome(name, frame) == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "result", "flagged"),
+    [("MARKET", "trade", False), ("INSURANCE_FUND", "trade", True), (None, "trade", False), ("ADL", "quarantined", False)],
+)
+def test_coin_margined_trades_by_their_kind(state: str | None, result: str, flagged: bool) -> None:
+    """As on USD-M: the insurance fund's is off the book, another kind has no evidence."""
+    frame = coinm_trade(state)
+    assert outcome("binance_coinm", frame) == result
+    found = [event for event in Feed("binance_coinm", accept_any=True).frame(frame) if event["type"] == "trade"]
+    assert ["off_book" in str(event["flags"]) for event in found] == ([flagged] if result == "trade" else [])
+
+
+def test_deribit_trades_of_several_instruments_are_refused() -> None:
+    """Seen nowhere: which instrument each is of would have to be guessed."""
+    assert outcome("deribit", several_deribit()) == "quarantined"
+
+
+def test_okx_an_empty_update_is_a_sign_of_life() -> None:
+    """No levels and `prevSeqId` = `seqId`: the book stays LIVE and nothing changes."""
+    feed = Feed("okx", "BTC-USDT-SWAP")
+    feed.frame(okx_books("snapshot", 100, -1, [("43568.7", "1")], [("43568.8", "7")]))
+    before = feed.book("BTC-USDT-SWAP")
+    feed.frame(okx_books("update", 100, 100))
+    feed.frame(okx_books("update", 101, 100, [("43568.7", "2")]))
+    assert (feed.session.counts["gaps"], feed.session.counts["quarantine"], feed.session.live_books()) == (0, 0, 1)
+    assert feed.book("BTC-USDT-SWAP")[1] == before[1]
+
+
+def test_upbit_padding_and_older_books_are_left_out() -> None:
+    """Units of price 0 are no levels; a book whose time is before the current one's is another's past."""
+    feed = Feed("upbit", "KRW-BTC")
+    units = [("116534000", "0.00079276", "116606000", "0.06288509"), ("0", "0", "116609000", "0.0005")]
+    feed.frame(upbit_book(units))
+    assert [len(side) for side in feed.book("KRW-BTC")] == [1, 2]
+    assert feed.frame(upbit_book(units[:1], ts_ms=TIME_MS - 1)) == []
+    assert [len(side) for side in feed.book("KRW-BTC")] == [1, 2]
+    assert feed.session.counts["quarantine"] == 0
