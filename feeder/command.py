@@ -17,7 +17,7 @@ from feeder.venues import VENUES, venue
 from runtime import config as configuration
 from runtime import logs
 from runtime.errors import ConfigError
-from runtime.loop import Shutdown
+from runtime.loop import Shutdown, pin
 from runtime.loop import run as run_loop
 from runtime.settings import Config
 
@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     for name in names:
         check_universe(venue(name), config.venues[name])
     logs.configure(config.log.level, config.log.format)
-    return run_loop(lambda shutdown: _feed(names, args, config, shutdown))
+    pin(config.feeder.cpus, "feeder.cpus")
+    return run_loop(lambda shutdown: _feed(names, args, config, shutdown), busy_poll=config.feeder.busy_poll)
 
 
 async def _feed(names: list[str], args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:
