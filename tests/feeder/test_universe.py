@@ -24,8 +24,9 @@ from feeder.venues import VENUES, venue
 from protocol.naming import has_wildcard
 from protocol.schema import InstrumentKind, InstrumentState
 from runtime import config as configuration
-from runtime.errors import ConfigError
+from runtime.errors import ConfigError, ExitCode
 from runtime.settings import Config, Venue
+from tapecast import cli
 from tests.support.captures import captures
 from tests.support.processes import Net
 from tests.support.venue_server import Answer, Asked, VenueServer, eventually, feeding, lines
@@ -180,6 +181,25 @@ def test_top_without_evidence_of_volumes_is_a_configuration_error() -> None:
     """The message names the key and what to do."""
     with pytest.raises(ConfigError, match=r"venues\.coinbase_exchange\.top = 10: coinbase_exchange has no known endpoint"):
         check_universe(venue("coinbase_exchange"), settings("coinbase_exchange", symbols=("*-USD",), top=10))
+
+
+@pytest.mark.parametrize(
+    "words", [["feed", "coinbase_exchange"], ["up", "coinbase_exchange", "--no-monitor"], ["config", "validate"]]
+)
+def test_every_command_refuses_an_impossible_universe(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Before anything is started; a file that says so is refused too."""
+    monkeypatch.setenv("TAPECAST__FEEDER__STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("TAPECAST__VENUES__COINBASE_EXCHANGE__TOP", "10")
+    assert cli.main(words) == ExitCode.USAGE
+    assert "venues.coinbase_exchange.top = 10: coinbase_exchange has no known endpoint" in capsys.readouterr().err
+    monkeypatch.delenv("TAPECAST__VENUES__COINBASE_EXCHANGE__TOP")
+    mine = tmp_path / "mine.toml"
+    mine.write_text("[venues.coinbase_exchange]\ntop = 10\n")
+    assert cli.main(["config", "validate", str(mine)]) == ExitCode.USAGE
+    mine.write_text("[venues.kraken]\ntop = 10\n")
+    assert cli.main(["config", "validate", str(mine)]) == 0
 
 
 def test_unknown_keys_beside_the_new_ones_are_errors() -> None:
