@@ -371,7 +371,7 @@ class LiveFeeder:
         log.info("resubscribed", venue=self._spec.name, symbol=command.symbol, connection=command.connection)
 
     async def _learn_instruments(self, stop: asyncio.Event) -> bool:
-        """Fetch definitions before the first subscription, but let no venue delay the feed for long; True: every list has come.
+        """Fetch definitions before the first subscription, but let no venue delay the feed for long; True: no list is to come.
 
         What has not come by then is learned while the feed runs; until then its instruments are provisional.
         """
@@ -390,9 +390,10 @@ class LiveFeeder:
         if not answer.error:
             return True
         log.warning("instruments not fetched", venue=self._spec.name, error=answer.error, url=answer.url)
-        if not is_refusal(answer.error):
+        refused = is_refusal(answer.error)
+        if not refused:
             self._spawn(self._ask_again(request))
-        return False
+        return refused
 
     async def _learn_pages(self, request: RestRequest) -> RestAnswer:
         """Take a list page by page and return the last answer."""

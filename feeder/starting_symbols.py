@@ -44,7 +44,7 @@ async def starting_symbols(
 ) -> tuple[str, ...]:
     """Return the keys to subscribe, most wanted first.
 
-    `known` are the definitions learned so far, and may grow while this waits; `whole`: every list has come. A replay takes the
+    `known` are the definitions learned so far, and may grow while this waits; `whole`: no list is to come. A replay takes the
     configured names as they are: a recording holds instruments that exist no more. Nothing is taken once `stop` is set.
     """
     if replay:
@@ -63,7 +63,7 @@ async def _starting_symbols(
     spec: VenueSpec, config: Config, known: Mapping[str, InstrumentDef], rest: RestClient, *, whole: bool
 ) -> tuple[str, ...]:
     venue = config.venues[spec.name]
-    if needs_listing(venue) and not known:
+    if needs_listing(venue) and not known and not whole:
         await _wait_for(known)
     cached, why = symbol_cache.load(Path(config.feeder.state_dir), spec.name)
     definitions = dict(known)
