@@ -68,16 +68,19 @@ async def _starting_symbols(
     cached, why = symbol_cache.load(Path(config.feeder.state_dir), spec.name)
     definitions = dict(known)
     if not whole and cached is not None:
-        log.warning("definitions of the last refresh are used too", venue=spec.name, age_s=_age_s(cached), definitions=len(known))
+        log.warning("definitions of the last refresh are used too", venue=spec.name, age_s=_age_s(cached.fetched_ns))
         definitions = cached.by_key() | definitions
     if not definitions:
         log.error("no definitions: only configured names are taken", venue=spec.name, cache=why)
         return _limited(spec, config, known, without_listing(spec, venue))
-    volumes: dict[str, Decimal] = {}
-    if venue.top:
-        volumes = await _volumes(spec, rest, cached)
+    volumes, failed = await _volumes(spec, rest) if venue.top else ({}, ())
     if whole:
-        await _keep(spec, config, definitions, volumes)
+        kept = symbol_cache.renewed(cached, spec.name, definitions.values(), volumes, time.time_ns())
+        await _keep(kept, Path(config.feeder.state_dir))
+    if failed:
+        age_s = None if cached is None else _age_s(cached.volumes_ns)
+        log.error("volumes not fetched, older ones rank", venue=spec.name, failed=failed, age_s=age_s)
+        volumes = ({} if cached is None else cached.volumes) | volumes
     return _limited(spec, config, definitions, resolve(spec, venue, definitions, volumes, time.time_ns(), whole=whole))
 
 
@@ -97,8 +100,8 @@ async def _wait_for(known: Mapping[str, InstrumentDef]) -> None:
         await asyncio.sleep(0.25)
 
 
-async def _volumes(spec: VenueSpec, rest: RestClient, cached: symbol_cache.Cached | None) -> dict[str, Decimal]:
-    """Return the volumes of now; what the venue does not give in time is that of the last refresh, if there was one."""
+async def _volumes(spec: VenueSpec, rest: RestClient) -> tuple[dict[str, Decimal], tuple[str, ...]]:
+    """Return the volumes of now, and what the venue did not give in time."""
     volumes: dict[str, Decimal] = {}
     failed: tuple[str, ...] = (f"no answer within {_VOLUME_WAIT_S:.0f} s",)
     try:
@@ -107,20 +110,18 @@ async def _volumes(spec: VenueSpec, rest: RestClient, cached: symbol_cache.Cache
                 await asyncio.sleep(pause_s)
                 volumes, failed = await fetch_volumes(rest, spec)
                 if not failed:
-                    return volumes
+                    break
     except TimeoutError:
         pass
-    log.error("volumes not fetched", venue=spec.name, failed=failed, cached_age_s=None if cached is None else _age_s(cached))
-    return ({} if cached is None else cached.volumes) | volumes
+    return volumes, failed
 
 
-async def _keep(spec: VenueSpec, config: Config, known: Mapping[str, InstrumentDef], volumes: dict[str, Decimal]) -> None:
-    cached = symbol_cache.Cached(venue=spec.name, fetched_ns=time.time_ns(), defs=tuple(known.values()), volumes=volumes)
+async def _keep(listed: symbol_cache.Cached, state_dir: Path) -> None:
     try:
-        await asyncio.to_thread(symbol_cache.save, Path(config.feeder.state_dir), cached)
+        await asyncio.to_thread(symbol_cache.save, state_dir, listed)
     except OSError as error:
-        log.warning("definitions not kept", venue=spec.name, error=str(error))
+        log.warning("definitions not kept", venue=listed.venue, error=str(error))
 
 
-def _age_s(cached: symbol_cache.Cached) -> float:
-    return round((time.time_ns() - cached.fetched_ns) / 1e9, 1)
+def _age_s(since_ns: int) -> float:
+    return round((time.time_ns() - since_ns) / 1e9, 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import msgspec
 
 from feeder.venue import InstrumentDef
 
-__all__ = ["FORMAT", "Cached", "load", "path_of", "save"]
+__all__ = ["FORMAT", "Cached", "load", "path_of", "renewed", "save"]
 
 FORMAT = 1
 
@@ -30,7 +31,9 @@ class Cached(msgspec.Struct, frozen=True, kw_only=True):
     """Wall clock, ns since 1970."""
     defs: tuple[InstrumentDef, ...]
     volumes: dict[str, Decimal] = {}
-    """Name to turnover in 24 h; empty where the venue has no such endpoint."""
+    """Name to turnover in 24 h; empty where the venue has no such endpoint, or was never asked."""
+    volumes_ns: int = 0
+    """When they were fetched; 0 = never."""
 
     def by_key(self) -> dict[str, InstrumentDef]:
         """Return the definitions by key."""
@@ -59,6 +62,13 @@ def load(state_dir: Path, venue: str) -> tuple[Cached | None, str]:
     if cached.format != FORMAT or cached.venue != venue:
         return None, f"{path} is of format {cached.format} for {cached.venue}, not {FORMAT} for {venue}"
     return cached, ""
+
+
+def renewed(old: Cached | None, venue: str, defs: Iterable[InstrumentDef], volumes: dict[str, Decimal], now_ns: int) -> Cached:
+    """Return a list fetched now with its volumes; where none came, the old ones and their time stay."""
+    had, had_ns = ({}, 0) if old is None else (old.volumes, old.volumes_ns)
+    found, found_ns = (had | volumes, now_ns) if volumes else (had, had_ns)
+    return Cached(venue=venue, fetched_ns=now_ns, defs=tuple(defs), volumes=found, volumes_ns=found_ns)
 
 
 def save(state_dir: Path, cached: Cached) -> Path:

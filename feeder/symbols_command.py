@@ -169,13 +169,13 @@ async def _refresh_one(spec: VenueSpec, config: Config) -> dict[str, object]:
         )
         _tell(f"{spec.name}: not refreshed, {kept}: {'; '.join(listing.failed) or 'the venue lists nothing'}")
         return row | {"error": "; ".join(listing.failed) or "the venue lists nothing"}
-    if unmeasured:
-        cached, _ = symbol_cache.load(state_dir, spec.name)
-        volumes = ({} if cached is None else cached.volumes) | volumes
-    kept_at = symbol_cache.save(
-        state_dir,
-        symbol_cache.Cached(venue=spec.name, fetched_ns=time.time_ns(), defs=tuple(listing.defs.values()), volumes=volumes),
-    )
+    old, _ = symbol_cache.load(state_dir, spec.name)
+    try:
+        fresh = symbol_cache.renewed(old, spec.name, listing.defs.values(), volumes, time.time_ns())
+        kept_at = symbol_cache.save(state_dir, fresh)
+    except OSError as error:
+        _tell(f"{spec.name}: not kept: {error}")
+        return row | {"error": str(error)}
     _tell(f"{spec.name}: {len(listing.defs)} instruments, {len(volumes)} volumes, in {kept_at}")
     return row | {"refreshed": True}
 

@@ -298,12 +298,16 @@ async def test_without_volumes_those_of_the_last_refresh_rank(net: Net, tmp_path
         async with feeding("bybit", server, net, tmp_path / "second", **config) as feeder:
             await eventually(lambda: feeder.session.by_symbol, within_s=30.0)
             assert list(feeder.session.by_symbol) == ["XRPUSDT", "ETHUSDT", "BTCUSDT"]
+    kept, _ = symbol_cache.load(tmp_path / "second" / "state", "bybit")
+    assert kept is not None
+    assert (kept.volumes_ns, len(kept.volumes)) == (7, 3)  # those of the refresh, and their time
 
 
 def keep(folder: Path, volumes: dict[str, Decimal]) -> None:
     """Write Bybit's recorded definitions as those of a refresh."""
     defs = tuple(listed("bybit", BYBIT).values())
-    symbol_cache.save(folder / "state", symbol_cache.Cached(venue="bybit", fetched_ns=time.time_ns(), defs=defs, volumes=volumes))
+    cached = symbol_cache.Cached(venue="bybit", fetched_ns=time.time_ns(), defs=defs, volumes=volumes, volumes_ns=7)
+    symbol_cache.save(folder / "state", cached)
 
 
 async def test_without_any_list_the_last_refresh_or_the_names_do(
