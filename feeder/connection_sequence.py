@@ -31,3 +31,9 @@ class ConnectionSequence:
     def forget(self, connection: str) -> None:
         """Note that a connection is new or gone: its next message may have any number."""
         self._next.pop(connection, None)
+
+    def rename(self, connection: str, name: str) -> None:
+        """Call a connection by another name; what was known of that name is forgotten."""
+        self._next.pop(name, None)
+        if connection in self._next:
+            self._next[name] = self._next.pop(connection)

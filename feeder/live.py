@@ -1,47 +1,44 @@
-"""A venue's live feeder: connects, subscribes, fetches, publishes; one process, one event loop, one venue, one channel.
+"""A venue's live feeder: one process, one event loop, one venue, one channel; assembly, lifecycle, and what beats.
 
-The thin shell around `feeder.session` (what to do) and `feeder.publisher` (how it goes out). Everything that waits, retries or
-beats is here; everything that decides is not.
+The thin shell around `feeder.session` (what to do) and `feeder.publisher` (how it goes out). Connections are kept by
+`feeder.connections`, REST is asked by `feeder.desk`; everything that decides is sans-I/O.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import random
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
-
-from picows import WSError
+from typing import Any
 
 from feeder.announcer import Announcer
-from feeder.backoff import Backoff, BackoffPolicy
-from feeder.definitions import is_refusal, pages
-from feeder.publisher import Cycle, MulticastLine, Publisher, next_epoch
+from feeder.connections import Connections
+from feeder.desk import Desk
+from feeder.intake import Intake
+from feeder.limiter import HostLimiter
+from feeder.publisher import MulticastLine, Publisher, next_epoch
+from feeder.pulse import Pulse
 from feeder.quarantine import QuarantineFile
-from feeder.rest import RestAnswer, RestClient
-from feeder.session import Command, CommandKind, Session, SessionOptions
+from feeder.rest import RestClient
+from feeder.session import CommandKind, Session, SessionOptions
+from feeder.sharding import plan
 from feeder.starting_symbols import starting_symbols
 from feeder.sync import SyncPolicy
-from feeder.transport import Handlers, Socket, connect
-from feeder.venue import RestRequest, Subscription, Topic, VenueSpec
+from feeder.venue import VenueSpec
 from protocol.io import Sender, TextSender
 from protocol.records import HeartbeatItem
-from protocol.schema import Flag, MsgType, StatusState
+from protocol.schema import Flag, StatusState
 from runtime import logs
 from runtime.channels import lines_of
 from runtime.settings import Config
 
 __all__ = ["LiveFeeder"]
 
-T = TypeVar("T")
-
 _TICK_S = 0.025
-_CONNECT_TIMEOUT_S = 10.0
 _LEARN_S = 10.0
-_BOOK_DEPTH = 5000
+_SECOND = 1_000_000_000
 
 log = logs.get("feeder.live")
 
@@ -57,7 +54,6 @@ class LiveFeeder:
         feeder, network = config.feeder, config.network
         flags = int(Flag.REPLAY) if replay else 0
         channel_id = spec.venue_id
-        second = 1_000_000_000
         self.session = Session(
             spec,
             SessionOptions(
@@ -65,15 +61,7 @@ class LiveFeeder:
                 base_flags=flags,
                 max_payload=network.max_payload,
                 verify_checksum=replay,
-                sync=SyncPolicy(
-                    snapshot_deadline_ns=int(feeder.snapshot_deadline_s * second),
-                    stream_snapshot_wait_ns=int((spec.rule.snapshot_wait_s or 3.0) * second),
-                    quiet_wait_ns=int(feeder.quiet_wait_s * second),
-                    attempts=feeder.resync.attempts,
-                    window_ns=int(feeder.resync.window_s * second),
-                    retry_first_ns=int(feeder.resync.slow_first_s * second),
-                    retry_cap_ns=int(feeder.resync.slow_cap_s * second),
-                ),
+                sync=_sync_policy(config, spec),
             ),
         )
         lines = lines_of(spec.name, network)
@@ -97,51 +85,41 @@ class LiveFeeder:
         )
         self._quarantine = QuarantineFile(Path(feeder.quarantine_dir) / f"{spec.name}.jsonl")
         limits = self._venue.limits
+        self._limiter = HostLimiter.of(Path(feeder.state_dir), spec.name, limits)
         self._rest = RestClient(
             self._venue.endpoints,
             weight=limits.get("rest_weight", 60),
             window_s=limits.get("rest_window_s", 60),
             timeout_s=feeder.snapshot_deadline_s,
+            limiter=self._limiter,
         )
-        self._backoff = BackoffPolicy(
-            base_s=feeder.backoff.base_s,
-            factor=feeder.backoff.factor,
-            cap_s=feeder.backoff.cap_s,
-            reset_after_s=feeder.backoff.reset_after_s,
-            circuit_connects=feeder.circuit.connects,
-            circuit_window_s=feeder.circuit.window_s,
-            circuit_pause_s=feeder.circuit.pause_s,
-        )
-        self._sockets: dict[str, Socket] = {}
-        self._opened: dict[str, int] = {}
-        self._fetching: set[str] = set()
-        self._wanted = 0
-        self._reconnects = 0
-        self._request_id = 1
-        self._stopping = asyncio.Event()
-        self._now_ns, self._ts_ns = time.monotonic_ns(), time.time_ns()
-        self.frames = 0
-        """WebSocket messages received."""
+        self.intake = Intake(self.session, self.publisher, self._carry_out)
+        self._desk = Desk(self.session, self._rest, self.intake, self._spawn, int(limits.get("snapshot_levels", 0)))
+        self.connections = Connections(feeder, self._venue, self.session, self.publisher, self.intake, self._limiter, self._spawn)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Feed until `stop` is set; then drain, say SESSION_END and return."""
         self.publisher.start(self._beat())
         self._spawn(self._beat_and_repeat())
-        whole = await self._learn_instruments(stop)
+        whole = await self._desk.learn_instruments(stop, _LEARN_S)
         symbols = await starting_symbols(
             self._spec, self._config, self.session.known, self._rest, stop, whole=whole, replay=self._replay
         )
         self.session.subscribe(symbols, time.time_ns())
-        self._flush()
-        subscriptions = self._merged(self._spec.subscribe(symbols, self._venue.channels, self._request_id))
-        self._request_id += sum(len(subscription.frames) for subscription in subscriptions)
-        self._wanted = len(subscriptions)
+        self.intake.flush()
+        shards = plan(
+            self._spec,
+            symbols,
+            self._venue.channels,
+            self._venue.endpoints,
+            self._config.symbols_per_connection(self._spec.name),
+            sockets=int(self._venue.limits.get("sockets", 0)),
+        )
         gc.collect()
         gc.freeze()
         if not stop.is_set():
-            for number, subscription in enumerate(subscriptions, 1):
-                self._spawn(self._keep_connected(f"{subscription.route}.{number}", subscription))
+            self.connections.start(shards)
         await stop.wait()
         await self._drain()
 
@@ -151,20 +129,23 @@ class LiveFeeder:
         return {
             "venue": self._spec.name,
             "session": self.publisher.session,
-            "frames": self.frames - self._answers(),
+            "frames": self.intake.frames - self._answers(),
             "control_frames": sum(n for name, n in self.session.counts.items() if name.startswith("control_")),
             "events": self.publisher.events(),
             "packets": self.publisher.packets,
             "bytes": self.publisher.bytes,
             "dropped": sum(stat.dropped for stat in stats),
-            "reconnects": self._reconnects,
+            "connections": len(self.connections.all),
+            "reconnects": self.connections.losses,
+            "unproved_topics": self.connections.unproved,
+            "rest_weight_used": self._rest.used_weight,
             "live_books": self.session.live_books(),
             "counts": dict(sorted(self.session.counts.items())),
         }
 
     async def _drain(self) -> None:
-        self._stopping.set()
-        self._flush()
+        self.intake.flush()
+        self.connections.stop()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -173,160 +154,31 @@ class LiveFeeder:
         while time.monotonic() < until:
             await asyncio.sleep(min(0.25, max(0.0, until - time.monotonic())))
             self.publisher.end(self._beat(), time.time_ns())
-        for connection in self._sockets.values():
-            connection.close("feeder stops")
         self._quarantine.write(self.session.quarantined)
         await self._rest.close()
-
-    # connections
-
-    def _merged(self, subscriptions: Sequence[Subscription]) -> list[Subscription]:
-        """Join the subscriptions of routes that are configured to one URL: one server, one connection, one order."""
-        urls = self._venue.endpoints
-        routes = {subscription.route for subscription in subscriptions}
-        if len(routes) < 2 or len({urls[route] for route in routes}) == len(routes):
-            return list(subscriptions)
-        by_url: dict[str, Subscription] = {}
-        for sub in subscriptions:
-            known = by_url.get(urls[sub.route])
-            by_url[urls[sub.route]] = (
-                sub
-                if known is None
-                else Subscription(
-                    known.route, known.frames + sub.frames, known.topics + sub.topics, known.request_ids + sub.request_ids
-                )
-            )
-        return list(by_url.values())
-
-    async def _keep_connected(self, name: str, subscription: Subscription) -> None:
-        url = self._venue.endpoints[subscription.route]
-        self.session.on_url(name, url)
-        backoff = Backoff(self._backoff)
-        while not self._stopping.is_set():
-            backoff.connecting(time.monotonic_ns())
-            try:
-                reason = await self._one_connection(name, url, subscription, backoff)
-            except Exception as error:  # whatever it was, the venue is tried again
-                log.error("connection failed", venue=self._spec.name, connection=name, error=repr(error), exc_info=error)
-                reason = repr(error)
-            self._reconnects += 1
-            delay, tripped = backoff.lost(time.monotonic_ns(), random.random())  # noqa: S311 - jitter, not a secret
-            level = log.error if tripped else log.warning
-            level("connection lost", venue=self._spec.name, connection=name, url=url, reason=reason, retry_s=round(delay, 2))
-            await asyncio.sleep(delay)
-
-    async def _one_connection(self, name: str, url: str, subscription: Subscription, backoff: Backoff) -> str:
-        session, time_ns, monotonic_ns = self.session, time.time_ns, time.monotonic_ns
-
-        def message(data: bytes) -> None:
-            self.frames += 1
-            self._ts_ns = ts_recv_ns = time_ns()
-            self._now_ns = now_ns = monotonic_ns()
-            try:
-                session.on_frame(name, data, ts_recv_ns, now_ns)
-            except Exception as error:  # a defect of ours costs the message it met, never the feed
-                log.error("message not handled", venue=self._spec.name, connection=name, error=repr(error), exc_info=error)
-                session.quarantine(name, data, f"internal error: {error!r}", 0, ts_recv_ns, None)
-
-        def opened(connection: Socket) -> None:
-            self._sockets[name] = connection
-            self._opened[name] = now_ns = monotonic_ns()
-            session.on_connect(name, now_ns, time_ns())
-
-        try:
-            connection = await connect(url, Handlers(opened, message, self._send), _CONNECT_TIMEOUT_S)
-        except (OSError, TimeoutError, WSError) as error:
-            self._sockets.pop(name, None)
-            session.on_disconnect(name, monotonic_ns(), time_ns())
-            return f"{type(error).__name__}: {error}"
-        log.info("connected", venue=self._spec.name, connection=name, url=url, topics=len(subscription.topics))
-        try:
-            await self._subscribe(name, connection, subscription)
-            while not connection.closed.done():
-                await asyncio.wait({connection.closed}, timeout=1.0)
-                self._watch(name, connection, backoff)
-            return str(connection.closed.result())
-        finally:
-            if not self._stopping.is_set():
-                self._sockets.pop(name, None)
-                session.on_disconnect(name, time.monotonic_ns(), time.time_ns())
-                self._flush()
-
-    async def _subscribe(self, name: str, connection: Socket, subscription: Subscription) -> None:
-        limits = self._venue.limits
-        burst, window_s = int(limits.get("messages", 4)), float(limits.get("messages_window_s", 1))
-        self._note_requests(name, subscription)
-        for position, frame in enumerate(subscription.frames):
-            if position and position % max(1, burst - 1) == 0:
-                await asyncio.sleep(window_s)
-            connection.send(frame)
-        books = [topic.symbol for topic in subscription.topics if self._carries_book(topic)]
-        self.session.on_subscribed(dict.fromkeys(books), name, time.monotonic_ns())
-
-    def _note_requests(self, name: str, subscription: Subscription) -> None:
-        for frame, request_id in zip(subscription.frames, subscription.request_ids, strict=False):
-            self.session.on_request(name, request_id, self._spec.requested("", frame))
-
-    def _carries_book(self, topic: Topic) -> bool:
-        channel = self._spec.channels.get(topic.channel)
-        return channel is not None and channel.carries is MsgType.BOOK
-
-    def _watch(self, name: str, connection: Socket, backoff: Backoff) -> None:
-        """Once a second: data keep the backoff young; silence is answered with a ping, then with a new connection."""
-        now_ns = time.monotonic_ns()
-        last_ns = self.session.last_data_ns.get(name, now_ns)
-        if last_ns > self._opened[name]:
-            backoff.data(now_ns)
-        idle_s = (now_ns - last_ns) / 1e9
-        keepalive = self._spec.keepalive
-        if keepalive is not None and idle_s >= keepalive.interval_s / 2:
-            sent_ns = self._opened.get(f"{name} ping", 0)
-            if now_ns - sent_ns >= keepalive.interval_s * 1e9:
-                self._opened[f"{name} ping"] = now_ns
-                if keepalive.payload is None:
-                    connection.ping()
-                else:
-                    connection.send(keepalive.payload)
-        if idle_s > self._config.feeder.data_idle_reconnect_s:
-            connection.close(f"no data for {idle_s:.0f} s")
+        self._limiter.close()
 
     # what the session asks for
-
-    def _flush(self) -> None:
-        """Send what is finished, at the present time."""
-        self._now_ns, self._ts_ns = time.monotonic_ns(), time.time_ns()
-        self._send()
-
-    def _send(self) -> None:
-        """Send what is finished, at the time of the last message: this ends every read of a socket."""
-        session, publisher = self.session, self.publisher
-        publisher.instruments(len(session.instruments))
-        try:
-            session.flush(publisher.publish, self._now_ns, self._ts_ns)
-        except Exception as error:  # a defect of ours costs a batch, counted and told, never the connection
-            session.counts["batches_failed"] += 1
-            log.error("batch not sent", venue=self._spec.name, error=repr(error), exc_info=error)
-        if session.commands:
-            self._carry_out()
 
     def _carry_out(self) -> None:
         commands, self.session.commands = self.session.commands, []
         for command in commands:
             if command.kind is CommandKind.FETCH_SNAPSHOT:
-                self._spawn(self._fetch(command.symbol))
+                self._desk.fetch(command.symbol)
             elif command.kind is CommandKind.RESUBSCRIBE:
-                self._resubscribe(command)
-            elif command.kind is CommandKind.RECONNECT and command.connection in self._sockets:
-                self._sockets[command.connection].close(command.reason)
-            elif command.kind is CommandKind.SEND and command.connection in self._sockets:
-                self._sockets[command.connection].send(command.frame)
-            elif command.kind is CommandKind.COMPLAIN:
-                log.error(
-                    "the venue answered an error", venue=self._spec.name, connection=command.connection, text=command.reason
-                )
+                self.connections.resubscribe_book(command)
+            elif command.kind is CommandKind.RECONNECT:
+                self.connections.reconnect(command)
+            elif command.kind is CommandKind.SEND:
+                self.connections.send(command)
             elif command.kind is CommandKind.ROTATE:
                 log.warning(
                     "venue announces a restart", venue=self._spec.name, connection=command.connection, text=command.reason
+                )
+                self.connections.rotate(command)
+            elif command.kind is CommandKind.COMPLAIN:
+                log.error(
+                    "the venue answered an error", venue=self._spec.name, connection=command.connection, text=command.reason
                 )
 
     def _answers(self) -> int:
@@ -335,86 +187,10 @@ class LiveFeeder:
         controls = sum(n for name, n in counts.items() if name.startswith("control_")) - counts["control_ignored"]
         return controls if self._spec.connection_number is None else 0
 
-    async def _fetch(self, symbol: str) -> None:
-        """Fetch a book, unless that is being done: during a ban the rule asks again and again, the venue is asked once."""
-        request = self._spec.snapshot_request
-        if request is None or symbol in self._fetching:
-            return
-        self._fetching.add(symbol)
-        try:
-            await self._fetch_book(symbol, request(symbol, int(self._venue.limits.get("snapshot_levels", _BOOK_DEPTH))))
-        finally:
-            self._fetching.discard(symbol)
-
-    async def _fetch_book(self, symbol: str, request: RestRequest) -> None:
-        answer = await self._rest.get(request)
-        if answer.error:
-            log.warning("order book not fetched", venue=self._spec.name, symbol=symbol, error=answer.error, url=answer.url)
-            self.session.on_snapshot_failed(symbol, time.monotonic_ns())
-        else:
-            self.session.on_snapshot(symbol, answer.body, answer.ts_recv_ns, time.monotonic_ns())
-        self._flush()
-
-    def _resubscribe(self, command: Command) -> None:
-        connection = self._sockets.get(command.connection)
-        unsubscribe = self._spec.unsubscribe
-        channels = [c for c in self._venue.channels if self._carries_book(Topic(c, command.symbol))]
-        if connection is None or unsubscribe is None or not channels:
-            return
-        topics = [Topic(channel, command.symbol) for channel in channels]
-        connection.send(unsubscribe(topics, self._request_id))
-        for subscription in self._spec.subscribe([command.symbol], channels, self._request_id + 1):
-            self._note_requests(command.connection, subscription)
-            for frame in subscription.frames:
-                connection.send(frame)
-        self._request_id += 1 + len(channels)
-        log.info("resubscribed", venue=self._spec.name, symbol=command.symbol, connection=command.connection)
-
-    async def _learn_instruments(self, stop: asyncio.Event) -> bool:
-        """Fetch definitions before the first subscription, but let no venue delay the feed for long; True: no list is to come.
-
-        What has not come by then is learned while the feed runs; until then its instruments are provisional.
-        """
-        learning = [self._spawn(self._learn(request)) for request in self._spec.instruments_requests()]
-        stopped = asyncio.ensure_future(stop.wait())
-        everything = asyncio.ensure_future(asyncio.wait(learning)) if learning else stopped
-        await asyncio.wait({everything, stopped}, timeout=_LEARN_S, return_when=asyncio.FIRST_COMPLETED)
-        everything.cancel()
-        stopped.cancel()
-        log.info("instruments", venue=self._spec.name, definitions=len(self.session.known))
-        return all(task.done() and not task.cancelled() and not task.exception() and task.result() for task in learning)
-
-    async def _learn(self, request: RestRequest) -> bool:
-        """Fetch definitions; a venue that does not give them is asked again in the background, at growing intervals."""
-        answer = await self._learn_pages(request)
-        if not answer.error:
-            return True
-        log.warning("instruments not fetched", venue=self._spec.name, error=answer.error, url=answer.url)
-        refused = is_refusal(answer.error)
-        if not refused:
-            self._spawn(self._ask_again(request))
-        return refused
-
-    async def _learn_pages(self, request: RestRequest) -> RestAnswer:
-        """Take a list page by page and return the last answer."""
-        async for answer in pages(self._rest, self._spec, request):
-            if not answer.error:
-                self.session.on_instruments(answer.body, answer.ts_recv_ns, time.monotonic_ns())
-                self._flush()
-        return answer
-
-    async def _ask_again(self, request: RestRequest) -> None:
-        delay = 5.0
-        while True:
-            await asyncio.sleep(delay)
-            if not (await self._learn_pages(request)).error:
-                return
-            delay = min(delay * 2, 300.0)
-
     # what beats
 
     async def _beat_and_repeat(self) -> None:
-        pulse = _Pulse(self._config, time.monotonic_ns())
+        pulse = Pulse(self._config.feeder, time.monotonic_ns())
         while True:
             await asyncio.sleep(_TICK_S)
             try:
@@ -423,12 +199,12 @@ class LiveFeeder:
                 log.error("tick failed", venue=self._spec.name, error=repr(error), exc_info=error)
                 await asyncio.sleep(1.0)
 
-    def _tick(self, pulse: _Pulse, now_ns: int) -> None:
+    def _tick(self, pulse: Pulse, now_ns: int) -> None:
         session, publisher = self.session, self.publisher
         deadline = session.next_deadline()
         if deadline is not None and deadline <= now_ns:
             session.on_timer(now_ns, time.time_ns())
-        self._flush()
+        self.intake.flush()
         if pulse.heartbeat_due(publisher.packets, now_ns):
             publisher.heartbeat(self._beat(), time.time_ns())
         instruments = session.instruments
@@ -437,27 +213,29 @@ class LiveFeeder:
         for index in pulse.snapshots.due(len(instruments), now_ns):
             publisher.repeat(session.book_snapshot(instruments[index]))
         if pulse.second_due(now_ns):
-            session.check_stale(now_ns, int(self._config.feeder.stale_after_s * 1e9), time.time_ns())
+            session.check_stale(now_ns, int(self._config.feeder.stale_after_s * _SECOND), time.time_ns())
+            session.sweep_handovers(now_ns)
             if session.quarantined:
                 messages, session.quarantined = session.quarantined, []
                 self._quarantine.write(messages)
-        up = len(self._sockets)
-        connections = (up, self._wanted - up, self._reconnects, self._wanted)
+        up, wanted = self.connections.up, len(self.connections.all)
+        connections = (up, wanted - up, self.connections.losses, wanted)
         self._announcer.tick(now_ns, time.time_ns(), connections, session, publisher)
 
     def _beat(self) -> HeartbeatItem:
         session = self.session
         live = session.live_books()
         wanted = sum(1 for instrument in session.instruments if instrument.sync.state is not StatusState.IDLE)
+        up = self.connections.up
         return HeartbeatItem(
             upstream_dropped=session.counts["gaps"] + session.counts["quarantine"] + session.counts["batches_failed"],
             instruments=len(session.instruments),
             suspect=wanted - live,
             interval_ms=self._config.feeder.heartbeat_max_ms,
-            health=2 if not self._sockets else 0 if live == wanted and len(self._sockets) == self._wanted else 1,
+            health=2 if not up else 0 if live == wanted and up == len(self.connections.all) else 1,
         )
 
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
@@ -469,32 +247,14 @@ class LiveFeeder:
             log.error("task failed", venue=self._spec.name, error=repr(task.exception()), exc_info=task.exception())
 
 
-class _Pulse:
-    """What is due when, on the monotonic clock."""
-
-    def __init__(self, config: Config, now_ns: int) -> None:
-        self.definitions = Cycle(config.feeder.definition_cycle_s, now_ns)
-        self.snapshots = Cycle(config.feeder.snapshot_cycle_s, now_ns)
-        self._idle_ns = config.feeder.heartbeat_idle_ms * 1_000_000
-        self._most_ns = config.feeder.heartbeat_max_ms * 1_000_000
-        self._packets = -1
-        self._sent_ns = now_ns
-        self._beat_ns = 0
-        self._second_ns = now_ns
-
-    def heartbeat_due(self, packets: int, now_ns: int) -> bool:
-        """Whether to beat: after a silence of the channel, and at least once a `heartbeat_max_ms`; `packets` were sent so far."""
-        if packets != self._packets:
-            self._packets, self._sent_ns = packets, now_ns
-        since = now_ns - self._beat_ns
-        due = since >= self._most_ns or (now_ns - self._sent_ns >= self._idle_ns and since >= self._idle_ns)
-        if due:
-            self._beat_ns = now_ns
-        return due
-
-    def second_due(self, now_ns: int) -> bool:
-        """Whether a second has passed."""
-        if now_ns - self._second_ns < 1_000_000_000:
-            return False
-        self._second_ns = now_ns
-        return True
+def _sync_policy(config: Config, spec: VenueSpec) -> SyncPolicy:
+    feeder = config.feeder
+    return SyncPolicy(
+        snapshot_deadline_ns=int(feeder.snapshot_deadline_s * _SECOND),
+        stream_snapshot_wait_ns=int((spec.rule.snapshot_wait_s or 3.0) * _SECOND),
+        quiet_wait_ns=int(feeder.quiet_wait_s * _SECOND),
+        attempts=feeder.resync.attempts,
+        window_ns=int(feeder.resync.window_s * _SECOND),
+        retry_first_ns=int(feeder.resync.slow_first_s * _SECOND),
+        retry_cap_ns=int(feeder.resync.slow_cap_s * _SECOND),
+    )

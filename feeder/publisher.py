@@ -11,6 +11,9 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from protocol.codec import encode
 from protocol.io import Sender
 from protocol.records import Header, HeartbeatItem
@@ -157,6 +160,11 @@ class Publisher:
         if packets:
             self.packets += self._line.publish(self._stamper, bytearray(packets), len(packets), keep=True)
             self.bytes += len(packets)
+
+    @property
+    def counters(self) -> npt.NDArray[np.uint32]:
+        """Events published so far: one row an instrument, one column a message type (`protocol.stamping.COLUMN_OF`)."""
+        return self._stamper.seqs
 
     def events(self) -> dict[str, int]:
         """Return how many events of each kind were published, summed over the instruments."""

@@ -1,24 +1,32 @@
 """REST shell: order books and instruments of one venue, one request after another within its weight, on aiohttp.
 
-429, 418 and 403 are obeyed: nothing is asked before the time the venue names (or a default), and that time never shrinks.
+429, 418 and 403 are obeyed: nothing is asked before the time the venue names (or a default), and that time never shrinks. What
+may be asked, and the bans, are the host's matter (`feeder.limiter`); where the venue tells what is left, that counts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
 
+from feeder.limiter import REST, HostLimiter, Rate
 from feeder.venue import RestRequest
 
-__all__ = ["RestAnswer", "RestClient"]
+__all__ = ["RestAnswer", "RestClient", "pause_s"]
 
 _DEFAULT_PAUSE_S = {429: 10.0, 418: 120.0, 403: 60.0}
 _LONGEST_PAUSE_S = 3 * 86_400.0
 _MAX_BODY = 64 << 20
+_USED = "X-MBX-USED-WEIGHT-1M"
+"""Binance: weight used in this minute, whoever used it."""
+_REMAINING = "Remaining-Req"
+"""Upbit: requests left in this second, as `group=...; min=...; sec=...`."""
+_SEC = re.compile(r"\bsec=(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +42,29 @@ class RestAnswer:
 class RestClient:
     """Requests of one venue.
 
-    `bases` maps endpoint names to base URLs; `weight` per `window_s` is what the venue grants this host.
+    `bases` maps endpoint names to base URLs; `weight` per `window_s` is what the venue grants this host. Without the host's
+    `limiter` the client keeps to them alone.
     """
 
-    def __init__(self, bases: Mapping[str, str], *, weight: float, window_s: float, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        bases: Mapping[str, str],
+        *,
+        weight: float,
+        window_s: float,
+        timeout_s: float = 10.0,
+        limiter: HostLimiter | None = None,
+    ) -> None:
         self._bases = bases
-        self._rate = weight / window_s
-        self._burst = max(weight / 4.0, 1.0)
-        self._tokens = self._burst
-        self._filled = time.monotonic()
-        self._blocked_until = 0.0
+        self._weight = int(weight)
+        self._limiter = HostLimiter(None, {REST: Rate.of(weight, window_s)}) if limiter is None else limiter
         self._turn = asyncio.Lock()
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
         self.requests = 0
         self.refused = 0
+        self.used_weight: int | None = None
+        """As the venue last told it."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -58,13 +74,14 @@ class RestClient:
     async def get(self, request: RestRequest) -> RestAnswer:
         """Fetch; waits for its turn, for weight, and for the end of a ban. Never raises for what the venue or network does."""
         async with self._turn:
-            await self._afford(request.weight)
+            await self._limiter.acquire(REST, request.weight)
         url = self._bases[request.endpoint].rstrip("/") + request.path
         self.requests += 1
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout, headers={"User-Agent": "tapecast"})
         try:
             async with self._session.get(url, params=dict(request.query)) as response:
+                self._note_left(response.headers)
                 if response.status != 200:
                     self._refuse(response.status, response.headers.get("Retry-After"))
                 body = await _body(response)
@@ -77,25 +94,27 @@ class RestClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return RestAnswer(b"", time.time_ns(), f"{type(error).__name__}: {error}", url)
 
-    async def _afford(self, weight: int) -> None:
-        """Wait until no ban holds and the weight is granted; a ban that comes meanwhile holds too."""
-        need = min(float(weight), self._burst)
-        while True:
-            now = time.monotonic()
-            self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
-            self._filled = now
-            wait = max(self._blocked_until - now, (need - self._tokens) / self._rate)
-            if wait <= 0:
-                break
-            await asyncio.sleep(wait)
-        self._tokens -= need
+    def _note_left(self, headers: Mapping[str, str]) -> None:
+        """Obey what the venue says is left of its window."""
+        used, remaining = headers.get(_USED, ""), _SEC.search(headers.get(_REMAINING, ""))
+        if used.isdecimal():
+            self.used_weight = int(used)
+            self._limiter.left(REST, self._weight - self.used_weight)
+        if remaining is not None:
+            self._limiter.left(REST, int(remaining[1]))
 
-    def _refuse(self, status: int, retry_after: str | None) -> None:
+    def _refuse(self, status: int, told: str | None) -> None:
         self.refused += 1
-        pause = _DEFAULT_PAUSE_S.get(status, 0.0)
-        if retry_after is not None and retry_after.strip().isdecimal():
-            pause = max(1.0, min(float(retry_after), _LONGEST_PAUSE_S))
-        self._blocked_until = max(self._blocked_until, time.monotonic() + pause)
+        pause = pause_s(status, told)
+        if pause:
+            self._limiter.ban(REST, pause)
+
+
+def pause_s(status: int, retry_after: str | None) -> float:
+    """Return for how long an answer of this status forbids the next request, by its Retry-After or else by default; 0 = not."""
+    if retry_after is not None and retry_after.strip().isdecimal():
+        return max(1.0, min(float(retry_after), _LONGEST_PAUSE_S))
+    return _DEFAULT_PAUSE_S.get(status, 0.0)
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from feeder.connection_sequence import ConnectionSequence
 from feeder.fitting import fitting_exponents
-from feeder.session_books import SessionBooks
+from feeder.session_handover import SessionHandover
 from feeder.session_types import Command, CommandKind, Instrument, Quarantined, SessionOptions
 from feeder.sync import Chain
 from feeder.venue import Ack, Control, InstrumentDef, Notice, Reply, ServerError, Topic, VenueSpec, qualified
@@ -33,7 +33,7 @@ _REASON = 300
 """Characters of a reason: it may quote what a message says, and a message may be long."""
 
 
-class Session(SessionBooks):
+class Session(SessionHandover):
     """The brain of one venue's feeder."""
 
     def __init__(self, spec: VenueSpec, options: SessionOptions) -> None:
@@ -61,11 +61,13 @@ class Session(SessionBooks):
             self._markets[connection] = self.spec.market(url, b"")
 
     def on_connect(self, connection: str, now_ns: int, ts_recv_ns: int) -> None:
-        """Note a new venue connection; one that was thought open is closed first."""
+        """Note a new venue connection; one that was thought open is closed first. A replacement changes no state."""
         if connection in self.last_data_ns:
             self.on_disconnect(connection, now_ns, ts_recv_ns)
         self.last_data_ns[connection] = now_ns
         self._sequence.forget(connection)
+        if connection in self._handovers:
+            return
         self._status(None, StatusScope.CONNECTION, StatusState.CONNECTED, StatusReason.NONE, ts_recv_ns, text=connection)
 
     def on_disconnect(self, connection: str, now_ns: int, ts_recv_ns: int) -> None:
@@ -73,6 +75,7 @@ class Session(SessionBooks):
         if self.last_data_ns.pop(connection, None) is None:
             return
         self._bad.pop(connection, None)
+        self._handovers.pop(connection, None)
         self._asked = {key: topics for key, topics in self._asked.items() if key[0] != connection}
         self._status(None, StatusScope.CONNECTION, StatusState.DISCONNECTED, StatusReason.NONE, ts_recv_ns, text=connection)
         for instrument in self.instruments:
@@ -82,6 +85,25 @@ class Session(SessionBooks):
                 self._waiting.discard(instrument.index)
                 if instrument.sync.disconnected():
                     self._book_status(instrument, StatusState.SUSPECT, StatusReason.DISCONNECTED, ts_recv_ns)
+
+    def rename(self, connection: str, name: str) -> None:
+        """Call a connection by another name, that of the one it replaces."""
+        super().rename(connection, name)
+        self.forget(name)
+        self.last_data_ns[name] = self.last_data_ns.pop(connection)
+        self._sequence.rename(connection, name)
+        if (bad := self._bad.pop(connection, None)) is not None:
+            self._bad[name] = bad
+        asked = {(name, request): topics for (one, request), topics in self._asked.items() if one == connection}
+        self.forget(connection)
+        self._asked |= asked
+
+    def forget(self, connection: str) -> None:
+        """Forget a connection that has no books."""
+        self.last_data_ns.pop(connection, None)
+        self._sequence.forget(connection)
+        self._bad.pop(connection, None)
+        self._asked = {key: topics for key, topics in self._asked.items() if key[0] != connection}
 
     def subscribe(self, symbols: Iterable[str], ts_recv_ns: int) -> None:
         """Register the instruments that will be subscribed, in order, and publish their definitions."""
@@ -116,6 +138,8 @@ class Session(SessionBooks):
         else:
             self.last_data_ns[connection] = now_ns
             result = self.extractor.r
+            if self._handovers and not self._belongs(connection, data, result, ts_recv_ns):
+                return
             if result.msg_type == _BOOK:
                 self._on_book(self.instruments[result.instrument], connection, result, now_ns, ts_recv_ns)
             else:
@@ -261,6 +285,8 @@ class Session(SessionBooks):
             self.last_data_ns[connection] = now_ns
             self._copy_reference()
             result = reference.r
+            if self._handovers and not self._belongs(connection, data, result, ts_recv_ns):
+                return
             if result.msg_type == _BOOK:
                 self._on_book(self.instruments[result.instrument], connection, result, now_ns, ts_recv_ns)
             else:
@@ -319,7 +345,7 @@ class Session(SessionBooks):
         if isinstance(control, Ack):
             if control.accepted is not None:
                 self._compare(connection, control)
-            self._on_ack(control, ts_recv_ns)
+            self._on_ack(connection, control, ts_recv_ns)
         elif isinstance(control, Reply):
             self.commands.append(Command(CommandKind.SEND, connection=connection, frame=control.frame))
         elif isinstance(control, ServerError):
@@ -338,7 +364,7 @@ class Session(SessionBooks):
             text = f"{len(missing)} of {len(asked)} topics not accepted: {', '.join(missing)}"
             self.commands.append(Command(CommandKind.COMPLAIN, connection=connection, reason=text[:_REASON]))
 
-    def _on_ack(self, ack: Ack, ts_recv_ns: int) -> None:
+    def _on_ack(self, connection: str, ack: Ack, ts_recv_ns: int) -> None:
         """Note what an acknowledgement says of data to come."""
         channel = self.spec.channels.get(ack.channel or "")
         repeats = self.spec.replays_last_trade and channel is not None and channel.carries is MsgType.TRADE
@@ -351,7 +377,9 @@ class Session(SessionBooks):
         if instrument is None:
             return
         if repeats:
-            self._acked[instrument.index] = ts_recv_ns
+            handover = self._handovers.get(connection)
+            acked = self._acked if handover is None or connection != handover.new else handover.acked
+            acked[instrument.index] = ts_recv_ns
         if ack.depth:
             instrument.depth = ack.depth
 

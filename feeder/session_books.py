@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from feeder.instruments import InstrumentTable
 from feeder.packets import PacketWriter
 from feeder.session_types import Command, CommandKind, Instrument, SessionOptions
 from feeder.sync import Chain, Request, SnapshotVerdict, Verdict
-from feeder.venue import VenueSpec
+from feeder.venue import Topic, VenueSpec
 from protocol.books import BookSet
 from protocol.extract_types import Result
 from protocol.schema import MsgType, StatusReason, StatusScope, StatusState
@@ -87,6 +88,15 @@ class SessionBooks:
                 instrument.stale = True
                 self.counts["stale"] += 1
                 self._book_status(instrument, StatusState.STALE, StatusReason.TIMEOUT, ts_recv_ns)
+
+    def on_silence(self, kind: str, topics: Iterable[Topic], ts_recv_ns: int) -> None:
+        """Note topics that bring no data: counted, and told for each instrument."""
+        for topic in topics:
+            self.counts[f"topics_{kind.lower()}"] += 1
+            instrument = self.by_symbol.get(topic.symbol)
+            if instrument is not None:
+                state, reason = StatusState.STALE, StatusReason.TIMEOUT
+                self._status(instrument, StatusScope.INSTRUMENT, state, reason, ts_recv_ns, text=topic.channel)
 
     def book_snapshot(self, instrument: Instrument) -> bytes:
         """Return the session's own book of an instrument as SNAPSHOT | RECOVERED packets; empty unless it is LIVE."""

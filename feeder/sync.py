@@ -10,104 +10,24 @@ choice stands in `docs/venues/`. Every waiting state has a deadline, and recover
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from enum import Enum, IntEnum
-from typing import NamedTuple
 
+from feeder.sync_types import (
+    NO_ID,
+    Buffered,
+    Chain,
+    Request,
+    SnapshotSource,
+    SnapshotVerdict,
+    SyncPolicy,
+    Verdict,
+)
 from protocol.schema import StatusReason, StatusState
 
 __all__ = ["NO_ID", "BookSync", "Buffered", "Chain", "Request", "SnapshotSource", "SnapshotVerdict", "SyncPolicy", "Verdict"]
 
-NO_ID = -(2**63)
 _SECOND = 1_000_000_000
-
-
-class Chain(Enum):
-    """How one update proves that it follows the one before."""
-
-    SPOT = "spot"
-    """Updates carry first and last id; the next first is at most last + 1 (Binance spot)."""
-    PREV = "prev"
-    """Updates carry the last id of their predecessor, and a range that a REST snapshot falls into (Binance USD-M)."""
-    NEXT = "next"
-    """Updates count up by one behind a snapshot in the stream; another count is a gap (Bybit)."""
-    LINKED = "linked"
-    """Updates carry their own id and their predecessor's; ids may jump or fall (OKX)."""
-    FULL = "full"
-    """Every message is the whole book; only time orders them (Upbit)."""
-    UNVERIFIED = "unverified"
-    """Updates of a book carry no ids: each follows the one before (Coinbase)."""
-
-
-class SnapshotSource(Enum):
-    """Where the book to start from comes from."""
-
-    REST = "rest"
-    STREAM = "stream"
-    STREAM_OR_REST = "stream_or_rest"
-    """The stream, unless it sends an update first or stays silent after the acknowledgement (OKX announced this change)."""
-
-
-class Verdict(IntEnum):
-    """What to do with an update."""
-
-    APPLY = 0
-    BUFFER = 1
-    IGNORE = 2
-    GAP = 3
-    """Upstream loss: report `expected` and `got`, then call `resync`."""
-    JOIN = 4
-    """The update proves a held snapshot: publish the snapshot, then this update."""
-
-
-class SnapshotVerdict(IntEnum):
-    """What to do with a snapshot."""
-
-    APPLY = 0
-    HOLD = 1
-    """Not provable yet: keep its packets until the first update decides (`Verdict.JOIN`)."""
-    TOO_OLD = 2
-    UNREQUESTED = 3
-
-
-class Request(Enum):
-    """What the machine needs from the outside."""
-
-    FETCH = "fetch"
-    RESUBSCRIBE = "resubscribe"
-
-
 # Looked up for every update: a member of an enumeration costs several times what a name of the module does.
 _LIVE, _APPLY, _SPOT, _PREV, _NEXT = StatusState.LIVE, Verdict.APPLY, Chain.SPOT, Chain.PREV, Chain.NEXT
-
-
-class Buffered(NamedTuple):
-    """An update that waits for a snapshot: its ids and its finished packets."""
-
-    first: int
-    last: int
-    prev: int
-    packets: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class SyncPolicy:
-    """Limits of recovery; the defaults are those of the design."""
-
-    snapshot_deadline_ns: int = 10 * _SECOND
-    stream_snapshot_wait_ns: int = 3 * _SECOND
-    quiet_wait_ns: int = 5 * _SECOND
-    """A book without any update for this long after its subscription is started from a snapshot alone."""
-    attempts: int = 8
-    window_ns: int = 180 * _SECOND
-    retry_first_ns: int = 60 * _SECOND
-    retry_cap_ns: int = 900 * _SECOND
-    buffer_updates: int = 20_000
-    buffer_bytes: int = 16 << 20
-    backward_messages: int = 20
-    """So many whole books in a row whose time lies before the current one's: the current one's time was wrong."""
-    crossed_events: int = 10
-    crossed_ns: int = _SECOND
 
 
 class BookSync:
@@ -219,6 +139,24 @@ class BookSync:
             self._rest_mode = self._source is not SnapshotSource.STREAM
             self._wait_snapshot(now_ns)
         return Verdict.BUFFER if self._rest_mode or self._source is SnapshotSource.STREAM_OR_REST else Verdict.IGNORE
+
+    def continues(self, first: int, last: int, prev: int) -> bool:
+        """Whether an update is the next one of this LIVE book; changes nothing."""
+        if self.state is not _LIVE or self._joining:
+            return False
+        if self._chain is _SPOT:
+            return first <= self.last_id + 1 <= last
+        return last == self.last_id + 1 if self._chain is _NEXT else prev == self.last_id
+
+    @property
+    def last_ts(self) -> int:
+        """Exchange time of the last whole book; 0 = none."""
+        return self._last_ts
+
+    @property
+    def heard(self) -> bool:
+        """Whether the subscription has brought anything: a LIVE book, or updates that wait for one."""
+        return self.state is _LIVE or bool(self._buffer)
 
     def on_full(self, ts_ns: int) -> Verdict:
         """Judge a message that is the whole book: applied unless its time lies before the current one's.

@@ -2,7 +2,7 @@
 
 picows reads into its own buffer and calls back per frame; `last_in_buffer` tells when the data of one read are used up, which is
 when finished packets go out. Compression is never offered, an Origin header never sent. Decides nothing: what a frame means is
-the session's matter, when to connect again the supervisor's (`feeder.live`).
+the session's matter, when to connect again the supervisor's (`feeder.connection`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+
+from runtime import logs
 
 __all__ = ["MAX_FRAME", "Handlers", "Socket", "connect"]
 
@@ -22,6 +26,11 @@ MAX_FRAME = 64 << 20
 _TEXT, _BINARY, _CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
 _CLOSE, _PING, _PONG = WSMsgType.CLOSE, WSMsgType.PING, WSMsgType.PONG
 _TCP_USER_TIMEOUT_MS = 20_000
+_NEXT_ADDRESS_S = 0.25
+_last_good: dict[str, tuple[Any, ...]] = {}
+"""Host and port of a URL -> the address that answered last."""
+
+log = logs.get("feeder.transport")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,8 @@ class Socket(WSListener):
         self._transport: WSTransport | None = None
         self.closed = asyncio.get_running_loop().create_future()
         self.reason = ""
+        self.peer: tuple[Any, ...] | None = None
+        """The venue's address."""
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Keep the transport; half-open connections end after the TCP user timeout."""
@@ -55,6 +66,7 @@ class Socket(WSListener):
         raw = transport.underlying_transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _TCP_USER_TIMEOUT_MS)
+            self.peer = transport.underlying_transport.get_extra_info("peername")
         self._opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -86,6 +98,10 @@ class Socket(WSListener):
         if self._transport is not None:
             self._transport.send_ping()
 
+    def mute(self) -> None:
+        """Deliver nothing any more."""
+        self._message = _nothing
+
     def close(self, reason: str) -> None:
         """End the connection."""
         if self._transport is not None:
@@ -110,18 +126,54 @@ class Socket(WSListener):
             self._message(bytes(parts))
 
 
+def _nothing(_: bytes) -> None:
+    """Leave a message out."""
+
+
 async def connect(url: str, handlers: Handlers, timeout_s: float) -> Socket:
-    """Open a connection; raises OSError, TimeoutError or picows.WSError."""
+    """Open a connection; raises OSError, TimeoutError or picows.WSError.
+
+    The name is resolved each time, and all its addresses are tried, the next one before a silent one has timed out. Where it
+    cannot be resolved, the last address that worked is tried; a certificate is checked against the name all the same.
+    """
+    where = urlsplit(url).netloc
     async with asyncio.timeout(timeout_s):
-        _, listener = await ws_connect(
-            lambda: Socket(handlers),
-            url,
-            websocket_handshake_timeout=timeout_s,
-            enable_auto_pong=True,
-            max_frame_size=MAX_FRAME,
-            read_buffer_init_size=1 << 18,
-            logger_name="tapecast",
-        )
+        try:
+            connection = await _open(url, handlers, timeout_s, None)
+        except socket.gaierror:
+            address = _last_good.get(where)
+            if address is None:
+                raise
+            log.warning("name not resolved, last known address tried", host=where, address=address[0])
+            connection = await _open(url, handlers, timeout_s, address)
+    if connection.peer is not None:
+        _last_good[where] = connection.peer
+    return connection
+
+
+async def _open(url: str, handlers: Handlers, timeout_s: float, address: tuple[Any, ...] | None) -> Socket:
+    async def connected(_: object) -> socket.socket | None:
+        if address is None:
+            return None
+        raw = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
+        raw.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(raw, address)
+        except BaseException:
+            raw.close()
+            raise
+        return raw
+
+    _, listener = await ws_connect(
+        lambda: Socket(handlers),
+        url,
+        websocket_handshake_timeout=timeout_s,
+        enable_auto_pong=True,
+        max_frame_size=MAX_FRAME,
+        read_buffer_init_size=1 << 18,
+        logger_name="tapecast",
+        **({"happy_eyeballs_delay": _NEXT_ADDRESS_S} if address is None else {"socket_factory": connected}),
+    )
     if not isinstance(listener, Socket):  # picows returns no listener when the peer closes before it has answered
         raise ConnectionResetError("closed before the handshake was answered")
     return listener

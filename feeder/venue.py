@@ -194,6 +194,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Levels asked of a REST order book; 0 = the venue's choice."""
     max_age_s: float = 0.0
     """The venue ends a connection of this age; 0 = never."""
+    sockets: int = 0
+    """Open at a time; 0 = no limit."""
 
 
 class Ack(msgspec.Struct, frozen=True, gc=False):
@@ -412,6 +414,8 @@ class VenueSpec:
     """The venue closes, or promises traffic, after this long; nothing at all for longer means that the connection is dead."""
     connection_number: Callable[[bytes], int | None] | None = None
     """The number of a frame, None where it has none, of a venue that counts all messages of a connection together, by one."""
+    silence_allowed: Callable[[int], bool] | None = None
+    """UTC ns -> whether no data need come then (outside trading hours); None: the venue never rests."""
     replays_last_trade: bool = False
     """The first trade message after a subscription is the last old trade."""
     endpoints: tuple[str, ...] = field(default=("rest",))

@@ -19,10 +19,13 @@ __all__ = [
     "Circuit",
     "Config",
     "Feeder",
+    "FirstData",
+    "Idle",
     "Log",
     "Monitor",
     "Network",
     "Resync",
+    "Rotation",
     "Venue",
     "conflicts",
 ]
@@ -93,6 +96,38 @@ class Resync(_Section, frozen=True):
     window_s: Interval
     slow_first_s: Annotated[Interval, Meta(description="first interval once the attempts are used up")]
     slow_cap_s: Annotated[Interval, Meta(description="longest interval")]
+    resubscribes: Annotated[Count, Meta(description="topics of a venue that are subscribed again at most within the window")]
+    resubscribes_window_s: Interval
+
+
+class FirstData(_Section, frozen=True):
+    """Seconds from a connection's opening to the first data of a channel that carries this; 0 = no limit."""
+
+    book: Seconds
+    bbo: Seconds
+    trade: Seconds
+    stat: Seconds
+    liquidation: Seconds
+
+
+class Idle(_Section, frozen=True):
+    """Seconds without data of all such channels of a connection, after which it is made anew; 0 = their silence is no fault."""
+
+    book: Seconds
+    bbo: Seconds
+    trade: Seconds
+    stat: Seconds
+    liquidation: Seconds
+
+
+class Rotation(_Section, frozen=True):
+    """Connections that are replaced before they end: the new one delivers before the old one closes."""
+
+    share: Annotated[float, Meta(gt=0, le=1, description="of the age at which the venue ends a connection")]
+    spread: Annotated[float, Meta(ge=0, le=0.9, description="up to this much of it earlier, at random")]
+    every_s: Annotated[Seconds, Meta(description="replace at this age whatever the venue says; 0 = only where it must be")]
+    linger_s: Annotated[Seconds, Meta(description="both connections stay open for at least so long")]
+    patience_s: Annotated[Interval, Meta(description="books not changed over by then are quiet, or the new connection is dead")]
 
 
 class Feeder(_Section, frozen=True):
@@ -100,12 +135,14 @@ class Feeder(_Section, frozen=True):
 
     limited_mode: Annotated[bool, Meta(description="take only the first symbols of each category; LIMITED_MODE sets it too")]
     limited_symbols: Annotated[Count, Meta(description="how many symbols of a category that leaves")]
+    symbols_per_connection: Annotated[Count, Meta(description="symbols that share a venue connection; a venue can have its own")]
     heartbeat_idle_ms: Annotated[Milliseconds, Meta(description="heartbeat after this much silence on a channel")]
     heartbeat_max_ms: Annotated[Milliseconds, Meta(description="heartbeat at least this often")]
     definition_cycle_s: Annotated[Interval, Meta(description="all instrument definitions go out once in this time")]
     snapshot_cycle_s: Annotated[Seconds, Meta(description="all books go out as snapshots once in this time; 0 = never")]
     stale_after_s: Annotated[Interval, Meta(description="an instrument silent for so long is STALE")]
     data_idle_reconnect_s: Annotated[Interval, Meta(description="a connection without data for so long is made anew")]
+    quiet_idle_reconnect_s: Annotated[Interval, Meta(description="the same where all its channels may be silent (feeder.idle)")]
     snapshot_deadline_s: Annotated[Interval, Meta(description="a book waits so long for its snapshot before it asks again")]
     quiet_wait_s: Annotated[Interval, Meta(description="a book without updates for so long starts from a snapshot alone")]
     busy_poll: Annotated[
@@ -113,11 +150,16 @@ class Feeder(_Section, frozen=True):
     ]
     cpus: Annotated[tuple[Cpu, ...], Meta(description="processors to run on, by number; empty = any")]
     session_end_s: Annotated[float, Meta(ge=0, le=8, description="a feeder that stops repeats SESSION_END for so long")]
-    state_dir: Annotated[Folder, Meta(description="folder that keeps the session epochs and the definitions of the last refresh")]
+    state_dir: Annotated[
+        Folder, Meta(description="folder of session epochs, venues' lists, and the limits that the host's processes share")
+    ]
     quarantine_dir: Annotated[Folder, Meta(description="folder of the messages that were not understood")]
     backoff: Backoff
     circuit: Circuit
     resync: Resync
+    first_data: FirstData
+    idle: Idle
+    rotation: Rotation
 
 
 class Monitor(_Section, frozen=True):
@@ -149,6 +191,10 @@ class Venue(_Section, frozen=True):
     top: Annotated[
         int, Meta(ge=0, le=10_000, description="of what the patterns match, the most traded of each kind and quote; 0 = all")
     ] = 0
+    symbols_per_connection: Annotated[int, Meta(ge=0, le=10_000, description="0 = feeder.symbols_per_connection")] = 0
+    alternates: Annotated[
+        dict[str, tuple[Url, ...]], Meta(description="other URLs of an endpoint, tried in turn when one brings nothing")
+    ] = {}
 
 
 class Config(_Section, frozen=True):
@@ -159,6 +205,10 @@ class Config(_Section, frozen=True):
     monitor: Monitor
     log: Log
     venues: dict[str, Venue]
+
+    def symbols_per_connection(self, venue: str) -> int:
+        """Return how many symbols share a connection to `venue`. Raises KeyError for a venue that is not configured."""
+        return self.venues[venue].symbols_per_connection or self.feeder.symbols_per_connection
 
     def limited(self, symbols: Sequence[str], category: Callable[[str], Hashable]) -> tuple[str, ...]:
         """Return the symbols; in limited mode the first `feeder.limited_symbols` of each category.

@@ -21,6 +21,7 @@ import orjson
 
 from feeder.recording import universe
 from feeder.replay.venues import by_venue
+from feeder.sharding import plan
 from feeder.universe import check_universe
 from feeder.venues import VENUES, venue
 from protocol.schema import MsgType
@@ -29,7 +30,7 @@ from runtime import logs
 from runtime.errors import ConfigError, TapecastError
 from runtime.loop import Shutdown
 from runtime.loop import run as run_loop
-from runtime.settings import Config
+from runtime.settings import Config, Idle
 from tapecast.fleet import Fleet, Process
 from tapecast.report import print_report, write_events
 
@@ -41,7 +42,9 @@ _QUIET_REPLAY = {
     "feeder__quiet_wait_s": "1.0",
     "feeder__session_end_s": "0.5",
     "feeder__data_idle_reconnect_s": "86400",
+    "feeder__quiet_idle_reconnect_s": "86400",
     "feeder__stale_after_s": "86400",
+    **{f"feeder__{limit}__{kind}": "0" for limit in ("first_data", "idle") for kind in Idle.__struct_fields__},
 }
 """A measured replay sends only what the recording holds: no cycle snapshots, no watchdogs on a stream that pauses."""
 
@@ -187,7 +190,11 @@ class _Told:
         self._name = name
         self._symbols, self.channels = found.symbols, channels
         self._endpoints = config.venues[name].endpoints
-        self.connections = len(spec.subscribe(found.symbols, channels, 1))
+        # Where a venue numbers all messages of a connection, a recording can only be played to one.
+        numbered = spec.connection_number is not None
+        self._per_connection = max(1, len(found.symbols)) if numbered else config.symbols_per_connection(name)
+        sockets = int(config.venues[name].limits.get("sockets", 0))
+        self.connections = len(plan(spec, found.symbols, channels, self._endpoints, self._per_connection, sockets=sockets))
 
     def variables(self, listening: Mapping[str, object]) -> dict[str, str]:
         """Return the environment of the feeder; `listening` holds the server's base URLs `ws` and `rest`."""
@@ -195,6 +202,7 @@ class _Told:
         out = {
             f"{prefix}__SYMBOLS": orjson.dumps(self._symbols).decode(),
             f"{prefix}__CHANNELS": orjson.dumps(self.channels).decode(),
+            f"{prefix}__SYMBOLS_PER_CONNECTION": str(self._per_connection),
         }
         for key, url in self._endpoints.items():
             parts = urlsplit(url)

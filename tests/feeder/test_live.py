@@ -27,7 +27,12 @@ from tests.support.processes import Net, free_port, resident_bytes
 from tests.support.venue_server import Answer, Asked, Link, VenueServer, eventually, feeding, lines
 
 UPBIT_SYMBOL = "KRW-ADA"
-UPBIT = {"venues__upbit__symbols": [UPBIT_SYMBOL], "feeder__backoff__base_s": 0.02, "feeder__backoff__cap_s": 0.1}
+UPBIT = {
+    "venues__upbit__symbols": [UPBIT_SYMBOL],
+    "feeder__backoff__base_s": 0.02,
+    "feeder__backoff__cap_s": 0.1,
+    "venues__upbit__limits__connects": 10_000,
+}
 SYMBOL = "FTMUSDT"
 OTHER = "BADGERBTC"
 BINANCE = {
@@ -389,8 +394,9 @@ async def test_a_ban_does_not_keep_the_streams_out(net: Net, tmp_path: Path, mon
     def banned(_: Asked) -> Answer:
         return Answer(429, headers={"Retry-After": "3600"})
 
-    for spec, answers in (("upbit", banned), ("upbit", lambda _: Answer(wait_s=60.0))):
-        async with VenueServer(script, answers).running() as server, feeding(spec, server, Net(), tmp_path, **UPBIT) as feeder:
+    for name, answers in (("banned", banned), ("slow", lambda _: Answer(wait_s=60.0))):
+        server = VenueServer(script, answers)
+        async with server.running(), feeding("upbit", server, Net(), tmp_path / name, **UPBIT) as feeder:
             await eventually(lambda: feeder.session.live_books() == 1, within_s=3.0)
             assert len(server.asked) == 1
 

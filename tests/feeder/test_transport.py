@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -190,3 +191,23 @@ async def test_a_handshake_that_is_none_is_an_error_of_the_known_kinds(answer: b
     with pytest.raises((OSError, TimeoutError, WSError)):
         await connect(f"ws://127.0.0.1:{port}", Heard().handlers, 2.0)
     listener.close()
+
+
+async def test_a_name_that_does_not_resolve_is_reached_at_its_last_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DNS fails after it has worked once: the address that answered last is tried; one that never answered is an error."""
+    server = VenueServer()
+    async with server.running():
+        url = server.ws.replace("127.0.0.1", "localhost")
+        first = await connect(url, Handlers(lambda _: None, lambda _: None, lambda: None), 5.0)
+        first.close("done")
+
+        def fail(*_: object, **__: object) -> None:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+        monkeypatch.setattr(socket, "getaddrinfo", fail)
+        second = await connect(url, Handlers(lambda _: None, lambda _: None, lambda: None), 5.0)
+        assert second.peer is not None
+        assert second.peer[0] == "127.0.0.1"
+        second.close("done")
+        with pytest.raises(socket.gaierror):
+            await connect("ws://never.invalid:9", Handlers(lambda _: None, lambda _: None, lambda: None), 5.0)

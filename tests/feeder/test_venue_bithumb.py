@@ -223,7 +223,8 @@ def test_the_packaged_configuration_fits_the_module() -> None:
     """Symbols, channels, endpoints and limits of the packaged file are ones the module knows."""
     text = (Path(__file__).parents[2] / "config" / "venues" / "bithumb.toml").read_text()
     table = tomllib.loads(text)["venue"]
-    assert set(table) - {"top"} == {"enabled", "symbols", "channels", "endpoints", "limits"}
+    assert set(table) - {"top"} == {"enabled", "symbols", "channels", "endpoints", "alternates", "limits"}
+    assert set(table["alternates"]) <= set(table["endpoints"])
     assert all(VENUE.kind_of(symbol) is not None for symbol in table["symbols"] if not has_wildcard(symbol))
     assert set(table["channels"]) <= set(VENUE.channels)
     assert set(table["endpoints"]) == set(VENUE.endpoints)

@@ -65,6 +65,8 @@ class VenueServer:
         self.connects_s: list[float] = []
         self.heard: list[bytes] = []
         """Messages of the client, in order."""
+        self.heard_on: dict[Link, list[bytes]] = {}
+        """The same by connection."""
         self.asked: list[Asked] = []
         self.ws = self.http = ""
 
@@ -108,7 +110,9 @@ class VenueServer:
     async def _listen(self, link: Link) -> None:
         with contextlib.suppress(ConnectionClosed):
             async for message in link:
-                self.heard.append(message if isinstance(message, bytes) else message.encode())
+                data = message if isinstance(message, bytes) else message.encode()
+                self.heard.append(data)
+                self.heard_on.setdefault(link, []).append(data)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         asked = Asked(time.monotonic(), request.path, dict(request.query))

@@ -1,0 +1,311 @@
+"""One connection that is to be there: opened, subscribed, watched, replaced before it ends, made anew when it is lost.
+
+A supervised task per connection around sans-I/O parts: `feeder.backoff` says when to try again, `feeder.proof` whether what was
+subscribed comes, `feeder.rotation` when to replace, `feeder.handover` (through the session) how, `feeder.limiter` whether this
+host may connect now. The loss of one connection concerns no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from picows import WSError, WSHandshakeError
+
+from feeder.backoff import Backoff, BackoffPolicy
+from feeder.handover import HandoverPolicy, Outcome
+from feeder.intake import Intake
+from feeder.limiter import CONNECT, HostLimiter
+from feeder.link import Link
+from feeder.proof import FindingKind, ProofPolicy, Watch, Watched
+from feeder.publisher import Publisher
+from feeder.rest import pause_s
+from feeder.rotation import Rotation, RotationPolicy
+from feeder.session import Session
+from feeder.sharding import Shard
+from feeder.venue import Topic
+from protocol.schema import MsgType
+from runtime import logs
+
+__all__ = ["Connection", "Surroundings"]
+
+_LOOK_S = 1.0
+_HANDOVER_LOOK_S = 0.05
+_STEADY_NS = 3600 * 1_000_000_000
+"""A connection that lasted so long ends a run of strikes."""
+_FAILURES = (OSError, TimeoutError, WSError)
+
+log = logs.get("feeder.connection")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all connections of a feeder share."""
+
+    session: Session
+    publisher: Publisher
+    intake: Intake
+    limiter: HostLimiter
+    limits: Mapping[str, int | float]
+    backoff: BackoffPolicy
+    proof: ProofPolicy
+    rotation: RotationPolicy
+    handover: HandoverPolicy
+    spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+    resubscribe: Callable[[str, tuple[Topic, ...]], None]
+    """(connection, topics): ask for their data again."""
+
+
+class Connection:
+    """Keeps one shard connected for as long as its task runs."""
+
+    def __init__(self, shard: Shard, urls: tuple[str, ...], around: Surroundings) -> None:
+        """`urls` are tried in turn: the next one when subscriptions on one bring nothing, or it cannot be reached."""
+        self.name = shard.name
+        self.losses = 0
+        self._shard = shard
+        self._urls = urls
+        self._url = 0
+        self._around = around
+        self._backoff = Backoff(around.backoff)
+        self._rotation = Rotation(around.rotation)
+        self._strikes = 0
+        self._link: Link | None = None
+        self._successor: Link | None = None
+        self._replacing: asyncio.Task[None] | None = None
+        self._watch: Watch | None = None
+        self._watched: tuple[Watched, ...] = ()
+        self._stopping = False
+
+    @property
+    def up(self) -> bool:
+        """Whether it is connected."""
+        return self._link is not None and self._link.is_open
+
+    @property
+    def proved(self) -> tuple[int, int]:
+        """How many of its topics have brought data, and how many there are."""
+        return (0, len(self._shard.subscription.topics)) if self._watch is None else (self._watch.proved, self._watch.topics)
+
+    def link(self, key: str) -> Link | None:
+        """Return the link of that key, this connection's own or its successor's."""
+        return next((link for link in (self._link, self._successor) if link is not None and link.key == key), None)
+
+    def rotate(self, reason: str, within_s: float = 0.0) -> None:
+        """Ask for a replacement, at a random time within `within_s`."""
+        self._rotation.demand(reason, time.monotonic_ns(), within_s * random.random())  # noqa: S311 - spread, not a secret
+
+    async def keep(self) -> None:
+        """Connect, and connect again, until cancelled."""
+        name, venue = self.name, self._around.session.spec.name
+        while True:
+            try:
+                await self._around.limiter.acquire(CONNECT)
+                self._backoff.connecting(time.monotonic_ns())
+                reason, least_s = await self._once()
+            except Exception as error:  # whatever it was, the venue is tried again
+                log.error("connection failed", venue=venue, connection=name, error=repr(error), exc_info=error)
+                reason, least_s = repr(error), 0.0
+            self.losses += 1
+            delay, tripped = self._backoff.lost(time.monotonic_ns(), random.random())  # noqa: S311 - jitter, not a secret
+            delay = max(delay, least_s)
+            level = log.error if tripped or least_s else log.warning
+            level("connection lost", venue=venue, connection=name, reason=reason, retry_s=round(delay, 2))
+            await asyncio.sleep(delay)
+
+    def stop(self) -> None:
+        """Close without telling the session of a loss."""
+        self._stopping = True
+        for link in (self._link, self._successor):
+            if link is not None:
+                link.close("feeder stops")
+
+    @property
+    def _successor_key(self) -> str:
+        return f"{self.name}~"
+
+    async def _once(self) -> tuple[str, float]:
+        """Connect once; return why it ended, and for how long to wait at least before the next try."""
+        session, spec = self._around.session, self._around.session.spec
+        url = self._urls[self._url % len(self._urls)]
+        session.on_url(self.name, url)
+        link = Link(self.name, self._around.intake, self._around.limits)
+        self._link = link
+        try:
+            await link.open(url, self._opened)
+            log.info("connected", venue=spec.name, connection=self.name, url=url, topics=len(self._shard.subscription.topics))
+            await self._subscribe(link)
+            books = [topic.symbol for topic in self._shard.subscription.topics if self._carries(topic) is MsgType.BOOK]
+            session.on_subscribed(dict.fromkeys(books), self.name, time.monotonic_ns())
+            return await self._attend(), 0.0
+        except _FAILURES as error:
+            self._url += 1
+            return f"{type(error).__name__}: {error}", self._least_wait(error)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Leave nothing of a connection behind."""
+        if self._replacing is not None:
+            self._replacing.cancel()
+            self._replacing = None
+        if self._link is not None:
+            self._link.close("connection failed")
+        if not self._stopping:
+            self._link = self._watch = None
+            self._around.session.abandon_handover(self._successor_key, time.monotonic_ns(), time.time_ns())
+            self._around.session.on_disconnect(self.name, time.monotonic_ns(), time.time_ns())
+            self._around.intake.flush()
+
+    def _opened(self, link: Link) -> None:
+        self._around.session.on_connect(link.key, link.opened_ns, time.time_ns())
+        if link.key == self.name:
+            self._begin_watch(link)
+
+    def _begin_watch(self, link: Link) -> None:
+        around = self._around
+        self._rotation.opened(link.opened_ns, random.random())  # noqa: S311 - jitter, not a secret
+        around.intake.flush()
+        known = around.session.by_symbol
+        watched = [
+            Watched(topic, known[topic.symbol].index, carries)
+            for topic in self._shard.subscription.topics
+            if topic.symbol in known and (carries := self._carries(topic)) is not None
+        ]
+        self._watched = tuple(watched)
+        self._watch = Watch(watched, around.proof, around.publisher.counters, time.monotonic_ns(), self._strikes)
+
+    async def _subscribe(self, link: Link) -> None:
+        """Send every request at the venue's pace. Raises ConnectionResetError where the connection ends before that."""
+        session, subscription = self._around.session, self._shard.subscription
+        for frame, request_id in zip(subscription.frames, subscription.request_ids, strict=False):
+            session.on_request(link.key, request_id, session.spec.requested("", frame))
+        link.post(subscription.frames)
+        await link.posted()
+        if link.closed.done():
+            raise ConnectionResetError(link.closed.result())
+
+    async def _attend(self) -> str:
+        """Return the reason when the connection is lost, and no successor takes its place."""
+        while True:
+            link = self._link
+            assert link is not None
+            await asyncio.wait({link.closed}, timeout=_LOOK_S)
+            if link is not self._link:
+                continue
+            if link.closed.done():
+                if self._successor is None or not self._successor.is_open:
+                    return link.closed.result()
+                self._switch(self._successor)
+                continue
+            try:
+                self._look(link, time.monotonic_ns())
+            except Exception as error:  # a defect in a watchdog must not cost the connection it watches
+                log.error("look failed", connection=self.name, error=repr(error), exc_info=error)
+
+    def _look(self, link: Link, now_ns: int) -> None:
+        """Once a second: data keep the backoff young, silence is answered with a ping, what the watch finds with action."""
+        session = self._around.session
+        last_ns = session.last_data_ns.get(self.name, now_ns)
+        if last_ns > link.opened_ns:
+            self._backoff.data(now_ns)
+        if session.spec.keepalive is not None:
+            link.keep_alive(session.spec.keepalive, now_ns - last_ns, now_ns)
+        if now_ns - link.opened_ns > _STEADY_NS:
+            self._strikes = 0
+        self._find(link, last_ns, now_ns)
+        if self._replacing is None and link.is_open and (reason := self._rotation.due(now_ns)):
+            self._replacing = self._around.spawn(self._replace(reason))
+
+    def _find(self, link: Link, last_ns: int, now_ns: int) -> None:
+        around, session = self._around, self._around.session
+        if self._watch is None:
+            return
+        waiting = {one.row for one in self._watched if (sync := session.instruments[one.row].sync).heard and not sync.live}
+        rests = session.spec.silence_allowed is not None and session.spec.silence_allowed(time.time_ns())
+        for found in self._watch.look(around.publisher.counters, waiting, last_ns, now_ns, trading=not rests):
+            words = {"venue": session.spec.name, "connection": self.name, "url": link.url, "what": found.text}
+            session.on_silence(found.kind.name, found.topics, time.time_ns())
+            if not found.ends:
+                log.warning(found.kind.value, **words, topics=[f"{topic.channel} {topic.symbol}" for topic in found.topics])
+                around.resubscribe(self.name, found.topics)
+                continue
+            log.error(found.kind.value, **words)
+            self._strikes += 1
+            self._url += found.kind is FindingKind.UNPROVEN
+            link.close(found.text)
+            return
+
+    # replacement
+
+    async def _replace(self, reason: str) -> None:
+        """Open a successor beside the connection, and let it take over once it brings everything."""
+        around, session = self._around, self._around.session
+        venue, key = session.spec.name, self._successor_key
+        log.info("replacing", venue=venue, connection=self.name, reason=reason)
+        link = Link(key, around.intake, around.limits)
+        try:
+            await around.limiter.acquire(CONNECT)
+            session.begin_handover(self.name, key, around.handover)
+            url = self._urls[self._url % len(self._urls)]
+            session.on_url(key, url)
+            await link.open(url, self._opened)
+            await self._subscribe(link)
+            session.handover_subscribed(key, time.monotonic_ns())
+            self._successor = link
+            while True:
+                await asyncio.wait({link.closed}, timeout=_HANDOVER_LOOK_S)
+                if self._link is link:
+                    return  # the old connection ended by itself, and `_attend` let this one take over
+                if link.closed.done():
+                    raise ConnectionResetError(link.closed.result())
+                outcome = session.handover_verdict(key, time.monotonic_ns())
+                if outcome is Outcome.SWITCH:
+                    self._switch(link)
+                    return
+                if outcome is Outcome.ABANDON:
+                    raise ConnectionResetError("no data on the new connection")
+        except _FAILURES as error:
+            log.error("not replaced", venue=venue, connection=self.name, error=f"{type(error).__name__}: {error}")
+            self._url += 1
+            self._rotation.failed(time.monotonic_ns(), random.random())  # noqa: S311 - jitter, not a secret
+        finally:
+            if self._link is not link:
+                link.close("not needed")
+                session.abandon_handover(key, time.monotonic_ns(), time.time_ns())
+                around.intake.flush()
+            self._successor = None
+            self._replacing = None
+
+    def _switch(self, link: Link) -> None:
+        old, session = self._link, self._around.session
+        assert old is not None
+        old.mute()
+        session.end_handover(link.key, time.monotonic_ns(), time.time_ns())
+        session.on_url(self.name, link.url)
+        link.key = self.name
+        self._link, self._successor = link, None
+        self._begin_watch(link)
+        old.close("replaced")
+        log.info("replaced", venue=session.spec.name, connection=self.name, url=link.url)
+
+    def _carries(self, topic: Topic) -> MsgType | None:
+        channel = self._around.session.spec.channels.get(topic.channel)
+        return None if channel is None else channel.carries
+
+    def _least_wait(self, error: BaseException) -> float:
+        """Return how long a failure keeps us away: a refusal as long as the venue says, a bad certificate as long as it gets."""
+        if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
+            return self._around.backoff.cap_s
+        response = error.response if isinstance(error, WSHandshakeError) else None
+        if response is None:
+            return 0.0
+        refused_s = pause_s(int(response.status), response.headers.get("Retry-After"))
+        if refused_s:
+            self._around.limiter.ban(CONNECT, refused_s)
+        return refused_s
