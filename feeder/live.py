@@ -11,8 +11,9 @@ import gc
 import random
 import time
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from picows import WSError
 
@@ -35,8 +36,6 @@ from runtime.channels import lines_of
 from runtime.settings import Config
 
 __all__ = ["LiveFeeder"]
-
-T = TypeVar("T")
 
 _TICK_S = 0.025
 _CONNECT_TIMEOUT_S = 10.0
@@ -396,11 +395,13 @@ class LiveFeeder:
         return refused
 
     async def _learn_pages(self, request: RestRequest) -> RestAnswer:
-        """Take a list page by page and return the last answer."""
+        """Take a list page by page and return the last answer, or the one that was not understood."""
         async for answer in pages(self._rest, self._spec, request):
             if not answer.error:
-                self.session.on_instruments(answer.body, answer.ts_recv_ns, time.monotonic_ns())
+                count = self.session.on_instruments(answer.body, answer.ts_recv_ns, time.monotonic_ns())
                 self._flush()
+                if count is None:
+                    return replace(answer, error="not a list of instruments")
         return answer
 
     async def _ask_again(self, request: RestRequest) -> None:
@@ -457,7 +458,7 @@ class LiveFeeder:
             health=2 if not self._sockets else 0 if live == wanted and len(self._sockets) == self._wanted else 1,
         )
 
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
