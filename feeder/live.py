@@ -389,8 +389,7 @@ class LiveFeeder:
         if not answer.error:
             return True
         log.warning("instruments not fetched", venue=self._spec.name, error=answer.error, url=answer.url)
-        refused = is_refusal(answer.error)
-        if not refused:
+        if not (refused := is_refusal(answer.error)):
             self._spawn(self._ask_again(request))
         return refused
 

@@ -328,7 +328,7 @@ async def test_without_any_list_the_last_refresh_or_the_names_do(
 
 
 async def test_a_list_that_is_none_proves_nothing(net: Net, tmp_path: Path) -> None:
-    """A page of a proxy with status 200 instead of the list of spot: names stay, the file on disk stays, the list is asked again."""
+    """A page of a proxy with status 200 instead of the list of spot: names stay, and nothing is kept on disk."""
     good = Venue2026()
     config: dict[str, Any] = {"venues__bybit__symbols": ["spot:BTCUSDT", "perpetual.BTC-*"], "venues__bybit__top": 0, **CHEAP}
 
