@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from feeder.definitions import is_refusal, pages
@@ -84,17 +85,18 @@ class Desk:
         if not answer.error:
             return True
         log.warning("instruments not fetched", venue=self._session.spec.name, error=answer.error, url=answer.url)
-        refused = is_refusal(answer.error)
-        if not refused:
+        if not (refused := is_refusal(answer.error)):
             self._spawn(self._ask_again(request))
         return refused
 
     async def _learn_pages(self, request: RestRequest) -> RestAnswer:
-        """Take a list page by page and return the last answer."""
+        """Take a list page by page and return the last answer, or the one that was not understood."""
         async for answer in pages(self._rest, self._session.spec, request):
             if not answer.error:
-                self._session.on_instruments(answer.body, answer.ts_recv_ns, time.monotonic_ns())
+                count = self._session.on_instruments(answer.body, answer.ts_recv_ns, time.monotonic_ns())
                 self._intake.flush()
+                if count is None:
+                    return replace(answer, error="not a list of instruments")
         return answer
 
     async def _ask_again(self, request: RestRequest) -> None:

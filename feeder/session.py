@@ -168,13 +168,16 @@ class Session(SessionHandover):
             instrument.sync.fetch_failed(now_ns)
             self._ask(instrument, now_ns)
 
-    def on_instruments(self, body: bytes, ts_recv_ns: int, now_ns: int) -> int:
-        """Handle the body of an instruments request; return how many definitions it held. Instruments in use are redefined."""
+    def on_instruments(self, body: bytes, ts_recv_ns: int, now_ns: int) -> int | None:
+        """Handle the body of an instruments request; return how many definitions it held, None where it is none.
+
+        Instruments in use are redefined.
+        """
         try:
             definitions, rejected = self.spec.parse_instruments(body)
         except (ValueError, RecursionError) as error:
             self.quarantine("rest", body, f"instruments: {error}", 0, ts_recv_ns, None)
-            return 0
+            return None
         for reason in rejected:
             self.quarantine("rest", b"", f"instruments: {reason}", 0, ts_recv_ns, None)
         for definition in definitions:

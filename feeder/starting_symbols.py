@@ -71,7 +71,8 @@ async def _starting_symbols(
         log.warning("definitions of the last refresh are used too", venue=spec.name, age_s=_age_s(cached.fetched_ns))
         definitions = cached.by_key() | definitions
     if not definitions:
-        log.error("no definitions: only configured names are taken", venue=spec.name, cache=why)
+        level = log.error if needs_listing(venue) else log.warning
+        level("no definitions: configured names are taken as they are", venue=spec.name, cache=why)
         return _limited(spec, config, known, without_listing(spec, venue))
     volumes, failed = await _volumes(spec, rest) if venue.top else ({}, ())
     if whole:

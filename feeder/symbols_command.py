@@ -96,17 +96,21 @@ def _selected(spec: VenueSpec, cached: symbol_cache.Cached, config: Config) -> l
 def _cached(names: Iterable[str], config: Config) -> Iterator[tuple[VenueSpec, symbol_cache.Cached]]:
     """Yield what is kept of each venue and tell its age; raise TapecastError where nothing at all is kept."""
     state_dir = Path(config.feeder.state_dir)
-    found = False
+    found, absent = False, []
     for name in names:
         cached, why = symbol_cache.load(state_dir, name)
         if cached is None:
-            _tell(f"{name}: no definitions: {why}; run `tapecast symbols refresh {name}`")
+            absent.append(name)
+            if symbol_cache.path_of(state_dir, name).exists():
+                _tell(f"{name}: {why}")
             continue
         found = True
         _tell(f"{name}: {len(cached.defs)} instruments, refreshed {_age(cached.fetched_ns)} ago")
         yield venue(name), cached
     if not found:
         raise TapecastError(f"no definitions in {state_dir / 'symbols'}: run `tapecast symbols refresh`")
+    if absent:
+        _tell(f"no definitions of {', '.join(absent)}: run `tapecast symbols refresh {' '.join(absent)}`")
 
 
 # resolve
@@ -153,13 +157,15 @@ async def _refresh_one(spec: VenueSpec, config: Config) -> dict[str, object]:
     )
     try:
         listing = await fetch_listing(rest, spec)
-        volumes, unmeasured = await fetch_volumes(rest, spec)
+        volumes, unmeasured = ({}, ()) if listing.failed else await fetch_volumes(rest, spec)
     finally:
         await rest.close()
     row: dict[str, object] = {"venue": spec.name, "refreshed": False, "instruments": len(listing.defs)}
     row |= {"volumes": len(volumes), "rejected": len(listing.rejected)}
-    for reason in (*listing.refused, *unmeasured):
-        _tell(f"{spec.name}: left out: {reason}")
+    for reason in dict.fromkeys(listing.refused):
+        _tell(f"{spec.name}: list left out: {reason}")
+    for reason in dict.fromkeys(unmeasured):
+        _tell(f"{spec.name}: volumes left out: {reason}")
     for reason in listing.rejected[:5]:
         _tell(f"{spec.name}: not understood: {reason}")
     if listing.failed or not listing.defs:
@@ -167,8 +173,9 @@ async def _refresh_one(spec: VenueSpec, config: Config) -> dict[str, object]:
         kept = (
             f"the definitions of {_age(cached.fetched_ns)} ago stay" if cached is not None else f"there are no older ones ({why})"
         )
-        _tell(f"{spec.name}: not refreshed, {kept}: {'; '.join(listing.failed) or 'the venue lists nothing'}")
-        return row | {"error": "; ".join(listing.failed) or "the venue lists nothing"}
+        failed = "; ".join(dict.fromkeys(listing.failed)) or "the venue lists nothing"
+        _tell(f"{spec.name}: not refreshed, {kept}: {failed}")
+        return row | {"error": failed}
     old, _ = symbol_cache.load(state_dir, spec.name)
     try:
         fresh = symbol_cache.renewed(old, spec.name, listing.defs.values(), volumes, time.time_ns())

@@ -56,7 +56,7 @@ def test_list_prints_definitions_and_tells_their_age(capsys: pytest.CaptureFixtu
     row = next(line.split() for line in rows if line.startswith("okx.perpetual.BTC-USD-SWAP "))
     assert row == ["okx.perpetual.BTC-USD-SWAP", "BTC-USD", "trading", "0.1", "1", "100", "-", f"{instrument_id(row[0]):016x}"]
     assert "okx: 679 instruments, refreshed 3 h ago" in err
-    assert "binance: no definitions:" in err
+    assert "no definitions of binance: run `tapecast symbols refresh binance`" in err
 
 
 @pytest.mark.usefixtures("kept")
@@ -156,7 +156,7 @@ def test_refresh_from_a_replay_server_and_then_offline(tmp_path: Path) -> None:
             assert child.wait(30.0) == 0, child.stderr()
         (row,) = objects(child.stdout())
         assert (row["venue"], row["refreshed"], row["instruments"], row["volumes"]) == ("okx", True, 679, 0)
-        assert "left out: http" in child.stderr()
+        assert "okx: list left out: http" in child.stderr()
         assert "FUTURES" in child.stderr()
     path = symbol_cache.path_of(state, "okx")
     before = path.read_bytes()
@@ -170,6 +170,17 @@ def test_refresh_from_a_replay_server_and_then_offline(tmp_path: Path) -> None:
     with tapecast(tmp_path, "symbols", "resolve", "BTC-USDT", name="resolve", settings=settings) as child:
         assert child.wait(30.0) == 0
     assert "okx.perpetual.BTC-USDT-SWAP" in child.stdout()
+
+
+def test_a_damaged_file_is_told(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Half a file is named with what is wrong; the other venues are listed."""
+    path = symbol_cache.path_of(kept, "okx")
+    path.write_bytes(path.read_bytes()[:1000])
+    assert cli.main(["symbols", "resolve", "spot.BTC-USDT", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert {row["venue"] for row in objects(out)} == {"bybit", "kraken"}
+    assert f"okx: {path} is damaged" in err
+    assert "okx" in next(line for line in err.splitlines() if line.startswith("no definitions of"))
 
 
 def test_offline_and_without_an_older_list_it_says_so(tmp_path: Path) -> None:

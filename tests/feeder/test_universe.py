@@ -16,7 +16,7 @@ import pytest
 
 from feeder import starting_symbols as starting
 from feeder import symbol_cache
-from feeder.definitions import fetch_listing
+from feeder.definitions import fetch_listing, fetch_volumes
 from feeder.rest import RestClient
 from feeder.universe import check_universe, needs_listing, resolve, without_listing
 from feeder.venue import InstrumentDef, VenueSpec
@@ -327,6 +327,21 @@ async def test_without_any_list_the_last_refresh_or_the_names_do(
             assert {"XRPUSDT", "BTCPERP", "spot:BTCUSDC"} <= known
 
 
+async def test_a_list_that_is_none_proves_nothing(net: Net, tmp_path: Path) -> None:
+    """A page of a proxy with status 200 instead of the list of spot: names stay, and nothing is kept on disk."""
+    good = Venue2026()
+    config: dict[str, Any] = {"venues__bybit__symbols": ["spot:BTCUSDT", "perpetual.BTC-*"], "venues__bybit__top": 0, **CHEAP}
+
+    def rest(asked: Asked) -> Answer:
+        return Answer(body=b"<html>") if asked.query.get("category") == "spot" else good(asked)
+
+    async with VenueServer(rest=rest).running() as server, feeding("bybit", server, net, tmp_path, **config) as feeder:
+        await eventually(lambda: feeder.session.by_symbol, within_s=30.0)
+        assert {"spot:BTCUSDT", "BTCUSDT", "BTCPERP"} <= set(feeder.session.by_symbol)
+        assert feeder.session.counts["quarantine"] == 1
+    assert symbol_cache.load(tmp_path / "state", "bybit")[0] is None
+
+
 def test_a_replay_takes_names_only_and_drops_nothing(tmp_path: Path) -> None:
     """What a recording holds may have expired long ago: the configured names are taken as they are, patterns are not."""
     config = configuration.load(
@@ -373,6 +388,30 @@ async def test_pages_are_followed_to_the_end(client: Callable[[VenueServer], Res
         await rest.close()
         assert (len(listing.defs), listing.failed, listing.refused) == (1357, (), ())
         assert len(server.asked) == 4 + 3
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>blocked</html>", b'{"retCode":0', b'{"retCode":10006,"retMsg":"Too many visits!"}', b"\xff" * 9]
+)
+async def test_a_list_that_is_none_fails_and_is_not_kept(client: Callable[[VenueServer], RestClient], body: bytes) -> None:
+    """A page of a proxy, half a body, an error with status 200: told, never an empty list; volumes likewise."""
+    async with VenueServer(rest=lambda _: Answer(body=body)).running() as server:
+        rest = client(server)
+        listing = await fetch_listing(rest, venue("bybit"))
+        volumes, failed = await fetch_volumes(rest, venue("bybit"))
+        await rest.close()
+    assert (listing.defs, len(listing.failed), volumes, len(failed)) == ({}, 2, {}, 2)
+
+
+async def test_an_entry_that_is_odd_costs_no_other(client: Callable[[VenueServer], RestClient]) -> None:
+    """One instrument of an unknown form is told; the rest of the list is taken."""
+    recorded = Venue2026()
+    recorded.lists["linear"] = [{"symbol": "???", "baseCoin": "X", "quoteCoin": "Y"}, *recorded.lists["linear"]]
+    async with VenueServer(rest=recorded).running() as server:
+        rest = client(server)
+        listing = await fetch_listing(rest, venue("bybit"))
+        await rest.close()
+    assert (len(listing.defs), len(listing.rejected), listing.failed) == (1357, 1, ())
 
 
 async def test_a_list_that_never_ends_is_given_up(
