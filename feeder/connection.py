@@ -77,6 +77,8 @@ class Connection:
         self._strikes = 0
         self._link: Link | None = None
         self._successor: Link | None = None
+        self._settled = False
+        """Whether the successor has subscribed, so that it could take over."""
         self._replacing: asyncio.Task[None] | None = None
         self._watch: Watch | None = None
         self._watched: tuple[Watched, ...] = ()
@@ -199,7 +201,7 @@ class Connection:
             if link is not self._link:
                 continue
             if link.closed.done():
-                if self._successor is None or not self._successor.is_open:
+                if self._successor is None or not (self._settled and self._successor.is_open):
                     return link.closed.result()
                 self._switch(self._successor)
                 continue
@@ -230,10 +232,11 @@ class Connection:
         rests = session.spec.silence_allowed is not None and session.spec.silence_allowed(time.time_ns())
         for found in self._watch.look(around.publisher.counters, waiting, last_ns, now_ns, trading=not rests):
             words = {"venue": session.spec.name, "connection": self.name, "url": link.url, "what": found.text}
-            session.on_silence(found.kind.name, found.topics, time.time_ns())
+            session.on_topics(found.kind.name, found.topics, time.time_ns(), speak=found.kind is FindingKind.SPEAKS)
             if not found.ends:
                 log.warning(found.kind.value, **words, topics=[f"{topic.channel} {topic.symbol}" for topic in found.topics])
-                around.resubscribe(self.name, found.topics)
+                if found.kind is FindingKind.SILENT:
+                    around.resubscribe(self.name, found.topics)
                 continue
             log.error(found.kind.value, **words)
             self._strikes += 1
@@ -248,7 +251,8 @@ class Connection:
         around, session = self._around, self._around.session
         venue, key = session.spec.name, self._successor_key
         log.info("replacing", venue=venue, connection=self.name, reason=reason)
-        link = Link(key, around.intake, around.limits)
+        link = self._successor = Link(key, around.intake, around.limits)
+        self._settled = False
         try:
             await around.limiter.acquire(CONNECT)
             session.begin_handover(self.name, key, around.handover)
@@ -257,7 +261,7 @@ class Connection:
             await link.open(url, self._opened)
             await self._subscribe(link)
             session.handover_subscribed(key, time.monotonic_ns())
-            self._successor = link
+            self._settled = True
             while True:
                 await asyncio.wait({link.closed}, timeout=_HANDOVER_LOOK_S)
                 if self._link is link:

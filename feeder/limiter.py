@@ -28,6 +28,8 @@ _SECOND = 1_000_000_000
 _LONGEST_BAN_NS = 3 * 86_400 * _SECOND
 _RETRY_S = 0.002
 _COMPLAIN_S = 5.0
+_LONGEST_PAUSE_NS = 10 * _SECOND
+"""Of a window that the venue says is used up; its next answer tells more."""
 _MAGIC = b"TCLIMIT1"
 _RECORD = struct.Struct(f"<8s36s{3 * len(_KINDS)}qI")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -41,6 +43,7 @@ class Rate:
 
     unit_ns: int
     burst: int
+    window_ns: int
 
     @classmethod
     def of(cls, count: float, window_s: float) -> Rate:
@@ -48,7 +51,7 @@ class Rate:
         whole = max(1, int(count))
         burst = max(1, whole // 4)
         window_ns = int(window_s * _SECOND)
-        return cls(-(-window_ns // (whole - burst + 1)), burst)
+        return cls(-(-window_ns // (whole - burst + 1)), burst, window_ns)
 
 
 def grant(paid_ns: int, weight: int, rate: Rate, now_ns: int) -> tuple[int, int]:
@@ -109,8 +112,12 @@ class HostLimiter:
     async def acquire(self, kind: str, weight: int = 1) -> None:
         """Return when no ban holds and `weight` is granted; a ban that comes meanwhile holds too."""
         held_since = None
+        told = False
         while True:
             wait_ns = self.take(kind, weight)
+            if not told and self.banned_s(kind) > _COMPLAIN_S:
+                told = True
+                log.error("the venue wants nothing of us", what=kind, file=str(self._path), wait_s=round(self.banned_s(kind)))
             if wait_ns == 0:
                 return
             if wait_ns is not None:
@@ -158,8 +165,12 @@ class HostLimiter:
         rate = self._rates[kind]
         if count >= rate.burst or not self._begin():
             return
-        entry = self._entries[kind]
-        entry.paid_ns = max(entry.paid_ns, time.monotonic_ns() + (rate.burst - max(0, count)) * rate.unit_ns)
+        entry, now_ns = self._entries[kind], time.monotonic_ns()
+        entry.paid_ns = max(entry.paid_ns, now_ns + (rate.burst - max(0, count)) * rate.unit_ns)
+        if count <= 0:
+            pause_ns = min(rate.window_ns, _LONGEST_PAUSE_NS)
+            entry.ban_ns = max(entry.ban_ns, now_ns + pause_ns)
+            entry.ban_utc_ns = max(entry.ban_utc_ns, time.time_ns() + pause_ns)
         self._end()
 
     # the file

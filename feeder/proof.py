@@ -56,6 +56,8 @@ class FindingKind(Enum):
     """Of a whole class, or of the connection: another connection."""
     SILENT = "topic without data"
     """One topic, while others of its class speak: told once, subscribed again once."""
+    SPEAKS = "topic has data now"
+    """One that was told to be silent."""
 
 
 class Finding(NamedTuple):
@@ -68,7 +70,7 @@ class Finding(NamedTuple):
     @property
     def ends(self) -> bool:
         """Whether the connection is to be made anew."""
-        return self.kind is not FindingKind.SILENT
+        return self.kind is FindingKind.UNPROVEN or self.kind is FindingKind.IDLE
 
 
 class Watch:
@@ -99,6 +101,8 @@ class Watch:
             for carries in dict.fromkeys(one.carries for one in watched)
         }
         self._judged: set[MsgType] = set()
+        self._silent: dict[Topic, int] = {}
+        """Topics that were told to be silent, with their position."""
         speaking = any(policy.idle_s.get(carries, 0.0) > 0 for carries in self._classes)
         self._connection_s = policy.connection_idle_s if speaking else max(policy.quiet_idle_s, policy.connection_idle_s)
 
@@ -136,7 +140,10 @@ class Watch:
         silent_ns = now_ns - max(last_data_ns, self._opened_ns)
         if silent_ns > self._connection_s * self._patience * _SECOND:
             return [self._ended(FindingKind.IDLE, f"no data for {silent_ns / _SECOND:.0f} s", None)]
-        findings = []
+        speaking = tuple(topic for topic, position in self._silent.items() if self._last_ns[position])
+        for topic in speaking:
+            del self._silent[topic]
+        findings = [Finding(FindingKind.SPEAKS, f"{len(speaking)} topics have data now", speaking)] if speaking else []
         for carries, members in self._classes.items():
             findings += self._of_class(carries, members, now_ns)
         return findings
@@ -161,15 +168,19 @@ class Watch:
         if not first_s or carries in self._judged or waited_ns <= first_s * _SECOND:
             return []
         self._judged.add(carries)
-        missing = tuple(
-            one.topic for one, last in zip(self._watched, self._last_ns, strict=True) if one.carries is carries and not last
-        )
-        if not missing:
+        silent = {
+            one.topic: position
+            for position, one in enumerate(self._watched)
+            if one.carries is carries and not self._last_ns[position]
+        }
+        if not silent:
             return []
+        missing = tuple(silent)
         text = f"no {name} on {len(missing)} of {int(members.sum())} topics for {waited_ns / _SECOND:.0f} s"
         expected = idle_s > 0 or len(self._classes) == 1
         if not last_ns and expected:
             return [Finding(FindingKind.UNPROVEN, text, missing)]
+        self._silent.update(silent)
         return [Finding(FindingKind.SILENT, text, missing)]
 
     def _ended(self, kind: FindingKind, text: str, carries: MsgType | None) -> Finding:

@@ -89,13 +89,13 @@ class SessionBooks:
                 self.counts["stale"] += 1
                 self._book_status(instrument, StatusState.STALE, StatusReason.TIMEOUT, ts_recv_ns)
 
-    def on_silence(self, kind: str, topics: Iterable[Topic], ts_recv_ns: int) -> None:
-        """Note topics that bring no data: counted, and told for each instrument."""
+    def on_topics(self, kind: str, topics: Iterable[Topic], ts_recv_ns: int, *, speak: bool) -> None:
+        """Note topics that bring no data, or speak again: counted by `kind`, and told for each instrument."""
+        state, reason = (StatusState.LIVE, StatusReason.NONE) if speak else (StatusState.STALE, StatusReason.TIMEOUT)
         for topic in topics:
             self.counts[f"topics_{kind.lower()}"] += 1
             instrument = self.by_symbol.get(topic.symbol)
             if instrument is not None:
-                state, reason = StatusState.STALE, StatusReason.TIMEOUT
                 self._status(instrument, StatusScope.INSTRUMENT, state, reason, ts_recv_ns, text=topic.channel)
 
     def book_snapshot(self, instrument: Instrument) -> bytes:

@@ -57,7 +57,7 @@ def test_a_quarter_may_go_at_once_and_the_rest_evenly() -> None:
     rate = Rate.of(300, 300)
     assert rate.burst == 75
     assert 1.3e9 < rate.unit_ns < 1.34e9
-    assert Rate.of(1, 1) == Rate(_SECOND, 1)
+    assert Rate.of(1, 1) == Rate(_SECOND, 1, _SECOND)
 
 
 def test_what_weighs_more_than_a_burst_is_charged_in_full() -> None:
@@ -196,5 +196,8 @@ def test_what_the_venue_says_is_left_is_believed_when_it_is_less() -> None:
     limits = HostLimiter(None, {REST: Rate.of(40, 60.0)})
     limits.left(REST, 30)
     assert limits.take(REST) == 0
+    limits.left(REST, 1)
+    assert limits.take(REST) == 0
+    assert 0 < (limits.take(REST) or 0) <= Rate.of(40, 60.0).unit_ns
     limits.left(REST, 0)
-    assert (limits.take(REST) or 0) > Rate.of(40, 60.0).unit_ns * 0.9
+    assert (limits.take(REST) or 0) > 9 * _SECOND

@@ -75,6 +75,9 @@ def test_one_silent_topic_is_told_once_and_ends_nothing() -> None:
     assert found[0].topics == (Topic("BOOK", "S1"),)
     assert not found[0].ends
     assert (bench.watch.proved, bench.watch.topics) == (2, 3)
+    (speaks,) = bench.after(5, (BOOK, 0), (BOOK, 1), (BOOK, 2))
+    assert (speaks.kind, speaks.topics, speaks.ends) == (FindingKind.SPEAKS, (Topic("BOOK", "S1"),), False)
+    assert bench.watch.proved == 3
 
 
 def test_quiet_trades_on_a_busy_connection_end_nothing() -> None:
