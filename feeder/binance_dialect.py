@@ -27,13 +27,12 @@ from feeder.venue import (
     ServerError,
     Subscription,
     Topic,
-    Volumes,
     connections,
-    decode_volumes,
     exact,
     matcher,
     milliseconds_to_ns,
 )
+from feeder.volumes import Volumes, decode_volumes
 from protocol.schema import InstrumentKind, InstrumentState, MsgType, Side, StatKind
 from protocol.shapes import Numbers, Shape, StatField
 

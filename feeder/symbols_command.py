@@ -19,9 +19,10 @@ import orjson
 
 from feeder import symbol_cache
 from feeder.definitions import fetch_listing, fetch_volumes
+from feeder.names import canonical, texts_of
 from feeder.rest import RestClient
-from feeder.universe import LeftOut, check_universe, resolve, texts_of
-from feeder.venue import Exact, InstrumentDef, VenueSpec, canonical
+from feeder.universe import LeftOut, check_universe, resolve
+from feeder.venue import Exact, InstrumentDef, VenueSpec
 from feeder.venues import VENUES, venue
 from protocol.codec import instrument_id
 from protocol.decimals import format_decimal

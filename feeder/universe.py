@@ -14,13 +14,14 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from feeder.venue import InstrumentDef, VenueSpec, canonical
-from protocol.naming import has_wildcard, meanings
+from feeder.names import texts_of
+from feeder.venue import InstrumentDef, VenueSpec
+from protocol.naming import has_wildcard
 from protocol.schema import InstrumentState
 from runtime.errors import ConfigError
 from runtime.settings import Venue
 
-__all__ = ["LeftOut", "Universe", "check_universe", "expired", "needs_listing", "resolve", "texts_of", "without_listing"]
+__all__ = ["LeftOut", "Universe", "check_universe", "expired", "needs_listing", "resolve", "without_listing"]
 
 _TAKEN = frozenset({InstrumentState.TRADING, InstrumentState.UNKNOWN})
 """What a pattern takes. A name takes anything that still exists, because someone asked for it."""
@@ -50,13 +51,6 @@ def check_universe(spec: VenueSpec, venue: Venue) -> None:
 def needs_listing(venue: Venue) -> bool:
     """Return whether the configuration means nothing without the venue's definitions."""
     return any(map(has_wildcard, venue.symbols))
-
-
-def texts_of(spec: VenueSpec, definition: InstrumentDef) -> tuple[str, ...]:
-    """Return every text that means an instrument of this venue, in capitals: also its key and the venue's aliases."""
-    kind = definition.kind.name.lower()
-    texts = meanings(spec.name, kind, definition.symbol, canonical(definition))
-    return tuple(dict.fromkeys((definition.key.upper(), *texts, *(alias.upper() for alias in definition.aliases))))
 
 
 def expired(definition: InstrumentDef, now_ns: int) -> str:

@@ -10,16 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
-from typing import Literal, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from protocol.decimals import format_decimal, parse_decimal
-from protocol.naming import canonical_name
+from protocol.decimals import parse_decimal
 from protocol.schema import InstrumentKind, InstrumentState, MsgType, OptionType
 from protocol.shapes import Shape
+
+if TYPE_CHECKING:
+    from feeder.volumes import Volumes
 
 __all__ = [
     "Ack",
@@ -42,11 +43,7 @@ __all__ = [
     "Subscription",
     "Topic",
     "VenueSpec",
-    "Volumes",
-    "amount",
-    "canonical",
     "connections",
-    "decode_volumes",
     "exact",
     "exact_product",
     "is_wire_symbol",
@@ -297,19 +294,6 @@ class Instruments(NamedTuple):
     rejected: tuple[str, ...]
 
 
-def canonical(defn: InstrumentDef) -> str | None:
-    """Return the name that the same product has on every venue; None where the definition says too little for one."""
-    return canonical_name(
-        defn.kind,
-        defn.base,
-        defn.quote,
-        settle=defn.settle,
-        expiry_ns=defn.expiry_ns,
-        strike="" if defn.strike is None else format_decimal(*defn.strike),
-        option_type=defn.option_type,
-    )
-
-
 def qualified(market: str, symbol: str) -> str:
     """Return `market:symbol`, or the symbol alone where the market is "" (the venue's only one, or its first)."""
     return f"{market}:{symbol}" if market else symbol
@@ -319,36 +303,6 @@ def market_and_symbol(key: str) -> tuple[str, str]:
     """Return what `qualified` joined."""
     market, _, symbol = key.rpartition(":")
     return market, symbol
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Volumes:
-    """How much of each instrument was traded in 24 hours, by the venue's own ticker endpoint."""
-
-    requests: Callable[[], list[RestRequest]]
-    parse: Callable[[RestRequest, bytes], dict[str, Decimal]]
-    """(request, body) -> key or alias -> turnover, comparable between instruments of one kind and quote currency. Raises
-    InstrumentsError."""
-
-
-T = TypeVar("T")
-
-
-def decode_volumes(venue: str, body: bytes | msgspec.Raw, kind: type[T]) -> T:
-    """Return a ticker body, or a part of one, as its struct. Raises InstrumentsError where it is something else."""
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InstrumentsError(f"{venue} tickers: {error}") from None
-
-
-def amount(text: str) -> Decimal:
-    """Return a traded amount that a venue leaves empty, or writes as no number, where there was none."""
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        return Decimal(0)
-    return number if number.is_finite() else Decimal(0)
 
 
 def _no_symbol(_: str) -> str | None:

@@ -33,10 +33,7 @@ from feeder.venue import (
     Subscription,
     Topic,
     VenueSpec,
-    Volumes,
-    amount,
     connections,
-    decode_volumes,
     exact,
     is_wire_symbol,
     market_and_symbol,
@@ -44,6 +41,7 @@ from feeder.venue import (
     milliseconds_to_ns,
     qualified,
 )
+from feeder.volumes import Volumes, amount, decode_volumes
 from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side, StatKind, TradeFlag
 from protocol.shapes import IdKind, Numbers, Rows, Shape, StatField
 

@@ -27,13 +27,11 @@ from feeder.venue import (
     Subscription,
     Topic,
     VenueSpec,
-    Volumes,
-    amount,
-    decode_volumes,
     exact,
     is_wire_symbol,
     matcher,
 )
+from feeder.volumes import Volumes, amount, decode_volumes
 from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
 from protocol.shapes import Numbers, Shape, SidedRows, TimeUnit
 

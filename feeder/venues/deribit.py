@@ -30,14 +30,13 @@ from feeder.venue import (
     Subscription,
     Topic,
     VenueSpec,
-    Volumes,
     connections,
-    decode_volumes,
     exact,
     is_wire_symbol,
     matcher,
     milliseconds_to_ns,
 )
+from feeder.volumes import Volumes, decode_volumes
 from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, OptionType, Side, StatKind, TradeFlag
 from protocol.shapes import IdKind, Numbers, Quote, Rows, Shape, StatField
 

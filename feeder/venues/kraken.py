@@ -33,12 +33,11 @@ from feeder.venue import (
     Subscription,
     Topic,
     VenueSpec,
-    Volumes,
-    decode_volumes,
     exact,
     is_wire_symbol,
     matcher,
 )
+from feeder.volumes import Volumes, decode_volumes
 from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
 from protocol.shapes import Numbers, ObjectRows, Shape, TimeUnit
 

@@ -33,10 +33,7 @@ from feeder.venue import (
     Subscription,
     Topic,
     VenueSpec,
-    Volumes,
-    amount,
     connections,
-    decode_volumes,
     exact,
     exact_product,
     is_wire_symbol,
@@ -44,6 +41,7 @@ from feeder.venue import (
     milliseconds_to_ns,
     query_value,
 )
+from feeder.volumes import Volumes, amount, decode_volumes
 from protocol.decimals import format_decimal
 from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, OptionType, Side, StatKind, TradeFlag
 from protocol.shapes import Numbers, Rows, Shape, StatField

@@ -28,11 +28,10 @@ from feeder.venue import (
     Subscription,
     Topic,
     VenueSpec,
-    Volumes,
-    decode_volumes,
     is_wire_symbol,
     matcher,
 )
+from feeder.volumes import Volumes, decode_volumes
 from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
 from protocol.shapes import Numbers, PairRows, Shape, TimeUnit
 

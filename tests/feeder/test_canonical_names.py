@@ -12,8 +12,9 @@ import pytest
 
 from consumers.feed.definitions import Definitions
 from consumers.feed.selection import Names, Selection
+from feeder.names import canonical
 from feeder.session import Session, SessionOptions
-from feeder.venue import InstrumentDef, InstrumentsError, canonical
+from feeder.venue import InstrumentDef, InstrumentsError
 from feeder.venues import venue
 from protocol.codec import walk
 from protocol.naming import canonical_name, has_wildcard, meanings

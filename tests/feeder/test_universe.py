@@ -169,7 +169,7 @@ def test_every_packaged_universe_is_possible_and_wide() -> None:
     config = configuration.load(environ={})
     for name in VENUES:
         check_universe(venue(name), config.venues[name])
-    assert sum(needs_listing(config.venues[name]) for name in VENUES) == len(VENUES) - 1
+    assert {name for name in VENUES if not needs_listing(config.venues[name])} <= {"coinbase_exchange", "ls"}
     known = listed("bybit", BYBIT)
     volumes = {key: Decimal(len(known) - place) for place, key in enumerate(known)}
     bybit = resolve(venue("bybit"), config.venues["bybit"], known, volumes, RECORDED_NS, whole=True)

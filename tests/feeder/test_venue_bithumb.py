@@ -15,12 +15,13 @@ import msgspec
 import pytest
 
 from feeder.decode_command import events
+from feeder.names import canonical
 from feeder.offline import Offline
 from feeder.recording import read
 from feeder.replay.dialect import Route
 from feeder.replay.timeline import TimelineError, load
 from feeder.replay.venues import DIALECTS, guess_venue
-from feeder.venue import Alive, Ignored, InstrumentsError, Limits, ServerError, Topic, canonical
+from feeder.venue import Alive, Ignored, InstrumentsError, Limits, ServerError, Topic
 from feeder.venues.bithumb import VENUE
 from protocol.codec import instrument_id
 from protocol.extract import Extractor
