@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,8 @@ from feeder.venues.okx import VENUE as OKX
 from protocol.render import Event
 from tests.support.captures import captures
 from tests.support.feeder_frames import Feed
-from tests.support.venue_server import lines
+from tests.support.processes import Net
+from tests.support.venue_server import VenueServer, eventually, feeding, lines
 
 MARKS = "long/binance_usdm_btcusdt_20230404.jsonl.gz"
 
@@ -272,6 +274,22 @@ def test_liquidations_of_what_is_not_followed_are_passed_over() -> None:
     assert (counts["not_followed"], counts["quarantine"], feed.session.commands) == (200, 0, [])
     assert feed.frame(example("okx", 1).replace(b"BTC-USDT-SWAP", b"ETH-USDT-SWAP")) == []
     assert feed.session.counts["quarantine"] == 1
+
+
+async def test_liquidations_are_asked_for_once_however_many_connections(tmp_path: Path) -> None:
+    """A second subscription would bring every liquidation twice; it is counted when every connection has subscribed."""
+    symbols = [
+        f"{base}-USDT-SWAP" for base in ("BTC", "ETH", "SOL", "XRP", "DOGE", "ADA", "LTC", "LINK", "UNI", "FIL", "TRX", "BCH")
+    ]
+    settings: dict[str, Any] = {"venues__okx__symbols": symbols, "venues__okx__channels": ["trades", "liquidation-orders"]}
+    async with VenueServer().running() as server, feeding("okx", server, Net(), tmp_path, **settings):
+
+        def asked() -> list[str]:
+            return [json.dumps(arg) for frame in server.heard if frame != b"ping" for arg in json.loads(frame)["args"]]
+
+        await eventually(lambda: sum("instId" in arg for arg in asked()) == len(symbols), within_s=30.0)
+        await eventually(lambda: sum('SWAP"}' in arg and "instType" in arg for arg in asked()) == 1, within_s=30.0)
+        assert len(asked()) == len(symbols) + 2
 
 
 def test_okx_channels_are_asked_for_where_they_exist() -> None:
