@@ -57,6 +57,7 @@ class Held(NamedTuple):
 
     data: bytes
     ts_recv_ns: int
+    marks: list[bytes]
 
 
 class Handover:
@@ -86,10 +87,6 @@ class Handover:
     def subscribed(self, now_ns: int) -> None:
         """Note that the new connection has sent its last request."""
         self._subscribed_ns = now_ns
-
-    def moved(self, instrument: Instrument) -> bool:
-        """Whether a book is the new connection's by now."""
-        return instrument.index in self._moved
 
     def verdict(self, instruments: Iterable[Instrument], now_ns: int) -> Outcome:
         """Say what to do now; `instruments` are those whose books are the old connection's."""
@@ -180,8 +177,14 @@ class Handover:
             self._full = True
         if result.msg_type == MsgType.BOOK:
             self._moved.add(result.instrument)
-        self.held.append(Held(data, ts_recv_ns))
+        self.held.append(Held(data, ts_recv_ns, fingerprints(packets, result.last_id)))
         self._held_bytes += len(data)
+        while self.held and all(mark and self._seen[mark] for mark in self.held[0].marks):
+            # Brought by both: only what the new connection is ahead with stays, and there is little to do at the switch.
+            known = self.held.popleft()
+            self._held_bytes -= len(known.data)
+            for mark in known.marks:
+                _take(self._seen, mark)
         return False
 
     def left(self, packets: bytes, last_id: int) -> bytes:

@@ -268,3 +268,21 @@ def test_what_has_neither_time_nor_id_is_never_left_out() -> None:
     assert fingerprints(packet, NO_ID) == [b""]
     assert remaining(packet, Counter([b""]), NO_ID) == packet
     assert fingerprints(packet, 7) != fingerprints(packet, 8)
+
+
+def test_little_is_kept_however_long_both_deliver() -> None:
+    """What both connections brought is forgotten: at the switch there is only what the new one is ahead with."""
+    run = Run("binance_futures/cf_20210722_usdm.jsonl", most=1000)
+    session = run.session
+    session.begin_handover(OLD, NEW, POLICY)
+    session.on_connect(NEW, run.now_ns, RECV_NS)
+    session.handover_subscribed(NEW, run.now_ns)
+    handover = session._handovers[NEW]
+    kept = 0
+    for position, line in enumerate(run._lines):
+        if line.kind == "recv":
+            run._handle(line, NEW)
+        if position >= _APART:
+            run._handle(run._lines[position - _APART], OLD)
+        kept = max(kept, len(handover.held))
+    assert 0 < kept <= _APART + 1

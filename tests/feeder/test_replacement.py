@@ -119,7 +119,7 @@ async def test_a_connection_that_dies_while_it_is_replaced_is_replaced_at_once(n
     async with venue.server.running() as server, feeding("upbit", server, net, tmp_path, **settings) as feeder:
         await eventually(lambda: feeder.session.live_books() == 6)
         packets = captured(feeder)
-        await eventually(lambda: len(server.links) == 2 and feeder.connections.all[0]._successor is not None)
+        await eventually(lambda: len(server.links) == 2 and feeder.connections.all[0]._settled)
         server.links[0].transport.abort()
         await eventually(lambda: feeder.session.counts["rotations"] == 1)
         before = feeder.publisher.events()["book"]
