@@ -19,6 +19,7 @@ import orjson
 
 from feeder import symbol_cache
 from feeder.definitions import fetch_listing, fetch_volumes
+from feeder.limiter import HostLimiter
 from feeder.names import canonical, texts_of
 from feeder.rest import RestClient
 from feeder.universe import LeftOut, check_universe, resolve
@@ -150,17 +151,20 @@ async def _refresh(names: Sequence[str], config: Config, *, as_json: bool) -> in
 
 async def _refresh_one(spec: VenueSpec, config: Config) -> dict[str, object]:
     state_dir, settings = Path(config.feeder.state_dir), config.venues[spec.name]
+    limiter = HostLimiter.of(state_dir, spec.name, settings.limits)
     rest = RestClient(
         settings.endpoints,
         weight=settings.limits.get("rest_weight", 60),
         window_s=settings.limits.get("rest_window_s", 60),
         timeout_s=config.feeder.snapshot_deadline_s,
+        limiter=limiter,
     )
     try:
         listing = await fetch_listing(rest, spec)
         volumes, unmeasured = ({}, ()) if listing.failed else await fetch_volumes(rest, spec)
     finally:
         await rest.close()
+        limiter.close()
     row: dict[str, object] = {"venue": spec.name, "refreshed": False, "instruments": len(listing.defs)}
     row |= {"volumes": len(volumes), "rejected": len(listing.rejected)}
     for reason in dict.fromkeys(listing.refused):
