@@ -80,6 +80,8 @@ class Handover:
         self._old_books: set[int] = set()
         """Those that the old connection brought since the new one has subscribed."""
         self._applied: dict[int, set[int]] = {}
+        self._missed: dict[int, int] = {}
+        """Of a book, the id of the last message that was left out because nothing joined it yet."""
         self._moved: set[int] = set()
         self._trailing: set[int] = set()
         self._seen: Counter[bytes] = Counter()
@@ -139,7 +141,10 @@ class Handover:
                 self._move(instrument)
             return True
         # Ahead of what is known, or a gap: the other connection has the link, or will show that there is none.
-        return (index in self._moved) is fresh
+        mine = (index in self._moved) is fresh
+        if not mine:
+            self._missed[index] = result.last_id
+        return mine
 
     def _hear_old(self, book: int | None) -> None:
         if self._subscribed_ns is not None:
@@ -203,12 +208,17 @@ class Handover:
         self.finished_ns = now_ns
         self.held.clear()
 
+    def behind(self, instrument: Instrument) -> bool:
+        """Whether messages of a book were left out that the other connection was to bring, and did not."""
+        missed = self._missed.get(instrument.index)
+        return missed is not None and missed != instrument.sync.last_id and missed not in self._applied[instrument.index]
+
     def give_back(self, instrument: Instrument) -> bool:
         """Let the old connection have a book again; False: nothing joins its updates to what the new one brought."""
         self._moved.discard(instrument.index)
         instrument.connection = self.old
         self._trailing.add(instrument.index)
-        return instrument.index in self._applied or instrument.sync.last_ts > 0
+        return instrument.index in self._applied and not self.behind(instrument)
 
     def over(self, now_ns: int) -> bool:
         """Whether nothing is left to do after `finish`."""

@@ -51,7 +51,7 @@ class SessionHandover(SessionBooks):
         left_behind = [one for one in self.instruments if one.connection == old and one.sync.live]
         self.rename(new, old)
         for instrument in left_behind:
-            if not self._joined_by_itself(instrument):
+            if handover.behind(instrument) or not self._joined_by_itself(instrument):
                 # It was LIVE on the old connection, and nothing shows that the new one goes on from there.
                 self._book_status(instrument, StatusState.SUSPECT, StatusReason.DISCONNECTED, ts_recv_ns)
                 self._resync(instrument, StatusReason.DISCONNECTED, now_ns)

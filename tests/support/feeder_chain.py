@@ -45,6 +45,9 @@ class Stream:
             first = prev + rng.randrange(1, 4)
             self._id = first + rng.randrange(4)
             update = Update(len(self.updates), first, self._id, prev)
+        elif self._chain is Chain.NEXT:
+            self._id = prev + 1
+            update = Update(len(self.updates), NO_ID, self._id, NO_ID)
         else:
             self._id = prev + rng.choice((0, 1, 3, 8))
             update = Update(len(self.updates), NO_ID, self._id, prev)
@@ -54,7 +57,7 @@ class Stream:
 
     def snapshot(self) -> int:
         """Return the id of a snapshot of the book as it is now; some venues cut it inside an update's range."""
-        if self._chain is not Chain.LINKED and self.updates and self._rng.random() < 0.3:
+        if self._chain in (Chain.SPOT, Chain.PREV) and self.updates and self._rng.random() < 0.3:
             update = self.updates[-1]
             return self._rng.randrange(update.first - (self._chain is Chain.SPOT), update.last + 1)
         return self._id
