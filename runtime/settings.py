@@ -1,8 +1,8 @@
 """What can be configured: one frozen struct per section, with type, bounds and meaning beside each key.
 
 The values stand in `config/defaults.toml` and `config/venues/*.toml`, not here: every key is required once all layers are
-joined, but for those of a venue that most leave out. How layers are read, joined and checked is `runtime.config`. Endpoints and limits are named by the venues, so those
-tables are open in a venue's packaged file and closed in every later layer.
+joined, but for those of a venue that most leave out. How layers are read, joined and checked is `runtime.config`. Endpoints and
+limits are named by the venues, so those tables are open in a venue's packaged file and closed in every later layer.
 """
 
 from __future__ import annotations
