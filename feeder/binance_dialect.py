@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -31,19 +32,26 @@ from feeder.venue import (
     matcher,
     milliseconds_to_ns,
 )
-from protocol.schema import InstrumentKind, InstrumentState, Side
+from feeder.volumes import Volumes, decode_volumes
+from protocol.schema import InstrumentKind, InstrumentState, MsgType, Side, StatKind
+from protocol.shapes import Numbers, Shape, StatField
 
 __all__ = [
+    "FORCE_ORDER",
+    "FORCE_ORDER_OPEN",
+    "MARK_PRICE",
     "PARTIAL_BODY",
     "PARTIAL_DEPTH",
     "TAKER",
     "control",
     "depth_request",
+    "futures_control",
     "parse_exchange_info",
     "peek",
     "requested",
     "stream_frame",
     "subscriber",
+    "ticker_volumes",
 ]
 
 TAKER: dict[str | bool, Side] = {True: Side.SELL, False: Side.BUY}
@@ -96,6 +104,58 @@ _STATES = {
     "CLOSE": InstrumentState.CLOSED,
     "DELIVERED": InstrumentState.DELISTED,
 }
+
+
+MARK_PRICE = Shape(
+    name="mark_price",
+    msg_type=MsgType.STAT,
+    numbers=Numbers.QUOTED,
+    where={"e": ("markPriceUpdate",)},
+    envelope="data",
+    symbol="s",
+    ts="E",
+    stats=(
+        StatField(StatKind.MARK_PRICE, "p"),
+        StatField(StatKind.INDEX_PRICE, "i"),
+        StatField(StatKind.FUNDING_RATE, "r", due="T"),  # T is 0 where there is no funding
+    ),
+)
+"""A futures market's mark price of one contract; all contracts at once come as an array, which is not taken."""
+
+FORCE_ORDER = Shape(
+    name="force_order",
+    msg_type=MsgType.LIQUIDATION,
+    numbers=Numbers.QUOTED,
+    where={"e": ("forceOrder",), "o.X": ("FILLED",)},
+    envelope="data",
+    symbol="o.s",
+    ts="o.T",
+    price="o.ap",
+    quantity="o.z",
+    side="o.S",
+    sides={"BUY": Side.BUY, "SELL": Side.SELL},  # the order's: a long position is closed by selling
+)
+"""A liquidation order that was filled: what was executed, at the mean price."""
+
+FORCE_ORDER_OPEN = Shape(
+    name="force_order unfilled",
+    msg_type=MsgType.LIQUIDATION,
+    numbers=Numbers.QUOTED,
+    silent=True,
+    where={"e": ("forceOrder",), "o.X": ("NEW", "PARTIALLY_FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH")},
+    envelope="data",
+    symbol="o.s",
+)
+"""Another state of the order: its amounts would be counted twice, or never traded."""
+
+STATISTICS = ("markPriceUpdate", "forceOrder")
+
+
+def futures_control(frame: bytes) -> Control | None:
+    """Return what a frame of a futures market is: there are no books without event type, and statistics have shapes."""
+    what = control(frame)
+    known = isinstance(what, Ignored) and (what == PARTIAL_BODY or what.channel in STATISTICS)
+    return None if known else what
 
 
 def stream_frame(method: str) -> Callable[[Sequence[Topic], int], bytes]:
@@ -300,6 +360,28 @@ def parse_exchange_info(body: bytes, kind_of: Callable[[str], InstrumentKind | N
         except (msgspec.DecodeError, InstrumentsError) as error:
             rejected.append(f"{bytes(raw)[:60]!r}: {error}")
     return Instruments(tuple(defs), tuple(rejected))
+
+
+class _Ticker(msgspec.Struct, frozen=True, rename="camel"):
+    """A 24 h ticker: COIN-M gives the traded coins and their mean price instead of a turnover."""
+
+    symbol: str
+    quote_volume: Decimal | None = None
+    base_volume: Decimal = Decimal(0)
+    weighted_avg_price: Decimal = Decimal(0)
+
+
+def ticker_volumes(path: str, weight: int) -> Volumes:
+    """Return the volumes of a market, whose 24 h tickers all come at once."""
+
+    def parse(_: RestRequest, body: bytes) -> dict[str, Decimal]:
+        tickers = decode_volumes("binance", body, list[_Ticker])
+        return {
+            ticker.symbol: ticker.base_volume * ticker.weighted_avg_price if ticker.quote_volume is None else ticker.quote_volume
+            for ticker in tickers
+        }
+
+    return Volumes(requests=lambda: [RestRequest("rest", path, weight=weight)], parse=parse)
 
 
 def _definition(entry: _Symbol, kind: InstrumentKind) -> InstrumentDef:

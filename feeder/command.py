@@ -14,6 +14,7 @@ import orjson
 
 from feeder.live import LiveFeeder
 from feeder.record import Recorder
+from feeder.universe import check_universe
 from feeder.venues import VENUES, venue
 from runtime import config as configuration
 from runtime import logs
@@ -53,6 +54,8 @@ def chosen(names: Sequence[str], config: Config) -> list[str]:
         raise ConfigError(
             [f"venue {name!r} is not known; known: {', '.join(VENUES)}" for name in unknown] or ["no venue is enabled"]
         )
+    for name in wanted:
+        check_universe(venue(name), config.venues[name])
     return wanted
 
 

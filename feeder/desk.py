@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
+from feeder.definitions import is_refusal, pages
 from feeder.intake import Intake
 from feeder.rest import RestAnswer, RestClient
 from feeder.session import Session
@@ -33,7 +35,7 @@ class Desk:
         session: Session,
         rest: RestClient,
         intake: Intake,
-        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]],
         levels: int,
     ) -> None:
         self._session = session
@@ -50,8 +52,8 @@ class Desk:
             self._fetching.add(symbol)
             self._spawn(self._fetch(symbol, request(symbol, self._levels)))
 
-    async def learn_instruments(self, stop: asyncio.Event, within_s: float) -> None:
-        """Fetch the venue's definitions before the first subscription, but let no venue delay the feed for long.
+    async def learn_instruments(self, stop: asyncio.Event, within_s: float) -> bool:
+        """Fetch definitions before the first subscription, but let no venue delay the feed for long; True: no list is to come.
 
         What has not come by then is learned while the feed runs; until then its instruments are provisional.
         """
@@ -62,6 +64,7 @@ class Desk:
         everything.cancel()
         stopped.cancel()
         log.info("instruments", venue=self._session.spec.name, definitions=len(self._session.known))
+        return all(task.done() and not task.cancelled() and not task.exception() and task.result() for task in learning)
 
     async def _fetch(self, symbol: str, request: RestRequest) -> None:
         session = self._session
@@ -76,26 +79,30 @@ class Desk:
             session.on_snapshot(symbol, answer.body, answer.ts_recv_ns, time.monotonic_ns())
         self._intake.flush()
 
-    async def _learn(self, request: RestRequest) -> None:
+    async def _learn(self, request: RestRequest) -> bool:
         """Fetch definitions; a venue that does not give them is asked again in the background, at growing intervals."""
-        answer = await self._rest.get(request)
+        answer = await self._learn_pages(request)
         if not answer.error:
-            self._take_instruments(answer)
-            return
+            return True
         log.warning("instruments not fetched", venue=self._session.spec.name, error=answer.error, url=answer.url)
-        if not answer.error.startswith("HTTP 404"):
+        if not (refused := is_refusal(answer.error)):
             self._spawn(self._ask_again(request))
+        return refused
+
+    async def _learn_pages(self, request: RestRequest) -> RestAnswer:
+        """Take a list page by page and return the last answer, or the one that was not understood."""
+        async for answer in pages(self._rest, self._session.spec, request):
+            if not answer.error:
+                count = self._session.on_instruments(answer.body, answer.ts_recv_ns, time.monotonic_ns())
+                self._intake.flush()
+                if count is None:
+                    return replace(answer, error="not a list of instruments")
+        return answer
 
     async def _ask_again(self, request: RestRequest) -> None:
         delay = _FIRST_REPEAT_S
         while True:
             await asyncio.sleep(delay)
-            answer = await self._rest.get(request)
-            if not answer.error:
-                self._take_instruments(answer)
+            if not (await self._learn_pages(request)).error:
                 return
             delay = min(delay * 2, _LONGEST_REPEAT_S)
-
-    def _take_instruments(self, answer: RestAnswer) -> None:
-        self._session.on_instruments(answer.body, answer.ts_recv_ns, time.monotonic_ns())
-        self._intake.flush()

@@ -28,6 +28,7 @@ from feeder.recovery_source import recovery_service
 from feeder.rest import RestClient
 from feeder.session import CommandKind, Session, SessionOptions
 from feeder.sharding import plan
+from feeder.starting_symbols import starting_symbols
 from feeder.sync import SyncPolicy
 from feeder.venue import VenueSpec
 from protocol.records import HeartbeatItem
@@ -59,6 +60,7 @@ class LiveFeeder:
         self.name = spec.name
         self._config = config
         self._venue = config.venues[spec.name]
+        self._replay = replay
         feeder, network = config.feeder, config.network
         flags = int(Flag.REPLAY) if replay else 0
         label = f"{spec.name}-{feeder.replica + 1}" if feeder.replica else spec.name
@@ -91,15 +93,17 @@ class LiveFeeder:
         self._clock = ClockWatch()
         self.ticked_ns = time.monotonic_ns()
         """When the heartbeats' loop last did all its work."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Feed until `stop` is set; then drain, say SESSION_END and return."""
         await self.recovery.start()
         self.publisher.start(self._beat())
         self._spawn(self._beat_and_repeat())
-        await self._desk.learn_instruments(stop, _LEARN_S)
-        symbols = self._config.symbols(self._spec.name, self._spec.kind_of)
+        whole = await self._desk.learn_instruments(stop, _LEARN_S)
+        symbols = await starting_symbols(
+            self._spec, self._config, self.session.known, self.rest, stop, whole=whole, replay=self._replay
+        )
         self.session.subscribe(symbols, time.time_ns())
         self.intake.flush()
         shards = plan(
@@ -249,13 +253,13 @@ class LiveFeeder:
             health=2 if not up else 0 if live == wanted and up == len(self.connections.all) else 1,
         )
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
         return task
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _finished(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("task failed", venue=self._spec.name, error=repr(task.exception()), exc_info=task.exception())

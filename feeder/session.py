@@ -173,13 +173,16 @@ class Session(SessionHandover):
             instrument.sync.fetch_failed(now_ns)
             self._ask(instrument, now_ns)
 
-    def on_instruments(self, body: bytes, ts_recv_ns: int, now_ns: int) -> int:
-        """Handle the body of an instruments request; return how many definitions it held. Instruments in use are redefined."""
+    def on_instruments(self, body: bytes, ts_recv_ns: int, now_ns: int) -> int | None:
+        """Handle the body of an instruments request; return how many definitions it held, None where it is none.
+
+        Instruments in use are redefined.
+        """
         try:
             definitions, rejected = self.spec.parse_instruments(body)
         except (ValueError, RecursionError) as error:
             self.quarantine("rest", body, f"instruments: {error}", 0, ts_recv_ns, None)
-            return 0
+            return None
         for reason in rejected:
             self.quarantine("rest", b"", f"instruments: {reason}", 0, ts_recv_ns, None)
         for definition in definitions:
@@ -242,6 +245,9 @@ class Session(SessionHandover):
             symbol = self.extractor.symbol.decode("utf-8", "replace")
             if self._accept_symbol(symbol, ts_recv_ns):
                 self.on_frame(connection, data, ts_recv_ns, now_ns, again=True)
+            elif self.spec.market_wide and (topic := self.spec.peek(data)) and topic.channel in self.spec.market_wide:
+                self.counts["not_followed"] += 1
+                self.last_data_ns[connection] = now_ns
             else:
                 known = self.spec.kind_of(qualified(self._market, symbol)) is not None
                 why = "was not subscribed" if known else "is not a symbol of this venue"

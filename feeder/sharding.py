@@ -63,7 +63,9 @@ def _subscriptions(
     out: list[Subscription] = []
     for members in by_market.values():
         for start in range(0, len(members), size):
-            found = spec.subscribe(members[start : start + size], channels, first_id)
+            # What brings a whole market is asked for once.
+            wanted = channels if not out else [channel for channel in channels if channel not in spec.market_wide]
+            found = spec.subscribe(members[start : start + size], wanted, first_id)
             first_id += sum(len(subscription.frames) for subscription in found)
             out += _merged(found, urls)
     return out

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -18,6 +18,9 @@ import msgspec
 from protocol.decimals import parse_decimal
 from protocol.schema import InstrumentKind, InstrumentState, MsgType, OptionType
 from protocol.shapes import Shape
+
+if TYPE_CHECKING:
+    from feeder.volumes import Volumes
 
 __all__ = [
     "Ack",
@@ -40,7 +43,6 @@ __all__ = [
     "Subscription",
     "Topic",
     "VenueSpec",
-    "canonical",
     "connections",
     "exact",
     "exact_product",
@@ -265,6 +267,8 @@ class InstrumentDef(msgspec.Struct, frozen=True, kw_only=True):
     expiry_ns: int = 0
     strike: Exact | None = None
     option_type: OptionType = OptionType.NONE
+    aliases: tuple[str, ...] = ()
+    """What else the venue calls it: a second product with the same book, the key of another endpoint."""
 
     @property
     def key(self) -> str:
@@ -288,11 +292,6 @@ class Instruments(NamedTuple):
 
     defs: tuple[InstrumentDef, ...]
     rejected: tuple[str, ...]
-
-
-def canonical(defn: InstrumentDef) -> str:
-    """Return `BASE-QUOTE`, the name that one pair has on every venue."""
-    return f"{defn.base}-{defn.quote}"
 
 
 def qualified(market: str, symbol: str) -> str:
@@ -333,6 +332,8 @@ class VenueSpec:
     None, which it is for objects. Never raises."""
     channels: Mapping[str, Channel]
     """Subscribable channels by the venue's own name."""
+    market_wide: frozenset[str] = frozenset()
+    """Channels that bring all instruments of a market: subscribed once, without topics; those not followed are passed over."""
     kind_of: Callable[[str], InstrumentKind | None]
     """None: not a symbol of this venue, its messages are quarantined."""
     subscribe: Callable[[Sequence[str], Sequence[str], int], list[Subscription]]
@@ -356,6 +357,10 @@ class VenueSpec:
     is_instruments_url: Callable[[str], bool]
     parse_instruments: Callable[[bytes], Instruments]
     """Raises InstrumentsError."""
+    next_page: Callable[[RestRequest, bytes], RestRequest | None] | None = None
+    """(request, body) -> the instruments request that continues a list given in pages; None: there is no more."""
+    volumes: Volumes | None = None
+    """None: there is no evidence of such an endpoint, so `top` cannot be configured."""
     native: Callable[[str, str], tuple[str, ...]]
     """(base, quote) -> symbols that pair would have here, dated contracts left out; whether they exist, definitions tell."""
     keepalive: Keepalive | None = None
@@ -380,11 +385,13 @@ def connections(
     *,
     per_connection: int,
     per_frame: int,
+    exists: Callable[[Topic], bool] = lambda _: True,
 ) -> list[Subscription]:
-    """Spread topics over routes, connections and frames. Raises KeyError for a channel that is not known."""
+    """Spread the topics that exist over routes, connections and frames. Raises KeyError for a channel that is not known."""
     by_route: dict[str, list[Topic]] = {}
     for channel in channels:
-        by_route.setdefault(known[channel].route, []).extend(Topic(channel, symbol) for symbol in symbols)
+        wanted = (Topic(channel, symbol) for symbol in symbols)
+        by_route.setdefault(known[channel].route, []).extend(filter(exists, wanted))
     out: list[Subscription] = []
     next_id = first_id
     for route, topics in by_route.items():

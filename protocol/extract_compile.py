@@ -215,7 +215,7 @@ class _Program:
                 self._choices.append((value, 0, lib.TC_LENGTH_TRUE if text else lib.TC_LENGTH_FALSE))
             else:
                 data = text.encode()
-                self._choices.append((value, self._put_text(data), len(data)))
+                self._choices.append((value, self._put_text(data), lib.TC_LENGTH_PREFIX if text == "*" else len(data)))
         return first, len(self._choices) - first
 
     def _put_conditions(self, constants: dict[tuple[str, bool], int]) -> tuple[int, int]:
@@ -334,7 +334,8 @@ class _Program:
             out.trade_flags[number] = -1
             if source is not None:
                 out.trade_flags[number] = self._slot(source[0], shape.each)
-                out.first_flag[number], out.flags[number] = self._put_choices(source[1].items())
+                named = sorted(source[1].items(), key=lambda item: item[0] == "*")
+                out.first_flag[number], out.flags[number] = self._put_choices(named)
         if shape.beside_lacks is not None:
             out.first_beside, out.besides = self._put_choices((text, 0) for text in shape.beside_lacks[1])
         out.first_stat, out.stats = len(self._stats), len(shape.stats)

@@ -12,7 +12,7 @@ from protocol.extract_types import TRADE_TYPES
 from protocol.shapes import Shape
 from protocol.strict_json import JsonObject, JsonValue
 
-__all__ = ["Found", "NotThisShape", "RejectedError", "find", "identify"]
+__all__ = ["Found", "NotThisShape", "RejectedError", "find", "flag_bits", "identify"]
 
 
 class NotThisShape(Exception):  # noqa: N818 - an answer, not an error
@@ -107,7 +107,7 @@ def identify(shape: Shape, message: JsonValue) -> list[JsonValue]:
         for path, meanings in shape.flag_sources():
             found = find(element, path)
             ambiguous |= found.ambiguous
-            known = isinstance(found.value, (str, bool)) and found.value in meanings
+            known = isinstance(found.value, (str, bool)) and flag_bits(found.value, meanings) is not None
             if found.exists and found.value is not None and not known:
                 raise NotThisShape
     if ambiguous:
@@ -115,6 +115,11 @@ def identify(shape: Shape, message: JsonValue) -> list[JsonValue]:
     if not_single:
         raise RejectedError("an array has not the declared number of elements")
     return elements
+
+
+def flag_bits(value: str | bool, meanings: dict[str | bool, int]) -> int | None:
+    """Return the TradeFlag bits that a value stands for, None where it is none of the declared ones."""
+    return meanings.get(value, meanings.get("*") if isinstance(value, str) else None)
 
 
 def _matches(value: JsonValue, constants: Sequence[str], *, prefixes: bool) -> bool:

@@ -21,7 +21,7 @@ from protocol.exact import (
     stat_value,
     time_ns,
 )
-from protocol.extract_identify import NotThisShape, RejectedError, find, identify
+from protocol.extract_identify import NotThisShape, RejectedError, find, flag_bits, identify
 from protocol.extract_packets import Event, LevelItem, StatItem, TradeItem
 from protocol.extract_types import NO_ID, TRADE_TYPES, Status
 from protocol.schema import Flag, MsgType, Side, StatKind, TradeFlag
@@ -287,7 +287,7 @@ class _Reader:
                 side = shape.sides[text]
         for path, meanings in shape.flag_sources():
             text = find(element, path).value
-            flags |= meanings[text] if isinstance(text, (str, bool)) else 0
+            flags |= (flag_bits(text, meanings) or 0) if isinstance(text, (str, bool)) else 0
         ts, good = self._time(element)
         return _Trade(trade_id, price, quantity, side, flags, ts, good)
 
@@ -312,7 +312,7 @@ class _Reader:
         for path in (stat.ts, stat.due):
             part = None if path is None else self._stat_part(message, path)
             times.append((0, False) if part is None else _time_of(part, self._shape.ts_unit, path))
-        if value is None:
+        if value is None or (stat.due is not None and _is_zero(self._stat_part(message, stat.due))):
             return None
         (ts, _), (due, _) = times
         seconds = (due - reading.ts) // 10**9 if due and reading.ts else 0
@@ -420,6 +420,11 @@ def _time_of(value: JsonValue, unit: TimeUnit, path: str | None) -> tuple[int, b
     if found is None:
         raise RejectedError(f"{path} is no time")
     return found
+
+
+def _is_zero(value: JsonValue) -> bool:
+    text = _number_text(value)
+    return text is not None and parse_integer(text) == 0
 
 
 def _number_text(value: JsonValue) -> str | None:

@@ -121,7 +121,8 @@ class StatField:
 
     `ts` is the path of the time the value applies to (declared and absent: unknown, 0), by default the message's time. `due` is
     the path of the time a funding rate is due: the item's `aux` is the whole seconds from the message's time to then, 0 where
-    one of them is unknown or it has passed. Both times are in the shape's `ts_unit`.
+    one of them is unknown or it has passed. A due time that is the integer 0 says that nothing is due: the statistic is absent
+    (Binance sends the rate 0 of dated contracts so). Both times are in the shape's `ts_unit`.
     """
 
     kind: StatKind
@@ -202,7 +203,8 @@ class Shape:
     sides: dict[str | bool, Side] = field(default_factory=dict)
     """Venue's text or boolean -> taker's side; any other value is a wrong type."""
     trade_flags: tuple[str, dict[str | bool, int]] | None = None
-    """(path, text or boolean -> TradeFlag bits); the path may be missing or null; anything else: not this shape."""
+    """(path, text or boolean -> TradeFlag bits); the path may be missing or null; anything else: not this shape. The text `*`
+    stands for every text that is not named."""
     more_flags: tuple[str, dict[str | bool, int]] | None = None
     """A second source of TradeFlag bits, which are added."""
 
@@ -285,6 +287,8 @@ def _problems(shape: Shape) -> Iterator[str]:
         return
     if trades and (shape.price is None or shape.quantity is None):
         yield "a trade needs price and quantity"
+    if "*" in shape.sides:
+        yield "a side is named, `*` is not a text of it"
     if trades and {shape.price, shape.quantity} & set(shape.optional):
         yield "price and quantity of a trade cannot be optional"
     sources = [*shape.sources(), *(quote for quote in (shape.bid, shape.ask) if quote is not None)]

@@ -1,14 +1,14 @@
 """What can be configured: one frozen struct per section, with type, bounds and meaning beside each key.
 
-The values stand in `config/defaults.toml` and `config/venues/*.toml`, never here: every key is required once all layers are
-joined. How layers are read, joined and checked is `runtime.config`. Endpoints and limits are named by the venues, so those
-tables are open in a venue's packaged file and closed in every later layer.
+The values stand in `config/defaults.toml` and `config/venues/*.toml`, not here: every key is required once all layers are
+joined, but for those of a venue that most leave out. How layers are read, joined and checked is `runtime.config`. Endpoints and
+limits are named by the venues, so those tables are open in a venue's packaged file and closed in every later layer.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -159,7 +159,9 @@ class Feeder(_Section, frozen=True):
     cpus: Annotated[tuple[Cpu, ...], Meta(description="processors to run on, by number; empty = any")]
     session_end_s: Annotated[float, Meta(ge=0, le=8, description="a feeder that stops repeats SESSION_END for so long")]
     replica: Annotated[int, Meta(ge=0, le=1, description="1 = a second feeder of its venue: channel id + 100, groups of its own")]
-    state_dir: Annotated[Folder, Meta(description="folder of session epochs and of the limits that the host's processes share")]
+    state_dir: Annotated[
+        Folder, Meta(description="folder of session epochs, venues' lists, and the limits that the host's processes share")
+    ]
     quarantine_dir: Annotated[Folder, Meta(description="folder of the messages that were not understood")]
     backoff: Backoff
     circuit: Circuit
@@ -240,10 +242,17 @@ class Venue(_Section, frozen=True):
     """One venue: what to take from it and where it answers."""
 
     enabled: bool
-    symbols: Annotated[tuple[str, ...], Meta(description="the venue's own symbols, most wanted first")]
+    symbols: Annotated[
+        tuple[str, ...],
+        Meta(description="what to take, most wanted first: names (the venue's own, or BASE-QUOTE) and patterns such as *-USDT"),
+    ]
     channels: Annotated[tuple[str, ...], Meta(description="the venue's own channel names")]
     endpoints: Annotated[dict[str, Url], Meta(description="override one to let a local server stand in")]
     limits: Annotated[dict[str, int | float], Meta(description="the venue's limits on connections, messages and requests")]
+    exclude: Annotated[tuple[str, ...], Meta(description="names and patterns that are never taken")] = ()
+    top: Annotated[
+        int, Meta(ge=0, le=10_000, description="of what the patterns match, the most traded of each kind and quote; 0 = all")
+    ] = 0
     symbols_per_connection: Annotated[int, Meta(ge=0, le=10_000, description="0 = feeder.symbols_per_connection")] = 0
     alternates: Annotated[
         dict[str, tuple[Url, ...]], Meta(description="other URLs of an endpoint, tried in turn when one brings nothing")
@@ -267,18 +276,16 @@ class Config(_Section, frozen=True):
         """Return how many symbols share a connection to `venue`. Raises KeyError for a venue that is not configured."""
         return self.venues[venue].symbols_per_connection or self.feeder.symbols_per_connection
 
-    def symbols(self, venue: str, category: Callable[[str], Hashable]) -> tuple[str, ...]:
-        """Return the symbols to take from `venue`; in limited mode the first `feeder.limited_symbols` of each category.
+    def limited(self, symbols: Sequence[str], category: Callable[[str], Hashable]) -> tuple[str, ...]:
+        """Return the symbols; in limited mode the first `feeder.limited_symbols` of each category.
 
-        `category` tells a symbol's category (spot, perpetual, …), which only the venue's specification knows. Raises KeyError
-        for a venue that is not configured.
+        `category` tells a symbol's category (spot, perpetual, …), which only the venue's definitions know.
         """
-        wanted = self.venues[venue].symbols
         if not self.feeder.limited_mode:
-            return wanted
+            return tuple(symbols)
         taken: Counter[Hashable] = Counter()
         kept = []
-        for symbol in wanted:
+        for symbol in symbols:
             taken[category(symbol)] += 1
             if taken[category(symbol)] <= self.feeder.limited_symbols:
                 kept.append(symbol)

@@ -55,6 +55,11 @@ COMMANDS: dict[str, Command] = {
         "serve a recording in the venue's own dialect, over WebSocket and REST",
         ("tapecast replay recording.jsonl --speed 10",),
     ),
+    "symbols": Command(
+        "feeder.symbols_command",
+        "what the venues list: names, native and canonical, and their definitions",
+        ("tapecast symbols refresh okx", "tapecast symbols resolve BTC-USDT"),
+    ),
     "monitor": Command("monitors.command", "watch connections and message counts", ("tapecast monitor udp --plain",)),
     "doctor": Command("tapecast.doctor", "check this host's network for multicast and say the fix", ("tapecast doctor okx",)),
     "config": Command(

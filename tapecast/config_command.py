@@ -36,11 +36,28 @@ def run(args: argparse.Namespace) -> int:
     else:
         problems = config.check_files(args.files) if args.files else []
         if not args.files:
-            config.load_layers(args.overlay)
+            problems = _impossible_universes(config.load(args.overlay))
+        elif not problems:
+            alone = (config.load(environ={"TAPECAST_CONFIG": str(path)}, system=path / "none") for path in args.files)
+            problems = [problem for one in alone for problem in _impossible_universes(one)]
         if problems:
             raise ConfigError(problems)
         print("ok", file=sys.stderr)
     return ExitCode.OK
+
+
+def _impossible_universes(checked: Config) -> list[str]:
+    """Return what the venues' own specifications say against the configuration."""
+    from feeder.universe import check_universe  # here, because only this action needs the feeder
+    from feeder.venues import VENUES, venue
+
+    problems: list[str] = []
+    for name in VENUES:
+        try:
+            check_universe(venue(name), checked.venues[name])
+        except ConfigError as error:
+            problems.extend(error.problems)
+    return problems
 
 
 def _show(loaded: config.Loaded, *, as_json: bool) -> None:

@@ -22,6 +22,7 @@ import orjson
 from feeder.recording import universe
 from feeder.replay.venues import by_venue
 from feeder.sharding import plan
+from feeder.universe import check_universe
 from feeder.venues import VENUES, venue
 from protocol.schema import MsgType
 from runtime import config as configuration
@@ -102,6 +103,8 @@ async def _up(args: argparse.Namespace, config: Config, shutdown: Shutdown) -> i
 async def _live(args: argparse.Namespace, config: Config, fleet: Fleet) -> int:
     names = args.venues or [name for name in VENUES if name in config.venues and config.venues[name].enabled]
     channel_keys(names, config.network)
+    for name in names:
+        check_universe(venue(name), config.venues[name])
     for name in names:
         await fleet.start(f"feed-{name}", ["feed", name], restart=True)
     return await _watch(args, fleet)

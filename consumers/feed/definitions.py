@@ -11,6 +11,8 @@ from decimal import Decimal
 from consumers.feed.events import Instrument, decimal
 from consumers.feed.selection import Names, Selection
 from protocol.codec import Buffer, WireError, decode
+from protocol.decimals import format_decimal
+from protocol.naming import canonical_name
 from protocol.records import InstrumentItem
 from protocol.schema import (
     HEADER_SIZE,
@@ -72,7 +74,7 @@ class Definitions:
                 continue
             self._items[item.id] = item
             names = names_of(item)
-            if not self.selection.define(names, item.base, item.quote):
+            if not self.selection.define(names, _canonical(item)):
                 self.names[item.id] = None
                 self.refused.append(item.id)
                 continue
@@ -90,7 +92,7 @@ class Definitions:
     def find(self, symbol: str) -> list[Instrument]:
         """Return the wanted instruments that a symbol or instrument text means; several where venues or kinds share it."""
         one = Selection(None, [symbol])
-        return [d for d in self.wanted.values() if one.define(Names(d.venue, d.kind, d.symbol, d.instrument), d.base, d.quote)]
+        return [d for d in self.wanted.values() if one.define(Names(d.venue, d.kind, d.symbol, d.instrument), d.canonical)]
 
 
 _TIMES_END = 64
@@ -119,6 +121,20 @@ def _event(names: Names, item: InstrumentItem, times: tuple[int, int, int], flag
         item.quote,
         item.settle,
         _OPTIONS.get(item.option_type, OptionType.NONE),
+        _canonical(item),
+    )
+
+
+def _canonical(item: InstrumentItem) -> str | None:
+    strike = "" if item.strike == UNDEFINED else format_decimal(item.strike, item.strike_exp)
+    return canonical_name(
+        item.kind,
+        item.base,
+        item.quote,
+        settle=item.settle,
+        expiry_ns=item.expiry_ns,
+        strike=strike,
+        option_type=item.option_type,
     )
 
 

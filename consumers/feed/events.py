@@ -336,11 +336,9 @@ class Instrument(Event, frozen=True, gc=False):
     quote: str
     settle: str
     option_type: OptionType
-
-    @property
-    def canonical(self) -> str | None:
-        """`BASE-QUOTE` in capitals; None where the venue gives no names."""
-        return f"{self.base}-{self.quote}".upper() if self.base and self.quote else None
+    canonical: str | None
+    """The name that the same product has on every venue (`protocol.naming`): `BTC-USDT`, `BTC-USD-20260327-60000-C`; None where
+    the venue gives too little for one."""
 
 
 class Status(msgspec.Struct, frozen=True, gc=False):

@@ -1,8 +1,8 @@
 """What a script asked for: venues and symbols, and which instruments that is once their definitions are known.
 
 A symbol matches an instrument by its full text (`okx.spot.BTC-USDT`), by the venue's own symbol (`BTCUSDT`, `KRW-BTC`), or by
-`BASE-QUOTE` (`BTC-USDT`), which means spot and perpetual instruments; `spot.BTC-USDT` and `perpetual.BTC-USDT` mean one of them.
-Capitals do not matter. Dated futures and options match by the venue's own symbol or the full text only.
+its canonical name: `BTC-USDT` means spot and perpetual instruments, `spot.BTC-USDT` and `perpetual.BTC-USDT` one of them, and
+`BTC-USDT-20260327` a dated contract. Capitals do not matter. The rules are `protocol.naming`, which the feeder uses too.
 
 No input or output. Definitions come from `consumers.feed.engine`.
 """
@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from protocol.codec import instrument_id
+from protocol.naming import meanings
 from protocol.schema import VENUES
 
 __all__ = ["Names", "Selection", "UnknownVenueError"]
 
-_CANONICAL_KINDS: Final = frozenset({"spot", "perpetual", "equity", "index"})
+_UNDATED = frozenset({"spot", "perpetual", "equity", "index"})
 
 
 class UnknownVenueError(ValueError):
@@ -56,20 +57,18 @@ class Selection:
         self._ids = {instrument_id(symbol) for symbol in self.symbols or ()}
         self._texts_only = all(symbol.split(".")[0] in VENUES and symbol.count(".") >= 2 for symbol in self.symbols or ())
 
-    def define(self, names: Names, base: str, quote: str) -> bool:
-        """Take note of a definition and return whether its instrument is wanted."""
+    def define(self, names: Names, canonical: str | None) -> bool:
+        """Take note of a definition and return whether its instrument is wanted; `canonical` is None where it has none."""
         if self.venues is not None and names.venue not in self.venues:
             return False
         if self.symbols is None:
             return True
-        keys = {names.symbol.upper(), names.instrument.upper()}
         self._seen.add(names.symbol)
-        if names.kind in _CANONICAL_KINDS and base and quote:
-            canonical = f"{base}-{quote}".upper()
+        if canonical is not None:
             self._seen.add(canonical)
-            keys |= {canonical, f"{names.kind}.{canonical}".upper()}
-        hits = [symbol for key in keys for symbol in self._wanted.get(key, ())]
-        if not base and not quote and names.kind in _CANONICAL_KINDS:
+        texts = meanings(names.venue, names.kind, names.symbol, canonical)
+        hits = [symbol for text in texts for symbol in self._wanted.get(text, ())]
+        if canonical is None and names.kind in _UNDATED:
             # A provisional definition has no currency names; BTC-USDT still finds BTCUSDT.
             plain = names.symbol.upper()
             hits += [s for wanted, originals in self._wanted.items() if wanted.replace("-", "") == plain for s in originals]

@@ -15,6 +15,7 @@ from feeder.binance_dialect import (
     requested,
     stream_frame,
     subscriber,
+    ticker_volumes,
 )
 from feeder.venue import (
     BookRule,
@@ -146,6 +147,7 @@ VENUE = VenueSpec(
     instruments_requests=lambda: [RestRequest("rest", "/api/v3/exchangeInfo", weight=20)],
     is_instruments_url=lambda url: "/api/v3/exchangeInfo" in url or "/api/v1/exchangeInfo" in url,
     parse_instruments=_parse_instruments,
+    volumes=ticker_volumes("/api/v3/ticker/24hr", weight=80),
     native=lambda base, quote: (base + quote,),
     silence_s=60.0,
 )

@@ -10,21 +10,23 @@ from __future__ import annotations
 import re
 
 from feeder.binance_dialect import (
-    PARTIAL_BODY,
+    FORCE_ORDER,
+    FORCE_ORDER_OPEN,
+    MARK_PRICE,
     PARTIAL_DEPTH,
     TAKER,
-    control,
     depth_request,
+    futures_control,
     parse_exchange_info,
     peek,
     requested,
     stream_frame,
     subscriber,
+    ticker_volumes,
 )
 from feeder.venue import (
     BookRule,
     Channel,
-    Control,
     Instruments,
     RestRequest,
     VenueSpec,
@@ -43,6 +45,9 @@ CHANNELS = {
     "depth": Channel(route="public", carries=MsgType.BOOK),
     "bookTicker": Channel(route="public", carries=MsgType.BBO),
     "aggTrade": Channel(route="market", carries=MsgType.TRADE),
+    "markPrice": Channel(route="market", carries=MsgType.STAT),
+    "markPrice@1s": Channel(route="market", carries=MsgType.STAT),
+    "forceOrder": Channel(route="market", carries=MsgType.LIQUIDATION),
     "trade": Channel(route="public", carries=MsgType.TRADE),  # undocumented: seen in the recording of 2024
 }
 
@@ -103,6 +108,9 @@ SHAPES = (
         side="m",
         sides=TAKER,
     ),
+    MARK_PRICE,
+    FORCE_ORDER,
+    FORCE_ORDER_OPEN,
 )
 
 REST_SHAPES = (
@@ -131,12 +139,6 @@ def _kind_of(symbol: str) -> InstrumentKind | None:
     return InstrumentKind.PERPETUAL if found[1] == "PERP" else InstrumentKind.FUTURE
 
 
-def _control(frame: bytes) -> Control | None:
-    """Futures streams have no books without event type."""
-    what = control(frame)
-    return None if what == PARTIAL_BODY else what
-
-
 def _parse_instruments(body: bytes) -> Instruments:
     return parse_exchange_info(body, _kind_of)
 
@@ -154,7 +156,7 @@ VENUE = VenueSpec(
     kind_of=_kind_of,
     subscribe=subscriber(CHANNELS),
     unsubscribe=stream_frame("UNSUBSCRIBE"),
-    control=_control,
+    control=futures_control,
     peek=peek,
     requested=requested,
     snapshot_request=depth_request("/dapi/v1/depth", SNAPSHOT_WEIGHTS),
@@ -162,6 +164,7 @@ VENUE = VenueSpec(
     instruments_requests=lambda: [RestRequest("rest", "/dapi/v1/exchangeInfo", weight=1)],
     is_instruments_url=lambda url: "/dapi/v1/exchangeInfo" in url,
     parse_instruments=_parse_instruments,
+    volumes=ticker_volumes("/dapi/v1/ticker/24hr", weight=40),
     native=lambda base, quote: (f"{base}{quote}_PERP",) if quote == "USD" else (),
     silence_s=400.0,
 )

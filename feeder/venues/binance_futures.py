@@ -8,23 +8,26 @@ COIN-M contracts are another venue: their symbols are refused here.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from feeder.binance_dialect import (
-    PARTIAL_BODY,
+    FORCE_ORDER,
+    FORCE_ORDER_OPEN,
+    MARK_PRICE,
     PARTIAL_DEPTH,
     TAKER,
-    control,
     depth_request,
+    futures_control,
     parse_exchange_info,
     peek,
     requested,
     stream_frame,
     subscriber,
+    ticker_volumes,
 )
 from feeder.venue import (
     BookRule,
     Channel,
-    Control,
     Instruments,
     RestRequest,
     VenueSpec,
@@ -43,8 +46,14 @@ CHANNELS = {
     "depth": Channel(route="public", carries=MsgType.BOOK),
     "bookTicker": Channel(route="public", carries=MsgType.BBO),
     "aggTrade": Channel(route="market", carries=MsgType.TRADE),
+    "markPrice": Channel(route="market", carries=MsgType.STAT),
+    "markPrice@1s": Channel(route="market", carries=MsgType.STAT),
+    "forceOrder": Channel(route="market", carries=MsgType.LIQUIDATION),
     "trade": Channel(route="public", carries=MsgType.TRADE),  # undocumented: seen, and seen silent
 }
+
+_OF_THIS_MARKET = ("st", "o.st")
+"""1 where the venue sends both futures markets over one stream; a COIN-M contract has 2 and is refused."""
 
 SHAPES = (
     Shape(
@@ -103,6 +112,9 @@ SHAPES = (
         side="m",
         sides=TAKER,
     ),
+    replace(MARK_PRICE, one=_OF_THIS_MARKET),
+    replace(FORCE_ORDER, one=_OF_THIS_MARKET),
+    replace(FORCE_ORDER_OPEN, one=_OF_THIS_MARKET),
 )
 
 REST_SHAPES = (
@@ -134,12 +146,6 @@ def _kind_of(symbol: str) -> InstrumentKind | None:
     return InstrumentKind.FUTURE if _DELIVERY.fullmatch(symbol) and symbol.replace("_", "", 1).isalnum() else None
 
 
-def _control(frame: bytes) -> Control | None:
-    """Futures streams have no books without event type."""
-    what = control(frame)
-    return None if what == PARTIAL_BODY else what
-
-
 def _parse_instruments(body: bytes) -> Instruments:
     return parse_exchange_info(body, _kind_of)
 
@@ -157,7 +163,7 @@ VENUE = VenueSpec(
     kind_of=_kind_of,
     subscribe=subscriber(CHANNELS),
     unsubscribe=stream_frame("UNSUBSCRIBE"),
-    control=_control,
+    control=futures_control,
     peek=peek,
     requested=requested,
     snapshot_request=depth_request("/fapi/v1/depth", SNAPSHOT_WEIGHTS),
@@ -165,6 +171,7 @@ VENUE = VenueSpec(
     instruments_requests=lambda: [RestRequest("rest", "/fapi/v1/exchangeInfo", weight=1)],
     is_instruments_url=lambda url: "/fapi/v1/exchangeInfo" in url,
     parse_instruments=_parse_instruments,
+    volumes=ticker_volumes("/fapi/v1/ticker/24hr", weight=40),
     native=lambda base, quote: (base + quote,),
     silence_s=400.0,
 )

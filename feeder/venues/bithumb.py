@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 
 import msgspec
 
@@ -30,6 +31,7 @@ from feeder.venue import (
     is_wire_symbol,
     matcher,
 )
+from feeder.volumes import Volumes, decode_volumes
 from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
 from protocol.shapes import Numbers, PairRows, Shape, TimeUnit
 
@@ -205,6 +207,28 @@ def _parse_instruments(body: bytes) -> Instruments:
     return Instruments(tuple(defs), tuple(rejected))
 
 
+class _Ticker(msgspec.Struct, frozen=True):
+    acc_trade_value_24h: Decimal = msgspec.field(default=Decimal(0), name="acc_trade_value_24H")
+
+
+class _Tickers(msgspec.Struct, frozen=True):
+    status: str
+    data: dict[str, _Ticker | str] = {}
+    """By coin; one more key, `date`, holds a text."""
+
+
+_TICKERS = "/public/ticker/ALL_"
+
+
+def _volumes(request: RestRequest, body: bytes) -> dict[str, Decimal]:
+    """The body names coins only; the quote is in the path."""
+    answer = decode_volumes("bithumb", body, _Tickers)
+    if answer.status != _ACCEPTED:
+        raise InstrumentsError(f"bithumb tickers: status {answer.status}")
+    quote = request.path.removeprefix(_TICKERS)
+    return {f"{quote}-{coin}": t.acc_trade_value_24h for coin, t in answer.data.items() if isinstance(t, _Ticker)}
+
+
 VENUE = VenueSpec(
     name="bithumb",
     venue_id=VENUES["bithumb"],
@@ -222,6 +246,10 @@ VENUE = VenueSpec(
     instruments_requests=lambda: [RestRequest("rest", "/v1/market/all", (("isDetails", "true"),))],
     is_instruments_url=lambda url: "/v1/market/all" in url,
     parse_instruments=_parse_instruments,
+    volumes=Volumes(
+        requests=lambda: [RestRequest("rest", _TICKERS + quote) for quote in ("KRW", "BTC")],
+        parse=_volumes,
+    ),
     native=lambda base, quote: (f"{quote}-{base}",),
     keepalive=Keepalive(interval_s=60.0, payload=b"PING"),
     silence_s=120.0,

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from functools import cache
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -40,6 +41,7 @@ from feeder.venue import (
     milliseconds_to_ns,
     qualified,
 )
+from feeder.volumes import Volumes, amount, decode_volumes
 from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side, StatKind, TradeFlag
 from protocol.shapes import IdKind, Numbers, Rows, Shape, StatField
 
@@ -338,9 +340,31 @@ def _parse_instruments(body: bytes) -> Instruments:
             defs.append(_definition(_decode_instrument(raw), SPOT if category == "spot" else LINEAR))
         except (msgspec.DecodeError, InstrumentsError) as error:
             rejected.append(f"{bytes(raw)[:60]!r}: {error}")
-    if answer.result.next_page_cursor:
-        rejected.append(f"{category}: there are more than this page of {len(answer.result.entries)}")
     return Instruments(tuple(defs), tuple(rejected))
+
+
+def _next_page(request: RestRequest, body: bytes) -> RestRequest | None:
+    """Every page but the last names the cursor of the next, percent-encoded as it stands in a URL."""
+    try:
+        cursor = unquote(msgspec.json.decode(body, type=_Body).result.next_page_cursor)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    query = tuple((name, value) for name, value in request.query if name != "cursor")
+    return request._replace(query=(*query, ("cursor", cursor))) if cursor else None
+
+
+class _Ticker(msgspec.Struct, frozen=True, rename="camel"):
+    symbol: str
+    turnover24h: str = ""
+
+
+def _volumes(_: RestRequest, body: bytes) -> dict[str, Decimal]:
+    answer = decode_volumes("bybit", body, _Body)
+    if answer.ret_code != 0 or answer.result.category not in ("linear", "spot"):
+        raise InstrumentsError(f"bybit tickers: code {answer.ret_code}, category {answer.result.category!r}")
+    market = SPOT if answer.result.category == "spot" else LINEAR
+    tickers = (decode_volumes("bybit", raw, _Ticker) for raw in answer.result.entries)
+    return {qualified(market, ticker.symbol): amount(ticker.turnover24h) for ticker in tickers}
 
 
 def _definition(entry: _Instrument, market: str) -> InstrumentDef:
@@ -393,6 +417,11 @@ VENUE = VenueSpec(
     ],
     is_instruments_url=lambda url: "/v5/market/instruments-info" in url,
     parse_instruments=_parse_instruments,
+    next_page=_next_page,
+    volumes=Volumes(
+        requests=lambda: [RestRequest("rest", "/v5/market/tickers", (("category", name),)) for name in ("linear", "spot")],
+        parse=_volumes,
+    ),
     native=lambda base, quote: (base + quote, qualified(SPOT, base + quote)),
     keepalive=Keepalive(interval_s=20.0, payload=b'{"op":"ping"}'),
     silence_s=600.0,

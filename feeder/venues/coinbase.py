@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 
 import msgspec
 
@@ -30,6 +31,7 @@ from feeder.venue import (
     is_wire_symbol,
     matcher,
 )
+from feeder.volumes import Volumes, amount, decode_volumes
 from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
 from protocol.shapes import Numbers, Shape, SidedRows, TimeUnit
 
@@ -82,6 +84,9 @@ SHAPES = (
         symbol="channel",
     ),
 )
+
+PRODUCTS = RestRequest("rest", "/api/v3/brokerage/market/products")
+"""Definitions and the volume of each."""
 
 _SYMBOL = re.compile(r"[A-Z0-9]+-[A-Z0-9]+")
 _PER_CONNECTION = 40
@@ -179,6 +184,7 @@ class _Product(msgspec.Struct, frozen=True):
     product_type: str = "SPOT"
     status: str = ""
     alias: str = ""
+    alias_to: list[str] = []
     price_increment: str = ""
     quote_increment: str = ""
     base_increment: str = ""
@@ -206,11 +212,25 @@ def _parse_instruments(body: bytes) -> Instruments:
     for raw in answer.products:
         try:
             product = _decode_product(raw)
-            if not product.alias:  # a second name: its messages carry the first
+            if not product.alias:  # otherwise a second name, whose messages carry the first
                 defs.append(_definition(product))
         except (msgspec.DecodeError, InstrumentsError) as error:
             rejected.append(f"{bytes(raw)[:60]!r}: {error}")
     return Instruments(tuple(defs), tuple(rejected))
+
+
+class _Volume(msgspec.Struct, frozen=True):
+    product_id: str
+    approximate_quote_24h_volume: str = ""
+
+
+class _VolumeBody(msgspec.Struct, frozen=True):
+    products: list[_Volume]
+
+
+def _volumes(_: RestRequest, body: bytes) -> dict[str, Decimal]:
+    products = decode_volumes("coinbase", body, _VolumeBody).products
+    return {product.product_id: amount(product.approximate_quote_24h_volume) for product in products}
 
 
 def _definition(product: _Product) -> InstrumentDef:
@@ -228,6 +248,7 @@ def _definition(product: _Product) -> InstrumentDef:
         lot=exact(product.base_increment),
         min_qty=exact(product.base_min_size),
         min_notional=exact(product.quote_min_size),
+        aliases=tuple(product.alias_to),
     )
 
 
@@ -254,9 +275,10 @@ VENUE = VenueSpec(
     control=_control,
     peek=_peek,
     requested=_requested,
-    instruments_requests=lambda: [RestRequest("rest", "/api/v3/brokerage/market/products")],
+    instruments_requests=lambda: [PRODUCTS],
     is_instruments_url=lambda url: "/api/v3/brokerage/market/products" in url,
     parse_instruments=_parse_instruments,
+    volumes=Volumes(requests=lambda: [PRODUCTS], parse=_volumes),
     native=lambda base, quote: (f"{base}-{quote}",),
     connection_number=_connection_number,
     silence_s=15.0,

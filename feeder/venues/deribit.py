@@ -36,10 +36,14 @@ from feeder.venue import (
     matcher,
     milliseconds_to_ns,
 )
-from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, OptionType, Side, StatKind
+from feeder.volumes import Volumes, decode_volumes
+from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, OptionType, Side, StatKind, TradeFlag
 from protocol.shapes import IdKind, Numbers, Quote, Rows, Shape, StatField
 
 __all__ = ["VENUE"]
+
+LISTED = ("BTC", "ETH", "USDC", "USDT", "EURR")
+"""Currencies whose instruments are asked for."""
 
 _CARRIES = {"book": MsgType.BOOK, "trades": MsgType.TRADE, "ticker": MsgType.STAT}
 CHANNELS = {
@@ -77,6 +81,7 @@ SHAPES = (
         trade_id_kind=IdKind.TEXT,  # "137486952", but also "ETH-123"
         side="direction",
         sides={"buy": Side.BUY, "sell": Side.SELL},
+        trade_flags=("block_trade_id", {"*": int(TradeFlag.BLOCK)}),
     ),
     Shape(
         name="quote",
@@ -313,6 +318,20 @@ def _parse_instruments(body: bytes) -> Instruments:
     return Instruments(tuple(defs), tuple(rejected))
 
 
+class _Summary(msgspec.Struct, frozen=True):
+    instrument_name: str
+    volume_usd: Decimal | None = None
+
+
+class _Summaries(msgspec.Struct, frozen=True):
+    result: list[_Summary]
+
+
+def _volumes(_: RestRequest, body: bytes) -> dict[str, Decimal]:
+    summaries = decode_volumes("deribit", body, _Summaries).result
+    return {summary.instrument_name: summary.volume_usd or Decimal(0) for summary in summaries}
+
+
 def _definition(entry: _Instrument) -> InstrumentDef:
     kind = _kind_of(entry.instrument_name)
     if kind is None or kind not in _KINDS.get(entry.kind, ()):
@@ -364,10 +383,16 @@ VENUE = VenueSpec(
     requested=_requested,
     instruments_requests=lambda: [
         RestRequest("rest", "/api/v2/public/get_instruments", (("currency", currency), ("expired", "false")))
-        for currency in ("BTC", "ETH", "USDC", "USDT", "EURR")
+        for currency in LISTED
     ],
     is_instruments_url=lambda url: "/public/get_instruments" in url,
     parse_instruments=_parse_instruments,
+    volumes=Volumes(
+        requests=lambda: [
+            RestRequest("rest", "/api/v2/public/get_book_summary_by_currency", (("currency", currency),)) for currency in LISTED
+        ],
+        parse=_volumes,
+    ),
     native=lambda base, quote: (f"{base}-PERPETUAL",) if quote == "USD" else (f"{base}_{quote}-PERPETUAL", f"{base}_{quote}"),
     silence_s=60.0,
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
+from decimal import Decimal
 
 import msgspec
 
@@ -36,6 +37,7 @@ from feeder.venue import (
     is_wire_symbol,
     matcher,
 )
+from feeder.volumes import Volumes, decode_volumes
 from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
 from protocol.shapes import Numbers, ObjectRows, Shape, TimeUnit
 
@@ -277,6 +279,7 @@ class _Pair(msgspec.Struct, frozen=True):
     pair_decimals: int
     lot_decimals: int
     wsname: str = ""
+    altname: str = ""
     tick_size: str = ""
     ordermin: str = ""
     costmin: str = ""
@@ -304,13 +307,32 @@ def _parse_instruments(body: bytes) -> Instruments:
         try:
             pair = _decode_pair(raw)
             if pair.wsname:  # a dark pool has none: it has no stream
-                defs.append(_definition(pair))
+                defs.append(_definition(name, pair))
         except (msgspec.DecodeError, InstrumentsError) as error:
             rejected.append(f"{name[:60]!r}: {error}")
     return Instruments(tuple(defs), tuple(rejected))
 
 
-def _definition(pair: _Pair) -> InstrumentDef:
+class _Ticker(msgspec.Struct, frozen=True):
+    v: tuple[Decimal, Decimal]
+    """Volume in the base: today, 24 h; `p` is the mean price of both."""
+    p: tuple[Decimal, Decimal]
+
+
+class _Tickers(msgspec.Struct, frozen=True):
+    result: dict[str, _Ticker] = {}
+    error: list[str] = []
+
+
+def _volumes(_: RestRequest, body: bytes) -> dict[str, Decimal]:
+    """REST names of pairs, which are aliases here."""
+    answer = decode_volumes("kraken", body, _Tickers)
+    if answer.error or not answer.result:
+        raise InstrumentsError(f"kraken tickers: {', '.join(answer.error) or 'no result'}")
+    return {name: ticker.v[1] * ticker.p[1] for name, ticker in answer.result.items()}
+
+
+def _definition(name: str, pair: _Pair) -> InstrumentDef:
     symbol = kraken_v1.renamed(pair.wsname)
     base, _, quote = symbol.partition("/")
     kind = _kind_of(symbol)
@@ -329,6 +351,7 @@ def _definition(pair: _Pair) -> InstrumentDef:
         lot=Exact(1, -pair.lot_decimals),
         min_qty=exact(pair.ordermin),
         min_notional=exact(pair.costmin),
+        aliases=tuple(dict.fromkeys(other for other in (name, pair.altname, pair.wsname) if other not in ("", symbol))),
     )
 
 
@@ -366,6 +389,7 @@ VENUE = VenueSpec(
     instruments_requests=lambda: [RestRequest("rest", "/0/public/AssetPairs")],
     is_instruments_url=lambda url: "/0/public/AssetPairs" in url,
     parse_instruments=_parse_instruments,
+    volumes=Volumes(requests=lambda: [RestRequest("rest", "/0/public/Ticker")], parse=_volumes),
     native=lambda base, quote: (f"{base}/{quote}",),
     keepalive=Keepalive(interval_s=20.0, payload=b'{"method":"ping"}'),
     silence_s=30.0,

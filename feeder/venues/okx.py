@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
+from decimal import Decimal
 
 import msgspec
 
@@ -40,11 +41,15 @@ from feeder.venue import (
     milliseconds_to_ns,
     query_value,
 )
+from feeder.volumes import Volumes, amount, decode_volumes
 from protocol.decimals import format_decimal
-from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, OptionType, Side, TradeFlag
-from protocol.shapes import Numbers, Rows, Shape
+from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, OptionType, Side, StatKind, TradeFlag
+from protocol.shapes import Numbers, Rows, Shape, StatField
 
 __all__ = ["VENUE"]
+
+LISTED = ("SPOT", "SWAP", "FUTURES")
+"""Instrument types whose lists are asked for. Options are listed by family only, so they come when an operator names them."""
 
 CHANNELS = {
     "books": Channel(route="public", carries=MsgType.BOOK),
@@ -53,6 +58,21 @@ CHANNELS = {
     "bbo-tbt": Channel(route="public", carries=MsgType.BBO),
     "trades": Channel(route="public", carries=MsgType.TRADE),
     "trades-all": Channel(route="business", carries=MsgType.TRADE),
+    "mark-price": Channel(route="public", carries=MsgType.STAT),
+    "funding-rate": Channel(route="public", carries=MsgType.STAT),
+    "open-interest": Channel(route="public", carries=MsgType.STAT),
+    "index-tickers": Channel(route="public", carries=MsgType.STAT),
+    "liquidation-orders": Channel(route="public", carries=MsgType.LIQUIDATION),
+}
+LIQUIDATIONS = "liquidation-orders"
+"""All instruments of a type at once, so it is asked for by type."""
+LIQUIDATED = ("SWAP", "FUTURES")
+
+_DERIVATIVES = frozenset({InstrumentKind.PERPETUAL, InstrumentKind.FUTURE, InstrumentKind.OPTION})
+_KINDS_OF_CHANNEL = {
+    "mark-price": _DERIVATIVES,
+    "open-interest": _DERIVATIVES,
+    "index-tickers": frozenset({InstrumentKind.SPOT}),  # an index has the name of its spot pair
 }
 
 SHAPES = (
@@ -98,6 +118,34 @@ SHAPES = (
         sides={"buy": Side.BUY, "sell": Side.SELL},
         trade_flags=("source", {"0": 0, "1": int(TradeFlag.OFF_BOOK)}),  # 1: Enhanced Liquidity Program
     ),
+    Shape(
+        name="statistics",
+        msg_type=MsgType.STAT,
+        numbers=Numbers.QUOTED,
+        where={"arg.channel": ("mark-price", "index-tickers", "funding-rate", "open-interest")},
+        optional=("data[].ts",),  # funding rates of 2022 have none
+        symbol="arg.instId",
+        ts="data[].ts",
+        stats=(
+            StatField(StatKind.MARK_PRICE, "data[].markPx"),
+            StatField(StatKind.INDEX_PRICE, "data[].idxPx"),
+            StatField(StatKind.FUNDING_RATE, "data[].fundingRate", due="data[].fundingTime"),
+            StatField(StatKind.OPEN_INTEREST, "data[].oi"),
+        ),
+    ),
+    Shape(
+        name="liquidations",
+        msg_type=MsgType.LIQUIDATION,
+        numbers=Numbers.QUOTED,
+        where={"arg.channel": (LIQUIDATIONS,), "arg.instType": LIQUIDATED},
+        symbol="data[].instId",
+        each="data[].details[]",
+        ts="ts",
+        price="bkPx",
+        quantity="sz",
+        side="side",
+        sides={"buy": Side.BUY, "sell": Side.SELL},  # the order's: a short position is closed by buying
+    ),
 )
 
 REST_SHAPES = (
@@ -118,13 +166,8 @@ _IGNORED = frozenset(
     {
         "books5",
         "estimated-price",
-        "funding-rate",
-        "index-tickers",
         "instruments",
-        "liquidation-orders",
         "liquidations",
-        "mark-price",
-        "open-interest",
         "opt-summary",
         "price-limit",
         "status",
@@ -174,15 +217,37 @@ def _request(op: str, topics: Sequence[Topic], request_id: int) -> bytes:
 
 def _subscribe(symbols: Sequence[str], channels: Sequence[str], request_id: int) -> list[Subscription]:
     # A request may have 64 KB: 400 topics of the longest instId stay below half of it. Every topic is acknowledged on its own.
-    return connections(
+    out = connections(
         symbols,
-        channels,
+        [channel for channel in channels if channel != LIQUIDATIONS],
         CHANNELS,
         lambda topics, number: _request("subscribe", topics, number),
         request_id,
         per_connection=1000,
         per_frame=400,
+        exists=_exists,
     )
+    return _with_liquidations(out, request_id) if LIQUIDATIONS in channels else out
+
+
+def _with_liquidations(parts: list[Subscription], request_id: int) -> list[Subscription]:
+    """Add them to the first connection of their route: a connection of their own would be silent for too long."""
+    route = CHANNELS[LIQUIDATIONS].route
+    number = str(request_id + sum(len(part.frames) for part in parts))
+    args = [{"channel": LIQUIDATIONS, "instType": name} for name in LIQUIDATED]
+    frame = msgspec.json.encode({"id": number, "op": "subscribe", "args": args})
+    place = next((place for place, part in enumerate(parts) if part.route == route), len(parts))
+    first = parts[place] if place < len(parts) else Subscription(route, (), (), ())
+    more = first._replace(frames=(*first.frames, frame), request_ids=(*first.request_ids, number))
+    return [*parts[:place], more, *parts[place + 1 :]]
+
+
+def _exists(topic: Topic) -> bool:
+    """Whether the venue has a channel for an instrument: funding is paid on perpetuals, dated ones of that name included."""
+    if topic.channel == "funding-rate":
+        return topic.symbol.endswith("-SWAP") or "_XPERP-" in topic.symbol
+    kinds = _KINDS_OF_CHANNEL.get(topic.channel)
+    return kinds is None or _kind_of(topic.symbol) in kinds
 
 
 class _Arg(msgspec.Struct, frozen=True):
@@ -307,6 +372,26 @@ def _parse_instruments(body: bytes) -> Instruments:
     return Instruments(tuple(defs), tuple(rejected))
 
 
+class _Ticker(msgspec.Struct, frozen=True):
+    inst_type: str = msgspec.field(name="instType")
+    inst_id: str = msgspec.field(name="instId")
+    volume: str = msgspec.field(default="", name="volCcy24h")
+    last: str = ""
+
+
+def _volumes(_: RestRequest, body: bytes) -> dict[str, Decimal]:
+    """`volCcy24h` is in the quote on spot and in the base elsewhere, where the last price makes a turnover of it."""
+    answer = decode_volumes("okx", body, _Body)
+    if answer.code != "0":
+        raise InstrumentsError(f"okx tickers: code {answer.code}: {answer.msg}")
+    out: dict[str, Decimal] = {}
+    for raw in answer.data:
+        ticker = decode_volumes("okx", raw, _Ticker)
+        volume = amount(ticker.volume)
+        out[ticker.inst_id] = volume if ticker.inst_type == "SPOT" else volume * amount(ticker.last)
+    return out
+
+
 def _definition(entry: _Instrument) -> InstrumentDef:
     kind = _kind_of(entry.inst_id)
     if kind is None or kind is not _KINDS.get(entry.inst_type):
@@ -316,12 +401,13 @@ def _definition(entry: _Instrument) -> InstrumentDef:
     base, quote = entry.base_ccy, entry.quote_ccy
     if not (base and quote):
         base, _, quote = (entry.inst_family or entry.uly or entry.inst_id.rpartition("-")[0]).partition("-")
+        quote = quote.partition("_")[0]
     return InstrumentDef(
         symbol=entry.inst_id,
         kind=kind,
         state=_STATES.get(entry.state, InstrumentState.UNKNOWN),
         base=base,
-        quote=quote.partition("_")[0],
+        quote=quote,
         settle=entry.settle_ccy or quote,
         tick=exact(entry.tick_sz),
         lot=exact(entry.lot_sz),
@@ -356,6 +442,7 @@ VENUE = VenueSpec(
     default_price_exp=-11,  # ELON-USDT, and still prices of 10^7
     default_qty_exp=-5,  # ELON-USDT had levels of 6 x 10^12
     channels=CHANNELS,
+    market_wide=frozenset({LIQUIDATIONS}),
     endpoints=("public", "business", "rest"),
     kind_of=_kind_of,
     subscribe=_subscribe,
@@ -365,13 +452,13 @@ VENUE = VenueSpec(
     requested=_requested,
     snapshot_request=lambda symbol, _: RestRequest("rest", "/api/v5/market/books", (("instId", symbol), ("source", "0"))),
     snapshot_symbol=lambda url: query_value(url, r"/api/v5/market/books(?:-full)?", "instId"),
-    instruments_requests=lambda: [
-        # Options are listed by family only, so they come when an operator asks for them.
-        RestRequest("rest", "/api/v5/public/instruments", (("instType", kind),))
-        for kind in ("SPOT", "SWAP", "FUTURES")
-    ],
+    instruments_requests=lambda: [RestRequest("rest", "/api/v5/public/instruments", (("instType", kind),)) for kind in LISTED],
     is_instruments_url=lambda url: "/api/v5/public/instruments" in url,
     parse_instruments=_parse_instruments,
+    volumes=Volumes(
+        requests=lambda: [RestRequest("rest", "/api/v5/market/tickers", (("instType", kind),)) for kind in LISTED],
+        parse=_volumes,
+    ),
     native=lambda base, quote: (f"{base}-{quote}", f"{base}-{quote}-SWAP"),
     keepalive=Keepalive(interval_s=20.0, payload=b"ping"),
     silence_s=30.0,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 
 import msgspec
 
@@ -30,6 +31,7 @@ from feeder.venue import (
     is_wire_symbol,
     matcher,
 )
+from feeder.volumes import Volumes, decode_volumes
 from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
 from protocol.shapes import Numbers, PairRows, Shape, TimeUnit
 
@@ -199,6 +201,15 @@ def _parse_instruments(body: bytes) -> Instruments:
     return Instruments(tuple(defs), tuple(rejected))
 
 
+class _Ticker(msgspec.Struct, frozen=True):
+    market: str
+    acc_trade_price_24h: Decimal = Decimal(0)
+
+
+def _volumes(_: RestRequest, body: bytes) -> dict[str, Decimal]:
+    return {ticker.market: ticker.acc_trade_price_24h for ticker in decode_volumes("upbit", body, list[_Ticker])}
+
+
 VENUE = VenueSpec(
     name="upbit",
     venue_id=VENUES["upbit"],
@@ -216,6 +227,9 @@ VENUE = VenueSpec(
     instruments_requests=lambda: [RestRequest("rest", "/v1/market/all", (("is_details", "true"),))],
     is_instruments_url=lambda url: "/v1/market/all" in url,
     parse_instruments=_parse_instruments,
+    volumes=Volumes(
+        requests=lambda: [RestRequest("rest", "/v1/ticker/all", (("quote_currencies", "KRW,BTC,USDT"),))], parse=_volumes
+    ),
     native=lambda base, quote: (f"{quote}-{base}",),
     keepalive=Keepalive(interval_s=60.0, payload=b"PING"),
     silence_s=120.0,

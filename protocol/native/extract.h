@@ -79,7 +79,7 @@ typedef struct {
 typedef struct {
     uint64_t value;
     uint32_t text;
-    uint32_t length;      /* or TC_LENGTH_TRUE, TC_LENGTH_FALSE; with TC_LENGTH_PREFIX (`where` only): of a prefix */
+    uint32_t length;      /* or TC_LENGTH_TRUE, TC_LENGTH_FALSE; with TC_LENGTH_PREFIX: of a prefix (of a flag: "" alone) */
 } tcx_choice;
 
 /* A statistic: slots of its value and times (-1 = not declared). */

@@ -16,6 +16,13 @@ static int stat_time(const tc_view *v, int slot, int64_t *ns) {
     return !is_absent(v, slot) && tc_time_of(v, slot, v->shape->time_unit, ns) == TC_TIME_WRONG ? -1 : 0;
 }
 
+/* A declared time that is the integer 0. */
+static int is_zero(const tc_view *v, int slot) {
+    uint64_t magnitude;
+    int negative, saturated;
+    return !is_absent(v, slot) && tc_integer_of(v, slot, &magnitude, &negative, &saturated) == 0 && magnitude == 0;
+}
+
 /* An integer gets exponent 0 where a mantissa holds it, everything else loses its trailing zeros; 0, or -1 for too large. */
 static int settle(const tc_decimal *number, tc_raw_stat *stat) {
     stat->value = number->mantissa;
@@ -35,7 +42,7 @@ int tc_stats_of(const tc_view *v, int64_t ts_exchange_ns, tc_raw_stat *stats, in
         tc_decimal number;
         int64_t ts, due;
         if (stat_time(v, wanted->ts, &ts) || stat_time(v, wanted->due, &due)) return -1;
-        if (is_absent(v, wanted->value)) continue;
+        if (is_absent(v, wanted->value) || is_zero(v, wanted->due)) continue;
         if (tc_decimal_of(v, wanted->value, 1, &number)) return -1;
         tc_raw_stat *stat = &stats[count++];
         int64_t seconds = due != 0 && ts_exchange_ns != 0 ? (due - ts_exchange_ns) / TC_SECOND : 0;

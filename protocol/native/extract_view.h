@@ -97,8 +97,9 @@ static TC_SHARED const tcx_choice *tc_choice_of(const tc_view *v, int slot, uint
     for (const tcx_choice *c = program->choices + first; c < program->choices + first + count; c++) {
         if (s->kind == TC_KIND_TRUE || s->kind == TC_KIND_FALSE) {
             if (c->length == (s->kind == TC_KIND_TRUE ? TC_LENGTH_TRUE : TC_LENGTH_FALSE)) return c;
-        } else if (s->kind == TC_KIND_STRING && c->length == s->length &&
-                   tc_same(scan->start + s->offset, program->text + c->text, s->length)) {
+        } else if (s->kind == TC_KIND_STRING &&
+                   (c->length == TC_LENGTH_PREFIX ||
+                    (c->length == s->length && tc_same(scan->start + s->offset, program->text + c->text, s->length)))) {
             return c;
         }
     }

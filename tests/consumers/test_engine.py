@@ -360,6 +360,15 @@ def test_dated_contracts_do_not_match_by_base_and_quote() -> None:
     assert rig(Publisher("okx").define("okx.future.BTC-USD-220325", "BTC", "USD")) == []
 
 
+@pytest.mark.parametrize("symbol", ["BTC-USD-20220325", "future.btc-usd-20220325", "BTC-USD-220325"])
+def test_a_dated_contract_matches_by_its_own_canonical_name(symbol: str) -> None:
+    """The day of expiry is part of the name, as the feeder and `tapecast symbols` write it."""
+    packets = Publisher("okx").define("okx.future.BTC-USD-220325", "BTC", "USD", expiry_ns=1_648_195_200_000_000_000)
+    (event,) = Rig(symbols=[symbol])(packets)
+    assert isinstance(event, Instrument)
+    assert event.canonical == "BTC-USD-20220325"
+
+
 def test_a_definition_without_currencies_still_matches() -> None:
     """A provisional definition knows only the venue's symbol."""
     rig = Rig(symbols=["BTC-USDT"])

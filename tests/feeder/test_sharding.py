@@ -8,9 +8,20 @@ import pytest
 
 from feeder.sharding import plan
 from feeder.venues import VENUES, venue
+from protocol.naming import has_wildcard
 from runtime import config as configuration
 
 CONFIG = configuration.load(environ={})
+
+
+def test_what_brings_a_whole_market_is_asked_for_once() -> None:
+    """OKX's liquidations come for all instruments of a type: of many connections one asks, whatever symbols it has."""
+    settings = CONFIG.venues["okx"]
+    symbols = [symbol for symbol in settings.symbols if not has_wildcard(symbol)]
+    shards = plan(venue("okx"), symbols, ["trades", "liquidation-orders"], settings.endpoints, 2)
+    asking = [shard.name for shard in shards if any(b"liquidation-orders" in frame for frame in shard.subscription.frames)]
+    assert len(shards) > 2
+    assert asking == [shards[0].name]
 
 
 @pytest.mark.parametrize("name", [name for name in VENUES if name in CONFIG.venues])
@@ -18,8 +29,9 @@ CONFIG = configuration.load(environ={})
 def test_every_topic_is_on_one_connection(name: str, size: int) -> None:
     """The shards of the packaged configuration: nothing lost, nothing twice, no more symbols than agreed, distinct names."""
     spec, settings = venue(name), CONFIG.venues[name]
-    shards = plan(spec, settings.symbols, settings.channels, settings.endpoints, size)
-    whole = Counter(topic for sub in spec.subscribe(settings.symbols, settings.channels, 1) for topic in sub.topics)
+    symbols = [symbol for symbol in settings.symbols if not has_wildcard(symbol)]
+    shards = plan(spec, symbols, settings.channels, settings.endpoints, size)
+    whole = Counter(topic for sub in spec.subscribe(symbols, settings.channels, 1) for topic in sub.topics)
     assert Counter(topic for shard in shards for topic in shard.subscription.topics) == whole
     assert max(whole.values()) == 1
     for shard in shards:

@@ -17,10 +17,11 @@ import msgspec
 import pytest
 
 from feeder.decode_command import events
+from feeder.names import canonical
 from feeder.offline import Offline
 from feeder.recording import universe
 from feeder.session import CommandKind
-from feeder.venue import Ack, Alive, Exact, Ignored, InstrumentsError, ServerError, Topic, canonical
+from feeder.venue import Ack, Alive, Exact, Ignored, InstrumentsError, ServerError, Topic
 from feeder.venues.bybit import VENUE as BYBIT
 from protocol.schema import InstrumentKind, InstrumentState
 from tests.support.captures import captures
@@ -361,10 +362,25 @@ def test_recorded_instruments_are_read_whole() -> None:
     )
 
 
-def test_an_incomplete_or_refused_list_is_told() -> None:
-    """A further page is reported; an error code or another category is no list."""
-    body = {"retCode": 0, "result": {"category": "linear", "list": [], "nextPageCursor": "first%3D1"}}
-    assert BYBIT.parse_instruments(msgspec.json.encode(body)).rejected == ("linear: there are more than this page of 0",)
+def test_a_page_that_names_a_cursor_is_continued() -> None:
+    """The next request has the cursor, decoded because the client encodes it again; the last page and a refusal end the list."""
+    (linear, _) = BYBIT.instruments_requests()
+    assert BYBIT.next_page is not None
+    body = {"retCode": 0, "result": {"category": "linear", "list": [], "nextPageCursor": "first%3D1%26last%3D500"}}
+    second = BYBIT.next_page(linear, msgspec.json.encode(body))
+    assert second is not None
+    assert dict(second.query) == {"category": "linear", "status": "Trading", "limit": "1000", "cursor": "first=1&last=500"}
+    body["result"]["nextPageCursor"] = "page2"  # type: ignore[index]
+    third = BYBIT.next_page(second, msgspec.json.encode(body))
+    assert third is not None
+    assert [value for name, value in third.query if name == "cursor"] == ["page2"]
+    body["result"]["nextPageCursor"] = ""  # type: ignore[index]
+    assert BYBIT.next_page(third, msgspec.json.encode(body)) is None
+    assert BYBIT.next_page(linear, b"<html>") is None
+
+
+def test_a_refused_list_is_told() -> None:
+    """An error code or another category is no list."""
     for bad in ({"retCode": 10006, "retMsg": "Too many visits!"}, {"retCode": 0, "result": {"category": "option"}}):
         with pytest.raises(InstrumentsError):
             BYBIT.parse_instruments(msgspec.json.encode(bad))

@@ -8,8 +8,9 @@ from collections import Counter
 import msgspec
 import pytest
 
+from feeder.names import canonical
 from feeder.recording import read
-from feeder.venue import Exact, InstrumentDef, Instruments, InstrumentsError, VenueSpec, canonical, exact, exact_product
+from feeder.venue import Exact, InstrumentDef, Instruments, InstrumentsError, VenueSpec, exact, exact_product
 from feeder.venues.binance import VENUE as BINANCE
 from feeder.venues.binance_futures import VENUE as FUTURES
 from feeder.venues.okx import VENUE as OKX
@@ -107,7 +108,7 @@ def test_okx_option_has_strike_and_expiry() -> None:
     (option,) = found.defs
     assert (option.kind, option.option_type, option.strike) == (InstrumentKind.OPTION, OptionType.CALL, Exact(40000, 0))
     assert (option.expiry_ns, option.multiplier) == (1_648_195_200_000_000_000, Exact(1, -2))
-    assert canonical(option) == "BTC-USD"
+    assert canonical(option) == "BTC-USD-20220325-40000-C"
 
 
 def test_okx_long_dated_future_keeps_its_pair() -> None:
@@ -116,7 +117,7 @@ def test_okx_long_dated_future_keeps_its_pair() -> None:
         okx_body(instId="BTC-USD_UM_XPERP-310404", instType="FUTURES", state="live", instFamily="BTC-USD_UM_XPERP")
     )
     (future,) = found.defs
-    assert (future.kind, canonical(future)) == (InstrumentKind.FUTURE, "BTC-USD")
+    assert (future.kind, future.quote, future.settle, canonical(future)) == (InstrumentKind.FUTURE, "USD", "USD", None)
 
 
 def test_entries_that_are_not_understood_are_named() -> None:

@@ -135,6 +135,18 @@ def test_two_sources_of_trade_flags_are_added() -> None:
     assert answer(declared, {"d": [trade(BT=True, RPI="x")]})[0] == Status.NO_SHAPE
 
 
+def test_a_star_stands_for_every_text_that_is_not_named() -> None:
+    """Named texts keep their bits wherever the star stands; numbers and booleans are no texts."""
+    declared = trades(trade_flags=("B", {"*": int(TradeFlag.BLOCK), "none": 0, True: int(TradeFlag.OFF_BOOK)}))
+    sent = [trade(B="61"), trade(B="none"), trade(B=""), trade(B=None), trade(), trade(B="no"), trade(B=True)]
+    status, x = answer(declared, {"d": sent})
+    assert status == Status.OK
+    block, off = int(TradeFlag.BLOCK), int(TradeFlag.OFF_BOOK)
+    assert [item[5] for packet in x.packets() for item in packet.items] == [block, 0, block, 0, 0, block, off]
+    for value in (61, False, ["61"]):
+        assert answer(declared, {"d": [trade(B=value)]})[0] == Status.NO_SHAPE
+
+
 @pytest.mark.parametrize(
     ("symbols", "status"),
     [
@@ -292,6 +304,15 @@ def test_every_statistic_present_is_an_item_with_its_own_exponent() -> None:
     ]
 
 
+@pytest.mark.parametrize(("due", "rates"), [("0", 0), (0, 0), ("00", 0), ("1", 1), (-1, 1), ("", 1), (None, 1), (MS, 1)])
+def test_a_due_time_of_nought_says_that_nothing_is_due(due: object, rates: int) -> None:
+    """0 leaves the statistic out, its value whatever it is; an unknown time is another thing."""
+    status, x = answer(TICKER, {"s": "BTCUSDT", "T": MS, "d": {"m": "61837.5", "f": "0.00000000", "n": due}})
+    assert status == Status.OK
+    kinds = [item[2] for item in x.packets()[0].items]
+    assert kinds == [StatKind.MARK_PRICE, *[StatKind.FUNDING_RATE] * rates]
+
+
 @pytest.mark.parametrize("inside", [{}, {"m": None}, {"m": "", "f": "", "o": None}, None, {"x": "1", "n": str(MS)}])
 def test_without_a_statistic_there_is_nothing_to_publish(inside: object) -> None:
     """Missing, null and empty values are absent; the instrument need not be known."""
@@ -446,6 +467,7 @@ def test_block_borders(length: int) -> None:
             "symbol": None,
             "optional": ("s",),
         },
+        {"msg_type": MsgType.TRADE, "price": "p", "quantity": "q", "side": "d", "sides": {"*": Side.BUY}},
         {"msg_type": MsgType.STAT},
         {"msg_type": MsgType.STAT, "stats": (StatField(StatKind.MARK_PRICE, "m"),), "bids": Rows("b")},
         {"msg_type": MsgType.BOOK, "bids": Rows("b"), "stats": (StatField(StatKind.MARK_PRICE, "m"),)},

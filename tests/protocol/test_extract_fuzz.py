@@ -89,6 +89,11 @@ class _Writer:
             self.number() if self._draw(st.booleans()) else self._draw(st.sampled_from(['""', "null", "0", '"-1e3"', '"9e40"']))
         )
 
+    def due(self) -> str:
+        return (
+            self.integer() if self._draw(st.booleans()) else self._draw(st.sampled_from(["0", '"0"', '"00"', "-0", '""', "null"]))
+        )
+
     def some(self, members: dict[str, str]) -> str:
         return self.object({key: value for key, value in members.items() if self._draw(st.integers(0, 5))})
 
@@ -107,7 +112,7 @@ def _bybit(w: _Writer, symbol: str) -> str:
         flags = {"BT": w.text("x")} if w.odd else {"BT": "true"}
         return w.object({"topic": topic, "data": w.array(lambda: w.object(trade | flags), (1, 1, 2, 3, 0))})
     if "tickers" in topic:
-        data = {"symbol": symbol, "markPrice": w.statistic(), "fundingRate": w.statistic(), "nextFundingTime": w.integer()}
+        data = {"symbol": symbol, "markPrice": w.statistic(), "fundingRate": w.statistic(), "nextFundingTime": w.due()}
         inside = w.some(data | {"openInterest": w.statistic()})
         return w.object({"topic": topic, "data": inside, "ts": w.integer()})
     data = {"s": symbol, "b": w.rows(), "a": w.rows(), "u": w.integer()}
@@ -119,7 +124,8 @@ def _deribit(w: _Writer, symbol: str) -> str:
     common = {"instrument_name": symbol, "timestamp": w.integer()}
     if "trades" in channel:
         trade = {"price": w.number(), "amount": w.number(), "trade_id": w.trade_id(), "direction": w.text("buy", "sell")}
-        data = w.array(lambda: w.object(common | trade), (1, 1, 2, 0))
+        block = {"block_trade_id": w.text("61", "") if w.odd else '"61"'}
+        data = w.array(lambda: w.some(common | trade | block) if w.odd else w.object(common | trade | block), (1, 1, 2, 0))
     elif "ticker" in channel:
         data = w.some(common | {"mark_price": w.statistic(), "current_funding": w.statistic(), "open_interest": w.statistic()})
     else:

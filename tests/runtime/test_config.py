@@ -132,8 +132,9 @@ def test_limited_mode_keeps_the_first_symbols_of_each_category(defaults: Path) -
         return "perpetual" if symbol.endswith("-SWAP") else "spot"
 
     limited = load(overlay, environ={"LIMITED_MODE": "1"}, defaults=defaults)
-    assert limited.symbols("okx", category) == ("BTC-USDT", "BTC-USDT-SWAP")
-    assert len(load(overlay, environ={}, defaults=defaults).symbols("okx", category)) == 4
+    assert limited.limited(limited.venues["okx"].symbols, category) == ("BTC-USDT", "BTC-USDT-SWAP")
+    everything = load(overlay, environ={}, defaults=defaults)
+    assert len(everything.limited(everything.venues["okx"].symbols, category)) == 4
 
 
 @pytest.mark.parametrize(

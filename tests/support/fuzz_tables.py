@@ -39,6 +39,22 @@ _FRAMES = EXAMPLES | {
         b'{"stream":"btcusd_perp@trade","data":{"e":"trade","E":1723161257687,"T":1723161257679,"s":"BTCUSD_PERP",'
         b'"t":849714402,"p":"61804.8","q":"4","X":"MARKET","m":false}}',
     ),
+    # Mark price of 1 April 2021, and the documented liquidation order.
+    "binance_futures": (
+        *EXAMPLES["binance_futures"],
+        b'{"stream":"btcusdt@markPrice","data":{"e":"markPriceUpdate","E":1617308820003,"s":"BTCUSDT","p":"58940.14924532",'
+        b'"i":"58857.26693664","r":"0.00058455","T":1617321600000}}',
+        b'{"stream":"btcusdt@forceOrder","data":{"e":"forceOrder","E":1568014460893,"o":{"s":"BTCUSDT","S":"SELL","q":"0.014",'
+        b'"p":"9910","ap":"9910","X":"FILLED","z":"0.014","T":1568014460893}}}',
+    ),
+    # Funding rate of 3 March 2022, and the documented liquidation.
+    "okx": (
+        *EXAMPLES["okx"],
+        b'{"arg":{"channel":"funding-rate","instId":"BTC-USD-SWAP"},"data":[{"fundingRate":"0.0000734174532791",'
+        b'"fundingTime":"1646323200000","instId":"BTC-USD-SWAP"}]}',
+        b'{"arg":{"channel":"liquidation-orders","instType":"SWAP"},"data":[{"details":[{"bkPx":"0.007831","side":"buy",'
+        b'"sz":"13","ts":"1692266434010"}],"instId":"IOST-USDT-SWAP"}]}',
+    ),
     # Bithumb of 23 September 2026 (KRW-BTC), layouts of apidocs.bithumb.com.
     "bithumb": (
         b'{"type":"orderbook","code":"KRW-BTC","orderbook_units":[{"ask_price":116208000,"bid_price":116204000,"ask_size":0.3313,'

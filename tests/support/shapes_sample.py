@@ -337,6 +337,7 @@ DERIBIT_TRADES = Shape(
     trade_id_kind=IdKind.EITHER,
     side="direction",
     sides=_OKX_SIDES,
+    trade_flags=("block_trade_id", {"*": int(TradeFlag.BLOCK)}),
 )
 COINBASE_LEVELS = Shape(
     name="l2_data",
