@@ -91,7 +91,11 @@ class Offline:
         elif line.kind == "connect":
             session.on_connect(line.conn, self._clock_ns, ts_ns)
         elif line.kind == "reduced":
-            session.quarantine(line.conn, line.raw, "cut by its recorder: not a message of the venue", 0, ts_ns, None)
+            frame = None if self.spec.reduced is None else self.spec.reduced(line.conn, line.raw)
+            if frame is None:
+                session.quarantine(line.conn, line.raw, "cut by its recorder: not a message of the venue", 0, ts_ns, None)
+            else:
+                session.on_frame(line.conn, frame, ts_ns, self._clock_ns)
 
     def _body(self, line: Line, ts_ns: int) -> None:
         session = self.session

@@ -148,8 +148,9 @@ def universe(paths: Iterable[Path], venue: VenueSpec) -> Universe:
         lines += 1
         if line.url is not None:
             urls[line.url] = None
-        if line.kind == "recv":
-            topic = venue.peek(line.raw)
+        reduced = venue.reduced(line.conn, line.raw) if line.kind == "reduced" and venue.reduced is not None else None
+        if line.kind == "recv" or reduced is not None:
+            topic = venue.peek(line.raw if reduced is None else reduced)
             if topic is not None:
                 if venue.market is not None:
                     topic = topic._replace(symbol=qualified(venue.market(line.url or "", line.raw), topic.symbol))

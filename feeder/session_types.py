@@ -20,6 +20,8 @@ class CommandKind(Enum):
     RESUBSCRIBE = "resubscribe"
     RECONNECT = "reconnect"
     ROTATE = "rotate"
+    LOGIN = "login"
+    """The access token of `connection` is not accepted: get another one, and connect again with it."""
     SEND = "send"
     """Send `frame` on `connection` at once."""
     COMPLAIN = "complain"
