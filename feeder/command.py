@@ -8,10 +8,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+import time
 
 import orjson
 
 from feeder.live import LiveFeeder
+from feeder.login import client_of, with_keys
+from feeder.venue import VenueSpec
 from feeder.venues import VENUES, venue
 from runtime import config as configuration
 from runtime import logs
@@ -21,6 +24,8 @@ from runtime.loop import run as run_loop
 from runtime.settings import Config
 
 __all__ = ["add_arguments", "run"]
+
+log = logs.get("feeder.command")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,11 +45,18 @@ def run(args: argparse.Namespace) -> int:
             [f"venue {name!r} is not known; known: {', '.join(VENUES)}" for name in unknown] or ["no venue is enabled"]
         )
     logs.configure(config.log.level, config.log.format)
-    return run_loop(lambda shutdown: _feed(names, args, config, shutdown))
+    specs = [venue(name) for name in dict.fromkeys(names)]
+    if not args.replay:
+        specs = with_keys(specs)
+    for spec in specs:
+        for notice in () if spec.notices is None else spec.notices(time.time_ns()):
+            log.warning("venue", venue=spec.name, notice=notice)
+    return run_loop(lambda shutdown: _feed(specs, args, config, shutdown))
 
 
-async def _feed(names: list[str], args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:
-    feeders = [LiveFeeder(venue(name), config, replay=args.replay) for name in dict.fromkeys(names)]
+async def _feed(specs: list[VenueSpec], args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:
+    logins = [client_of(spec, config, replay=args.replay) for spec in specs]
+    feeders = [LiveFeeder(spec, config, replay=args.replay, login=login) for spec, login in zip(specs, logins, strict=True)]
     await asyncio.gather(*(feeder.run(shutdown) for feeder in feeders))
     if args.json:
         sys.stdout.buffer.write(b"".join(orjson.dumps(feeder.report()) + b"\n" for feeder in feeders))

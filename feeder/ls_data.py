@@ -53,7 +53,7 @@ class LoginData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The term of tokens; `refused`: codes that say that a token is not accepted."""
 
     path: str
-    refused: frozenset[str]
+    refused: tuple[str, ...]
     renew_kst: tuple[str, ...]
     margin_s: float
 

@@ -19,7 +19,9 @@ import msgspec
 from feeder.venue import Topic, VenueSpec, qualified
 from runtime.errors import TapecastError
 
-__all__ = ["Line", "RecordingError", "Universe", "read", "universe"]
+__all__ = ["NOT_SERVED", "Line", "RecordingError", "Universe", "read", "universe"]
+
+NOT_SERVED = "its recorder cut the messages (kind `reduced`): `tapecast decode` reads them, but there are none to serve"
 
 _NS_PER_S = 9
 """Decimal places between seconds and nanoseconds."""
@@ -57,6 +59,8 @@ class Universe(NamedTuple):
     anonymous_bodies: int
     """REST bodies without URL."""
     lines: int
+    reduced: int
+    """Lines that their recorder cut."""
 
     @property
     def only_symbol(self) -> str | None:
@@ -143,14 +147,14 @@ def universe(paths: Iterable[Path], venue: VenueSpec) -> Universe:
     urls: dict[str, None] = {}
     snapshots: dict[str, None] = {}
     has_instruments = False
-    anonymous = lines = 0
+    anonymous = lines = cut = 0
     for line in read(paths):
         lines += 1
         if line.url is not None:
             urls[line.url] = None
-        reduced = venue.reduced(line.conn, line.raw) if line.kind == "reduced" and venue.reduced is not None else None
-        if line.kind == "recv" or reduced is not None:
-            topic = venue.peek(line.raw if reduced is None else reduced)
+        cut += line.kind == "reduced"
+        if line.kind == "recv":
+            topic = venue.peek(line.raw)
             if topic is not None:
                 if venue.market is not None:
                     topic = topic._replace(symbol=qualified(venue.market(line.url or "", line.raw), topic.symbol))
@@ -167,4 +171,4 @@ def universe(paths: Iterable[Path], venue: VenueSpec) -> Universe:
                 has_instruments = True
     known = tuple(topic for topic in topics if venue.kind_of(topic.symbol) is not None)
     symbols = tuple(dict.fromkeys(topic.symbol for topic in known))
-    return Universe(symbols, known, tuple(urls), has_instruments, tuple(snapshots), anonymous, lines)
+    return Universe(symbols, known, tuple(urls), has_instruments, tuple(snapshots), anonymous, lines, cut)

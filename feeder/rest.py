@@ -64,7 +64,9 @@ class RestClient:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout, headers={"User-Agent": "tapecast"})
         try:
-            async with self._session.get(url, params=dict(request.query)) as response:
+            method, data = ("POST", request.body) if request.body else ("GET", None)
+            headers = dict(request.headers) | ({"Content-Type": "application/json; charset=utf-8"} if request.body else {})
+            async with self._session.request(method, url, params=dict(request.query), data=data, headers=headers) as response:
                 if response.status != 200:
                     self._refuse(response.status, response.headers.get("Retry-After"))
                 body = await _body(response)

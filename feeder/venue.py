@@ -192,6 +192,8 @@ class Login:
     """(subscription frame, token) -> the same frame with the token in it."""
     headers: Callable[[str], tuple[tuple[str, str], ...]]
     """Token -> headers that a REST request needs."""
+    refusals: tuple[str, ...]
+    """What the error of a REST request contains where the token is not accepted."""
     margin_s: float
     """A token is renewed this long before it ends."""
     renew_at_s: tuple[int, ...] = ()

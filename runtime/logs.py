@@ -25,7 +25,10 @@ _SECRET_NAME = re.compile(
     r"secret|passphrase|password|credential|authorization|signature|private_?key|api_?key|app_?key|listen_?key|(^|_)(token|jwt)$",
     re.I,
 )
-_SECRET_IN_TEXT = re.compile(r"((?:secret|token|signature|api_?key|app_?key|listen_?key|password)=)[^&\s\"']+", re.I)
+_SECRET_IN_TEXT = re.compile(
+    r"((?:secret|secretkey|token|signature|api_?key|app_?key|listen_?key|password)=|bearer\s+|token\\?\"\s*:\s*\\?\")[^&\s\"'\\]+",
+    re.I,
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _Event = MutableMapping[str, object]

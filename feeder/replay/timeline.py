@@ -13,6 +13,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from feeder import recording
+from feeder.recording import NOT_SERVED
 from feeder.replay.dialect import Dialect, Located, Route
 
 __all__ = ["Frame", "Snapshot", "Timeline", "TimelineError", "load", "wire_frame"]
@@ -83,6 +84,8 @@ def load(paths: Sequence[Path], dialect: Dialect) -> Timeline:
     for line in recording.read(paths, truncated=truncated):
         draft.add(line)
     timeline = draft.finish(truncated)
+    if draft.reduced and not timeline.routes:
+        raise TimelineError(f"{', '.join(map(str, paths))}: {NOT_SERVED}")
     if not timeline.routes:
         raise TimelineError(f"no WebSocket frames that this venue's clients could subscribe to in {', '.join(map(str, paths))}")
     return timeline
@@ -126,6 +129,8 @@ class _Draft:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._located = dialect if isinstance(dialect, Located) else None
+        self.reduced = False
+        """Whether there were lines that their recorder cut."""
         self._clock = _Clock()
         self._entries: list[Frame | Snapshot] = []
         self._routes: dict[str, Route] = {}
@@ -142,6 +147,7 @@ class _Draft:
             self._left_out["client"] += 1
             self._note_subscriptions(line)
         else:
+            self.reduced |= line.kind == "reduced"
             self._left_out["other"] += 1
 
     def finish(self, truncated: Sequence[str]) -> Timeline:

@@ -237,6 +237,7 @@ LOGIN = Login(
     parse=_parse_token,
     sign=_sign,
     headers=lambda token: (("authorization", f"Bearer {token}"),),
+    refusals=("HTTP 401", *DATA.login.refused),
     margin_s=DATA.login.margin_s,
     renew_at_s=tuple(map(_utc_second, DATA.login.renew_kst)),
 )
