@@ -12,6 +12,7 @@ import time
 
 import orjson
 
+from feeder.access import Access
 from feeder.live import LiveFeeder
 from feeder.login import client_of, with_keys
 from feeder.venue import VenueSpec
@@ -55,8 +56,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _feed(specs: list[VenueSpec], args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:
-    logins = [client_of(spec, config, replay=args.replay) for spec in specs]
-    feeders = [LiveFeeder(spec, config, replay=args.replay, login=login) for spec, login in zip(specs, logins, strict=True)]
+    feeders = [
+        LiveFeeder(spec, config, replay=args.replay, access=Access(client_of(spec, config, replay=args.replay))) for spec in specs
+    ]
     await asyncio.gather(*(feeder.run(shutdown) for feeder in feeders))
     if args.json:
         sys.stdout.buffer.write(b"".join(orjson.dumps(feeder.report()) + b"\n" for feeder in feeders))

@@ -11,15 +11,14 @@ import gc
 import random
 import time
 from collections.abc import Coroutine, Sequence
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from picows import WSError, WSInvalidStatusError
+from picows import WSError
 
+from feeder.access import Access
 from feeder.announcer import Announcer
 from feeder.backoff import Backoff, BackoffPolicy
-from feeder.login import LoginClient
 from feeder.publisher import Cycle, MulticastLine, Publisher, next_epoch
 from feeder.quarantine import QuarantineFile
 from feeder.rest import RestAnswer, RestClient
@@ -45,13 +44,13 @@ log = logs.get("feeder.live")
 
 
 class LiveFeeder:
-    """Feeds one venue until told to stop. `replay`: packets are marked as from a recording; `login`: where it needs a token."""
+    """Feeds one venue until told to stop. `replay` marks every packet as coming from a recording."""
 
-    def __init__(self, spec: VenueSpec, config: Config, *, replay: bool = False, login: LoginClient | None = None) -> None:
+    def __init__(self, spec: VenueSpec, config: Config, *, replay: bool = False, access: Access | None = None) -> None:
         self._spec = spec
         self._config = config
         self._venue = config.venues[spec.name]
-        self._login = login
+        self._access = access or Access()
         feeder, network = config.feeder, config.network
         flags = int(Flag.REPLAY) if replay else 0
         channel_id = spec.venue_id
@@ -100,6 +99,7 @@ class LiveFeeder:
             weight=limits.get("rest_weight", 60),
             window_s=limits.get("rest_window_s", 60),
             timeout_s=feeder.snapshot_deadline_s,
+            access=self._access,
         )
         self._backoff = BackoffPolicy(
             base_s=feeder.backoff.base_s,
@@ -112,9 +112,7 @@ class LiveFeeder:
         )
         self._sockets: dict[str, Socket] = {}
         self._opened: dict[str, int] = {}
-        self._tokens: dict[str, str] = {}
-        self._quiet_ns = 0
-        """When silence was last no fault, on the monotonic clock."""
+        self._quiet_ns = 0  # when silence was last no fault
         self._fetching: set[str] = set()
         self._wanted = 0
         self._reconnects = 0
@@ -232,13 +230,11 @@ class LiveFeeder:
             self._opened[name] = now_ns = monotonic_ns()
             session.on_connect(name, now_ns, time_ns())
 
-        if self._login is not None:
-            self._tokens[name] = await self._login.token()
+        await self._access.prepare(name)
         try:
             connection = await connect(url, Handlers(opened, message, self._send), _CONNECT_TIMEOUT_S)
         except (OSError, TimeoutError, WSError) as error:
-            if self._login is not None and _is_unauthorized(error):
-                self._login.rejected(self._tokens[name])
+            self._access.failed(name, error)
             self._sockets.pop(name, None)
             session.on_disconnect(name, monotonic_ns(), time_ns())
             return f"{type(error).__name__}: {error}"
@@ -262,7 +258,7 @@ class LiveFeeder:
         for position, frame in enumerate(subscription.frames):
             if position and position % max(1, burst - 1) == 0:
                 await asyncio.sleep(window_s)
-            connection.send(frame if self._login is None else self._login.login.sign(frame, self._tokens[name]))
+            connection.send(self._access.sign(name, frame))
         books = [topic.symbol for topic in subscription.topics if self._carries_book(topic)]
         self.session.on_subscribed(dict.fromkeys(books), name, time.monotonic_ns())
 
@@ -280,8 +276,7 @@ class LiveFeeder:
         last_ns = self.session.last_data_ns.get(name, now_ns)
         if last_ns > self._opened[name]:
             backoff.data(now_ns)
-            if self._login is not None:
-                self._login.accepted(self._tokens[name])
+            self._access.proved(name)
         if self._spec.silence_allowed is not None and self._spec.silence_allowed(time.time_ns()):
             self._quiet_ns = now_ns
         idle_s = (now_ns - last_ns) / 1e9
@@ -327,9 +322,8 @@ class LiveFeeder:
                 self._sockets[command.connection].close(command.reason)
             elif command.kind is CommandKind.SEND and command.connection in self._sockets:
                 self._sockets[command.connection].send(command.frame)
-            elif command.kind is CommandKind.LOGIN and self._login is not None and command.connection in self._sockets:
-                self._login.rejected(self._tokens[command.connection])
-                self._sockets[command.connection].close("the venue does not accept the access token")
+            elif command.kind is CommandKind.LOGIN:
+                self._access.rejected(command.connection)
             elif command.kind is CommandKind.COMPLAIN:
                 log.error(
                     "the venue answered an error", venue=self._spec.name, connection=command.connection, text=command.reason
@@ -395,7 +389,7 @@ class LiveFeeder:
 
     async def _learn(self, request: RestRequest) -> None:
         """Fetch definitions; a venue that does not give them is asked again in the background, at growing intervals."""
-        answer = await self._ask(request)
+        answer = await self._rest.get(request)
         if not answer.error:
             self._take_instruments(answer)
             return
@@ -403,21 +397,11 @@ class LiveFeeder:
         if not answer.error.startswith("HTTP 404"):
             self._spawn(self._ask_again(request))
 
-    async def _ask(self, request: RestRequest) -> RestAnswer:
-        """Ask, with the token where the venue wants one."""
-        if self._login is None:
-            return await self._rest.get(request)
-        token = await self._login.token()
-        answer = await self._rest.get(request._replace(headers=request.headers + self._login.login.headers(token)))
-        if any(text in answer.error for text in self._login.login.refusals):
-            self._login.rejected(token)
-        return answer
-
     async def _ask_again(self, request: RestRequest) -> None:
         delay = 5.0
         while True:
             await asyncio.sleep(delay)
-            answer = await self._ask(request)
+            answer = await self._rest.get(request)
             if not answer.error:
                 self._take_instruments(answer)
                 return
@@ -483,12 +467,6 @@ class LiveFeeder:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("task failed", venue=self._spec.name, error=repr(task.exception()), exc_info=task.exception())
-
-
-def _is_unauthorized(error: Exception) -> bool:
-    """Whether a server refused the handshake for want of a token that it accepts."""
-    response = getattr(error, "response", None)
-    return isinstance(error, WSInvalidStatusError) and response is not None and response.status == HTTPStatus.UNAUTHORIZED
 
 
 class _Pulse:

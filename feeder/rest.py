@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from feeder.access import Access
 from feeder.venue import RestRequest
 
 __all__ = ["RestAnswer", "RestClient"]
@@ -19,6 +20,7 @@ __all__ = ["RestAnswer", "RestClient"]
 _DEFAULT_PAUSE_S = {429: 10.0, 418: 120.0, 403: 60.0}
 _LONGEST_PAUSE_S = 3 * 86_400.0
 _MAX_BODY = 64 << 20
+_JSON = (("Content-Type", "application/json; charset=utf-8"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,20 @@ class RestAnswer:
 class RestClient:
     """Requests of one venue.
 
-    `bases` maps endpoint names to base URLs; `weight` per `window_s` is what the venue grants this host.
+    `bases` maps endpoint names to base URLs; `weight` per `window_s` is what the venue grants this host; `access`: its login.
     """
 
-    def __init__(self, bases: Mapping[str, str], *, weight: float, window_s: float, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        bases: Mapping[str, str],
+        *,
+        weight: float,
+        window_s: float,
+        timeout_s: float = 10.0,
+        access: Access | None = None,
+    ) -> None:
         self._bases = bases
+        self._access = access or Access()
         self._rate = weight / window_s
         self._burst = max(weight / 4.0, 1.0)
         self._tokens = self._burst
@@ -56,7 +67,8 @@ class RestClient:
             await self._session.close()
 
     async def get(self, request: RestRequest) -> RestAnswer:
-        """Fetch; waits for its turn, for weight, and for the end of a ban. Never raises for what the venue or network does."""
+        """Fetch; waits for token, turn, weight, and the end of a ban. Never raises for what the venue or network does."""
+        token = await self._access.token()
         async with self._turn:
             await self._afford(request.weight)
         url = self._bases[request.endpoint].rstrip("/") + request.path
@@ -65,7 +77,7 @@ class RestClient:
             self._session = aiohttp.ClientSession(timeout=self._timeout, headers={"User-Agent": "tapecast"})
         try:
             method, data = ("POST", request.body) if request.body else ("GET", None)
-            headers = dict(request.headers) | ({"Content-Type": "application/json; charset=utf-8"} if request.body else {})
+            headers = dict((*request.headers, *self._access.headers(token), *(_JSON if request.body else ())))
             async with self._session.request(method, url, params=dict(request.query), data=data, headers=headers) as response:
                 if response.status != 200:
                     self._refuse(response.status, response.headers.get("Retry-After"))
@@ -75,9 +87,11 @@ class RestClient:
                     return RestAnswer(b"", ts_recv_ns, f"body larger than {_MAX_BODY} bytes", str(response.url))
                 if response.status == 200:
                     return RestAnswer(body, ts_recv_ns, "", str(response.url))
-                return RestAnswer(b"", ts_recv_ns, f"HTTP {response.status} {body[:200]!r}", str(response.url))
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return RestAnswer(b"", time.time_ns(), f"{type(error).__name__}: {error}", url)
+                error = f"HTTP {response.status} {body[:200]!r}"
+                self._access.answered(token, error)
+                return RestAnswer(b"", ts_recv_ns, error, str(response.url))
+        except (aiohttp.ClientError, TimeoutError, OSError) as problem:
+            return RestAnswer(b"", time.time_ns(), f"{type(problem).__name__}: {problem}", url)
 
     async def _afford(self, weight: int) -> None:
         """Wait until no ban holds and the weight is granted; a ban that comes meanwhile holds too."""

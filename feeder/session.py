@@ -348,7 +348,8 @@ class Session(SessionBooks):
                 Command(CommandKind.COMPLAIN, control.symbol or "", connection, f"{control.code} {control.text}")
             )
             if control.login:
-                self.commands.append(Command(CommandKind.LOGIN, connection=connection, reason=control.code))
+                for kind in (CommandKind.LOGIN, CommandKind.RECONNECT):
+                    self.commands.append(Command(kind, connection=connection, reason=f"token refused: {control.code}"))
         elif isinstance(control, MarketState):
             self._on_market_state(control, now_ns, ts_recv_ns)
         elif isinstance(control, Notice) and control.reconnect:

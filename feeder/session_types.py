@@ -21,7 +21,7 @@ class CommandKind(Enum):
     RECONNECT = "reconnect"
     ROTATE = "rotate"
     LOGIN = "login"
-    """The access token of `connection` is not accepted: get another one, and connect again with it."""
+    """The access token of `connection` is not accepted: give it up."""
     SEND = "send"
     """Send `frame` on `connection` at once."""
     COMPLAIN = "complain"
