@@ -83,7 +83,16 @@ def test_price_bands_as_the_venues_examples_show_them() -> None:
         assert bands[0][0] == Exact(0, 0)
         assert all(a < b for (a, _), (b, _) in pairwise([(p.mantissa * 10**p.exp, t) for p, t in bands]))
     stock = [(price.mantissa, tick.mantissa) for price, tick in tick_bands("stock")]
-    for price, step in ((1999, 1), (4570, 5), (10550, 10), (46650, 50), (99300, 100), (72400, 100), (245500, 500), (763000, 1000)):
+    for price, step in (
+        (1999, 1),
+        (4570, 5),
+        (10550, 10),
+        (46650, 50),
+        (99300, 100),
+        (72400, 100),
+        (245500, 500),
+        (763000, 1000),
+    ):
         tick = [tick for start, tick in stock if start <= price][-1]
         assert (tick, price % tick) == (step, 0)
     assert tick_bands("kospi200_option") == ((Exact(0, 0), Exact(1, -2)), (Exact(10, 0), Exact(5, -2)))
