@@ -81,7 +81,8 @@ class TokenMachine:
 
     def load(self, stored: TokenState, now_ns: int) -> None:
         """Take over what another process stored; a token that was not accepted here is not taken again."""
-        if stored.token and stored.token != self._rejected and stored.issued_ns > self.state.issued_ns:
+        newer = not self.state.token or stored.issued_ns > self.state.issued_ns
+        if stored.token and stored.token != self._rejected and newer:
             self.state.token, self.state.issued_ns, self.state.expires_ns = stored.token, stored.issued_ns, stored.expires_ns
         latest = now_ns + self._policy.pause_cap_ns  # a clock that was set back must not stop the feed for long
         self.state.not_before_ns = min(max(self.state.not_before_ns, stored.not_before_ns), latest)

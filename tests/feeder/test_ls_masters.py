@@ -1,6 +1,6 @@
 """LS Securities' lists of instruments, what the venue says of market states, and the tick tables that follow definitions.
 
-Rows are those of the documentation's examples (`tests/support/ls_frames.py` names the source), read from there where all are needed.
+Rows are those of the documentation's examples (`tests/support/ls_frames.py` names the source), read from there where all count.
 """
 
 from __future__ import annotations
