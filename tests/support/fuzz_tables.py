@@ -17,6 +17,7 @@ from protocol._native import ffi
 from feeder.venues import VENUES, venue
 from protocol.extract_compile import compile_shapes
 from tests.support import fuzz_packets
+from tests.support.ls_frames import BOOKS, TRADES
 from tests.support.shapes_sample import EXAMPLES
 
 __all__ = ["write"]
@@ -39,6 +40,7 @@ _FRAMES = EXAMPLES | {
         b'{"stream":"btcusd_perp@trade","data":{"e":"trade","E":1723161257687,"T":1723161257679,"s":"BTCUSD_PERP",'
         b'"t":849714402,"p":"61804.8","q":"4","X":"MARKET","m":false}}',
     ),
+    "ls": (*(frame for frame, *_ in TRADES.values()), *(frame for frame, *_ in BOOKS.values())),
     # Bithumb of 23 September 2026 (KRW-BTC), layouts of apidocs.bithumb.com.
     "bithumb": (
         b'{"type":"orderbook","code":"KRW-BTC","orderbook_units":[{"ask_price":116208000,"bid_price":116204000,"ask_size":0.3313,'

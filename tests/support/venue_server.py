@@ -17,6 +17,7 @@ from aiohttp import web
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from feeder.access import Access
 from feeder.live import LiveFeeder
 from feeder.recording import Line, read
 from feeder.venue import VenueSpec
@@ -121,14 +122,21 @@ class VenueServer:
 
 @contextlib.asynccontextmanager
 async def feeding(
-    name: str, server: VenueServer, net: Net, folder: Path, *, spec: VenueSpec | None = None, **settings: object
+    name: str,
+    server: VenueServer,
+    net: Net,
+    folder: Path,
+    *,
+    spec: VenueSpec | None = None,
+    access: Access | None = None,
+    **settings: object,
 ) -> AsyncIterator[LiveFeeder]:
     """Run a venue's live feeder against a server for the length of the block; settings are written section__key=value.
 
     The feeder must run until the end of the block, and then end within seconds.
     """
     config = feeder_config(name, server, net, folder, **settings)
-    feeder = LiveFeeder(spec or venue(name), config)
+    feeder = LiveFeeder(spec or venue(name), config, access=access)
     stop = asyncio.Event()
     task = asyncio.create_task(feeder.run(stop))
     try:
