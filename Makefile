@@ -1,4 +1,4 @@
-# make run [REPLAY=folder] [SPEED=n] [LIMITED_MODE=true] · make test [ARGS=…] · make lint · make bench · make lock · make clean
+# make run [REPLAY=folder] [SPEED=n] [LIMITED_MODE=true] · make test [ARGS=…] [JOBS=n] · make lint · make bench · make lock · make clean
 # Each step leaves a stamp in .venv, so the second time only what changed is done again.
 
 VENV := .venv
@@ -7,6 +7,8 @@ CORE := $(wildcard protocol/native/*.c protocol/native/*.h) protocol/native/buil
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	--no-annotate --quiet --upgrade --group build
+
+JOBS ?= 2
 
 ifdef LIMITED_MODE
 export LIMITED_MODE
@@ -19,7 +21,7 @@ help:
 	@echo "make run                       start the fleet: tapecast up"
 	@echo "make run REPLAY=folder         the same from the recordings (*.jsonl, *.jsonl.gz) of a folder [SPEED=10]"
 	@echo "make run LIMITED_MODE=true     ten symbols of each category"
-	@echo "make test [ARGS='-k books']    the tests"
+	@echo "make test [ARGS='-k books']    the tests, two at a time [JOBS=2]; one after another with JOBS=0"
 	@echo "make lint                      style, types, import rules, generated files"
 	@echo "make bench [ARGS=--smoke]      the benchmarks"
 	@echo "make lock                      renew the lock files (needs uv)"
@@ -31,7 +33,7 @@ run: $(VENV)/.package
 setup: $(VENV)/.dev $(VENV)/.package
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,9 +1,11 @@
 """How long from the venue's TCP send to the packet in a receiver's hands? The live feeder, process to process.
 
-`python -m benchmarks.wire_to_wire`. The feeder is `tapecast feed`, a process of its own on its event loop. In the first part
-this process is both ends of the wire: it notes the time, sends one recorded frame over TCP, and spins on the multicast receiver,
-so every frame has both its times from one clock. In the second part the frames come from `tapecast replay`, and what is measured
-stands in the packets: frame complete in the feeder (`ts_recv_ns`) to datagram handed to the kernel (`ts_send_ns`).
+`python -m benchmarks.wire_to_wire`. The feeder is `tapecast feed`, a process of its own on its event loop, which sleeps between
+frames (the default) or never does (`feeder.busy_poll`). In the first part this process is both ends of the wire: it notes the
+time, sends one recorded frame over TCP, and spins on the multicast receiver, so every frame has both its times from one clock;
+what the machine takes for itself is shown by a bare relay (`peers/bare_relay.py`). In the second part the frames come from
+`tapecast replay`, and what is measured stands in the packets: frame complete in the feeder (`ts_recv_ns`) to datagram handed to
+the kernel (`ts_send_ns`).
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -49,6 +52,10 @@ RATES: list[tuple[str, float, float]] = [
 ]
 """Name, frames a second, or times the recorded pace."""
 SECONDS, SMOKE_SECONDS = 5.0, 0.3
+WAITS = [("sleeps between frames", False), ("busy poll", True)]
+"""How the feeder waits: name, `feeder.busy_poll`."""
+FLOOR_FRAMES, SMOKE_FLOOR_FRAMES = 3_000, 50
+FLOOR_PAUSE_S = 0.001
 REPLAY_SPEEDS = (10, 50)
 WARM_UP = 200
 P50_US, P99_US = 55.0, 150.0
@@ -106,17 +113,66 @@ def build(options: Options) -> Iterator[Table]:
         if options.only not in name:
             continue
         corpus = load(venue, name, SMOKE_LINES if options.smoke else LINES)
-        yield from _both_ends(corpus, RATES[2:3] if options.smoke else RATES, SMOKE_SECONDS if options.smoke else SECONDS)
+        allowed = os.sched_getaffinity(0)
+        try:
+            yield _floor(SMOKE_FLOOR_FRAMES if options.smoke else FLOOR_FRAMES)
+            for waits, busy in WAITS[1:] if options.smoke else WAITS:
+                rates, seconds = (RATES[2:3], SMOKE_SECONDS) if options.smoke else (RATES, SECONDS)
+                yield from _both_ends(corpus, rates, seconds, waits, busy)
+        finally:
+            os.sched_setaffinity(0, allowed)
         if not options.smoke:
-            yield _replayed(load(venue, short, LINES), captures() / short)
+            for waits, busy in WAITS:
+                yield _replayed(load(venue, short, LINES), captures() / short, waits, busy)
 
 
-def _both_ends(corpus: Corpus, rates: Sequence[tuple[str, float, float]], seconds: float) -> Iterator[Table]:
+def _processors() -> tuple[set[int], list[int]]:
+    """Return the processors of this process and of the feeder: apart where there are two, so that neither takes the other's."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return ({allowed[0]}, [allowed[-1]]) if len(allowed) > 1 else (set(allowed), [])
+
+
+def _floor(frames: int) -> Table:
+    """Measure a process that waits in the kernel and does nothing but pass something on: what a wake-up costs here."""
+    own, others = _processors()
+    receiver = Receiver([(f"{PREFIX}.0", PORT)])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = [sys.executable, "-m", "benchmarks.peers.bare_relay", str(listener.getsockname()[1]), f"{PREFIX}.0", str(PORT)]
+        with subprocess.Popen(command) as relay:
+            stream = listener.accept()[0]
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if others:
+                os.sched_setaffinity(relay.pid, others)
+                os.sched_setaffinity(0, own)
+            taken: list[int] = []
+            for _ in range(frames):
+                time.sleep(FLOOR_PAUSE_S)
+                start_ns = time.perf_counter_ns()
+                stream.sendall(bytes(200))
+                while not receiver.receive(0.0):
+                    if time.perf_counter_ns() - start_ns > QUIET_S * 1e9:
+                        raise AssertionError("the relay sent nothing")
+                taken.append(time.perf_counter_ns() - start_ns)
+            stream.close()
+    receiver.close()
+    rows = [_row("TCP send → receiver", np.array(taken, np.int64))]
+    return Table("bare relay, asleep between: what the machine takes for itself", COLUMNS, rows)
+
+
+def _both_ends(
+    corpus: Corpus, rates: Sequence[tuple[str, float, float]], seconds: float, waits: str, busy: bool
+) -> Iterator[Table]:
     """Measure at several paces with one feeder; frames go on where the last pace ended, so the book stays in order."""
+    own, cpus = _processors()
+    if cpus:
+        os.sched_setaffinity(0, own)
     events, stub = Events(corpus.spec), VenueStub(corpus.bodies)
     url = f"127.0.0.1:{stub.port}"
     try:
-        with tempfile.TemporaryDirectory() as scratch, _feeder(corpus, f"ws://{url}", f"http://{url}", Path(scratch)):
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            _feeder(corpus, f"ws://{url}", f"http://{url}", Path(scratch), busy=busy, cpus=cpus),
+        ):
             frames = iter(corpus.frames)
             _go_live(stub, corpus, frames, events)
             for title, rate, speed in rates:
@@ -125,7 +181,7 @@ def _both_ends(corpus: Corpus, rates: Sequence[tuple[str, float, float]], second
                     break
                 due_ns = _due(part, rate, speed)
                 sent_ns, seen = _measure(stub, events, part, due_ns)
-                yield _table(f"{title}, one process both ends, {corpus.name}", sent_ns, seen)
+                yield _table(f"{title}, feeder {waits}, one process both ends, {corpus.name}", sent_ns, seen)
     finally:
         events.close()
         stub.close()
@@ -187,7 +243,7 @@ def _measure(stub: VenueStub, events: Events, frames: list[Frame], due_ns: list[
     return sent_ns, out
 
 
-def _replayed(corpus: Corpus, path: Path) -> Table:
+def _replayed(corpus: Corpus, path: Path, waits: str, busy: bool) -> Table:
     """Measure inside the feeder while `tapecast replay` is the venue."""
     rows: list[list[object]] = []
     for speed in REPLAY_SPEEDS:
@@ -207,7 +263,7 @@ def _replayed(corpus: Corpus, path: Path) -> Table:
         with tempfile.TemporaryDirectory() as scratch, _process(command, stdout=subprocess.PIPE) as server:
             assert server.stdout is not None
             listening = json.loads(server.stdout.readline())
-            with _feeder(corpus, listening["ws"], listening["rest"], Path(scratch)):
+            with _feeder(corpus, listening["ws"], listening["rest"], Path(scratch), busy=busy, cpus=[]):
                 started = time.monotonic()
                 while time.monotonic() - started < 60.0 and not (
                     events.poll(0.05) == 0 and len(events.seen) > len(corpus.frames) / 2
@@ -218,7 +274,7 @@ def _replayed(corpus: Corpus, path: Path) -> Table:
         rows.append(_row(f"speed {speed}: frame complete → handed to the kernel", inside))
         rows.append(_row(f"speed {speed}: handed to the kernel → receiver (asleep between)", beyond))
         events.close()
-    return Table(f"`tapecast replay`, {corpus.name}", COLUMNS, rows)
+    return Table(f"`tapecast replay`, feeder {waits}, {corpus.name}", COLUMNS, rows)
 
 
 def _table(title: str, sent_ns: list[int], seen: list[Seen]) -> Table:
@@ -249,7 +305,7 @@ def _row(name: str, taken_ns: npt.NDArray[np.int64]) -> list[object]:
 
 
 @contextlib.contextmanager
-def _feeder(corpus: Corpus, ws: str, rest: str, scratch: Path) -> Iterator[None]:
+def _feeder(corpus: Corpus, ws: str, rest: str, scratch: Path, *, busy: bool, cpus: list[int]) -> Iterator[None]:
     """Run `tapecast feed` against a stand-in venue, its packets on a group of this benchmark's own."""
     key = f"VENUES__{corpus.venue.upper()}__"
     found = json.dumps([instrument.symbol for instrument in corpus.instruments])
@@ -260,6 +316,8 @@ def _feeder(corpus: Corpus, ws: str, rest: str, scratch: Path) -> Iterator[None]
         "NETWORK__GROUP_PREFIX": PREFIX,
         "NETWORK__PORT_CRYPTO": str(PORT),
         "FEEDER__SESSION_END_S": "0",
+        "FEEDER__BUSY_POLL": json.dumps(busy),
+        "FEEDER__CPUS": json.dumps(cpus),
         "FEEDER__STATE_DIR": str(scratch / "state"),
         "FEEDER__QUARANTINE_DIR": str(scratch / "quarantine"),
         "LOG__LEVEL": "error",

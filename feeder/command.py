@@ -20,7 +20,7 @@ from feeder.venues import VENUES, venue
 from runtime import config as configuration
 from runtime import logs
 from runtime.errors import ConfigError
-from runtime.loop import Shutdown
+from runtime.loop import Shutdown, pin
 from runtime.loop import run as run_loop
 from runtime.settings import Config
 
@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
     for spec in specs:
         for notice in () if spec.notices is None else spec.notices(time.time_ns()):
             log.warning("venue", venue=spec.name, notice=notice)
-    return run_loop(lambda shutdown: _feed(specs, args, config, shutdown))
+    pin(config.feeder.cpus, "feeder.cpus")
+    return run_loop(lambda shutdown: _feed(specs, args, config, shutdown), busy_poll=config.feeder.busy_poll)
 
 
 async def _feed(specs: list[VenueSpec], args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:

@@ -122,7 +122,7 @@ class Session(SessionBooks):
             result = self.extractor.r
             if result.msg_type == _BOOK:
                 self._on_book(self.instruments[result.instrument], connection, result, now_ns, ts_recv_ns)
-            elif result.msg_type == _TRADE and self._volumes is not None:
+            elif self._volumes is not None and result.msg_type == _TRADE:
                 self._on_counted_trade(self._volumes, result, ts_recv_ns)
             else:
                 if self._acked and result.msg_type == _TRADE:
@@ -266,7 +266,7 @@ class Session(SessionBooks):
             result = reference.r
             if result.msg_type == _BOOK:
                 self._on_book(self.instruments[result.instrument], connection, result, now_ns, ts_recv_ns)
-            elif result.msg_type == _TRADE and self._volumes is not None:
+            elif self._volumes is not None and result.msg_type == _TRADE:
                 self._on_counted_trade(self._volumes, result, ts_recv_ns)
             else:
                 if self._acked and result.msg_type == _TRADE:

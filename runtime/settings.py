@@ -44,6 +44,7 @@ Url = Annotated[str, _text(r"(wss?|https?)://\S+", "a URL (wss, ws, https or htt
 Folder = Annotated[str, Meta(min_length=1)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
+Cpu = Annotated[int, Meta(ge=0, le=4095)]
 Milliseconds = Annotated[int, Meta(ge=1, le=60_000)]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Interval = Annotated[float, Meta(gt=0, le=86_400)]
@@ -107,6 +108,10 @@ class Feeder(_Section, frozen=True):
     data_idle_reconnect_s: Annotated[Interval, Meta(description="a connection without data for so long is made anew")]
     snapshot_deadline_s: Annotated[Interval, Meta(description="a book waits so long for its snapshot before it asks again")]
     quiet_wait_s: Annotated[Interval, Meta(description="a book without updates for so long starts from a snapshot alone")]
+    busy_poll: Annotated[
+        bool, Meta(description="never sleep while waiting for frames: takes a whole processor, saves the wake-up")
+    ]
+    cpus: Annotated[tuple[Cpu, ...], Meta(description="processors to run on, by number; empty = any")]
     session_end_s: Annotated[float, Meta(ge=0, le=8, description="a feeder that stops repeats SESSION_END for so long")]
     state_dir: Annotated[Folder, Meta(description="folder that keeps the session epochs")]
     quarantine_dir: Annotated[Folder, Meta(description="folder of the messages that were not understood")]

@@ -12,6 +12,7 @@ import argparse
 import signal
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -21,9 +22,10 @@ import numpy.typing as npt
 import orjson
 
 from consumers.feed.stats import LagHistogram
+from feeder.venues import venue
 from protocol.dtypes import HEADER
 from protocol.io import Receiver
-from protocol.schema import VENUES
+from protocol.schema import VENUES, Flag, MsgType
 from protocol.sequencing import SPAN_HELD, BatchSequencer, EventKind
 from runtime import config as configuration
 from runtime.channels import lines_of
@@ -31,14 +33,40 @@ from runtime.channels import lines_of
 __all__ = ["Capture", "main"]
 
 _WAIT_S = 0.05
-_SEND_OFFSET = 56
-_RECV_OFFSET = 48
+_HEADER_BYTES = np.arange(HEADER.itemsize)
+_MARKET_DATA = [MsgType.BOOK, MsgType.BBO, MsgType.TRADE, MsgType.STAT, MsgType.LIQUIDATION]
+
+
+class Pushed:
+    """Tells market data that a feeder passed on at once from what else it sends.
+
+    That is definitions, statuses, order books that it fetched (on the channels `fetched`), and the updates that waited for those.
+
+    Only the waiting ones leave the feeder behind packets of frames that came later: their receive time is older than one before.
+    """
+
+    def __init__(self, fetched: Collection[int] = ()) -> None:
+        self._fetched = list(fetched)
+        self._newest: dict[int, int] = {}
+
+    def mask(self, headers: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+        """Return which packets, given by their headers in the order of their delivery, were passed on at once."""
+        out = np.isin(headers["msg_type"], _MARKET_DATA) & (headers["ts_recv_ns"] > 0)
+        for channel in np.unique(headers["channel_id"]).tolist():
+            own = headers["channel_id"] == channel
+            times = headers["ts_recv_ns"][own]
+            newest = np.maximum.accumulate(np.maximum(times, self._newest.get(channel, 0)))
+            self._newest[channel] = int(newest[-1])
+            out[own] &= times == newest
+            if channel in self._fetched:
+                out[own] &= (headers["flags"][own] & Flag.SNAPSHOT) == 0
+        return out
 
 
 class Capture:
-    """One receiver with its sequencer, and what became of the packets. `tape` None: nothing is kept."""
+    """One receiver with its sequencer, and what became of the packets. `tape` None: nothing is kept; `fetched`: see `Pushed`."""
 
-    def __init__(self, receiver: Receiver, tape: IO[bytes] | None) -> None:
+    def __init__(self, receiver: Receiver, tape: IO[bytes] | None, fetched: Collection[int] = ()) -> None:
         self.receiver = receiver
         self.sequencer = BatchSequencer()
         self.tape = tape
@@ -47,7 +75,8 @@ class Capture:
         self.gaps: list[dict[str, int]] = []
         self.ended: set[int] = set()
         self.feeder_lag = LagHistogram()
-        """Frame complete at the feeder to send call, ns."""
+        """Frame complete at the feeder to send call, ns, of market data that was passed on at once."""
+        self.pushed = Pushed(fetched)
         self.wire_lag = LagHistogram()
         """Send call to arrival in the kernel, ns."""
 
@@ -95,16 +124,11 @@ class Capture:
         fresh = deliveries[(deliveries["flags"] & SPAN_HELD) == 0]
         if not len(fresh):
             return
-        sent = _times(self.receiver.buffer, fresh["offset"], _SEND_OFFSET)
-        received = _times(self.receiver.buffer, fresh["offset"], _RECV_OFFSET)
-        self.wire_lag.add_many(fresh["kernel_ts_ns"] - sent)
-        known = received > 0
-        self.feeder_lag.add_many(sent[known] - received[known])
-
-
-def _times(buffer: npt.NDArray[np.uint8], offsets: npt.NDArray[np.uint32], field: int) -> npt.NDArray[np.int64]:
-    places = offsets.astype(np.int64)[:, None] + np.arange(field, field + 8)
-    return np.ascontiguousarray(buffer[places]).view("<i8").ravel()
+        places = fresh["offset"].astype(np.int64)[:, None] + _HEADER_BYTES
+        headers = np.ascontiguousarray(self.receiver.buffer[places]).view(HEADER).ravel()
+        self.wire_lag.add_many(fresh["kernel_ts_ns"] - headers["ts_send_ns"])
+        pushed = headers[self.pushed.mask(headers)]
+        self.feeder_lag.add_many(pushed["ts_send_ns"] - pushed["ts_recv_ns"])
 
 
 def _percentiles(lags: LagHistogram) -> dict[str, float | None]:
@@ -131,7 +155,8 @@ def main(argv: list[str]) -> int:
     tape = args.tape.open("wb") if args.tape is not None else None
     lines = [line for name in venues for line in lines_of(name, network)]
     receiver = Receiver(lines, interface=network.interface, rcvbuf=network.rcvbuf_bytes)
-    capture = Capture(receiver, tape)
+    fetched = [VENUES[name] for name in venues if venue(name).rule.snapshot == "rest"]
+    capture = Capture(receiver, tape, fetched)
     channels = {VENUES[name] for name in venues}
     _say({"event": "ready"})
     while not stopping and not channels <= capture.ended:
@@ -148,10 +173,6 @@ def _say(line: dict[str, object]) -> None:
     sys.stdout.buffer.write(orjson.dumps(line) + b"\n")
     sys.stdout.buffer.flush()
 
-
-assert HEADER.fields is not None
-assert HEADER.fields["ts_send_ns"][1] == _SEND_OFFSET
-assert HEADER.fields["ts_recv_ns"][1] == _RECV_OFFSET
 
 if __name__ == "__main__":
     raise SystemExit(main(sys.argv[1:]))

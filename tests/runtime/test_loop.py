@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
+import socket
 
 import pytest
 import uvloop
 
 from runtime import loop
-from runtime.errors import ExitCode
+from runtime.errors import ConfigError, ExitCode
 from runtime.loop import Shutdown
 
 
@@ -76,3 +78,36 @@ def test_an_exception_comes_out_and_the_handlers_are_gone() -> None:
     with pytest.raises(ValueError, match="broken"):
         loop.run(main)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_busy_polling_never_sleeps_and_still_serves() -> None:
+    """Timers and sockets work as ever, and meanwhile the process hardly ever leaves its processor of its own will."""
+
+    async def main(_: Shutdown) -> int:
+        reader, writer = socket.socketpair()
+        with reader, writer:
+            reader.setblocking(False)
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+            for _ in range(50):
+                await asyncio.sleep(0.001)
+            slept = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before
+            writer.send(b"x")
+            assert await asyncio.get_running_loop().sock_recv(reader, 1) == b"x"
+        return slept
+
+    assert loop.run(main) >= 50
+    assert loop.run(main, busy_poll=True) < 25
+
+
+def test_a_process_is_pinned_to_the_processors_named() -> None:
+    """None changes nothing; one that it may not use is an error that names the key."""
+    allowed = os.sched_getaffinity(0)
+    try:
+        loop.pin((), "feeder.cpus")
+        assert os.sched_getaffinity(0) == allowed
+        loop.pin([min(allowed)], "feeder.cpus")
+        assert os.sched_getaffinity(0) == {min(allowed)}
+        with pytest.raises(ConfigError, match=r"feeder\.cpus"):
+            loop.pin([4095], "feeder.cpus")
+    finally:
+        os.sched_setaffinity(0, allowed)
