@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.replay:
         specs = with_keys(specs)
     for spec in specs:
-        for notice in () if spec.notices is None else spec.notices(time.time_ns()):
+        for notice in spec.notices(time.time_ns()):
             log.warning("venue", venue=spec.name, notice=notice)
     pin(config.feeder.cpus, "feeder.cpus")
     return run_loop(lambda shutdown: _feed(specs, args, config, shutdown), busy_poll=config.feeder.busy_poll)

@@ -277,7 +277,7 @@ class LiveFeeder:
         if last_ns > self._opened[name]:
             backoff.data(now_ns)
             self._access.proved(name)
-        if self._spec.silence_allowed is not None and self._spec.silence_allowed(time.time_ns()):
+        if self._spec.silence_allowed(time.time_ns()):
             self._quiet_ns = now_ns
         idle_s = (now_ns - last_ns) / 1e9
         keepalive = self._spec.keepalive

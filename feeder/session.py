@@ -336,6 +336,10 @@ class Session(SessionBooks):
             return None
 
     def _on_control(self, connection: str, control: Control, now_ns: int, ts_recv_ns: int) -> None:
+        if isinstance(control, MarketState):
+            self.counts["market_states"] += 1  # no answer to the feeder: the stream brings it to everybody
+            self._on_market_state(control, now_ns, ts_recv_ns)
+            return
         self.counts[f"control_{type(control).__name__.lower()}"] += 1
         if isinstance(control, Ack):
             if control.accepted is not None:
@@ -350,8 +354,6 @@ class Session(SessionBooks):
             if control.login:
                 for kind in (CommandKind.LOGIN, CommandKind.RECONNECT):
                     self.commands.append(Command(kind, connection=connection, reason=f"token refused: {control.code}"))
-        elif isinstance(control, MarketState):
-            self._on_market_state(control, now_ns, ts_recv_ns)
         elif isinstance(control, Notice) and control.reconnect:
             self.commands.append(Command(CommandKind.ROTATE, connection=connection, reason=control.text))
 

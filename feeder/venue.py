@@ -362,6 +362,14 @@ def _no_symbol(_: str) -> str | None:
     return None
 
 
+def _never(_: int) -> bool:
+    return False
+
+
+def _no_notices(_: int) -> tuple[str, ...]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VenueSpec:
     """Everything the feeder needs to know about a venue, as data and pure functions."""
@@ -419,11 +427,11 @@ class VenueSpec:
     """The number of a frame, None where it has none, of a venue that counts all messages of a connection together, by one."""
     trade_id_is_volume: bool = False
     """Trade ids are the day's volume with the trade: the next id is this one plus the next quantity (`feeder.trade_volume`)."""
-    silence_allowed: Callable[[int], bool] | None = None
-    """UTC ns -> whether no data need come then (outside trading hours); None: the venue never rests."""
+    silence_allowed: Callable[[int], bool] = _never
+    """UTC ns -> whether no data need come then (outside trading hours)."""
     login: Login | None = None
     """None: the venue's public data need no key."""
-    notices: Callable[[int], tuple[str, ...]] | None = None
+    notices: Callable[[int], tuple[str, ...]] = _no_notices
     """UTC ns -> what an operator is told when the feed of this venue starts."""
     replays_last_trade: bool = False
     """The first trade message after a subscription is the last old trade."""

@@ -231,7 +231,7 @@ async def test_a_recording_is_served_to_the_live_feeder(net: Net, tmp_path: Path
             await eventually(lambda: feeder.publisher.events()["trade"] == 1)
             await eventually(lambda: feeder.publisher.events()["book"] >= 2)
             assert feeder.session.counts["control_ack"] == 3
-            assert feeder.session.counts["control_marketstate"] == 1
+            assert feeder.session.counts["market_states"] == 1
             assert feeder.session.counts["quarantine"] == 0
     finally:
         await server.close()

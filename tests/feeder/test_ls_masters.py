@@ -165,4 +165,4 @@ def test_market_states_redefine_the_instruments_of_their_segment() -> None:
     known = feed.session.by_symbol["000020"].definition
     assert known is not None
     assert known.state is InstrumentState.TRADING
-    assert feed.session.counts["control_marketstate"] == 6
+    assert feed.session.counts["market_states"] == 6

@@ -419,7 +419,6 @@ def test_kinds_are_told_by_the_form(symbol: str, kind: InstrumentKind | None) ->
 
 def test_what_an_operator_is_told() -> None:
     """That nothing was tested live, and that the holidays are out of date once they are."""
-    assert VENUE.notices is not None
     (told,) = VENUE.notices(MORNING)
     assert told.startswith("from documented frames, not live-tested")
     assert "holidays" in VENUE.notices(int(datetime(2028, 1, 3, tzinfo=UTC).timestamp()) * SECOND)[1]
