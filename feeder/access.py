@@ -55,7 +55,9 @@ class Access:
         """Return what a REST request with this token must carry."""
         return () if self._login is None else self._login.login.headers(token)
 
-    def answered(self, token: str, error: str) -> None:
-        """Look whether the error of a REST request means that its token is not accepted."""
-        if self._login is not None and any(text in error for text in self._login.login.refusals):
-            self._login.rejected(token)
+    def refused(self, token: str, answer: str) -> bool:
+        """Whether the answer to a REST request (status, beginning of the body) says that its token is not accepted."""
+        if self._login is None or not any(text in answer for text in self._login.login.refusals):
+            return False
+        self._login.rejected(token)
+        return True

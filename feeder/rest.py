@@ -85,11 +85,10 @@ class RestClient:
                 ts_recv_ns = time.time_ns()
                 if len(body) > _MAX_BODY:
                     return RestAnswer(b"", ts_recv_ns, f"body larger than {_MAX_BODY} bytes", str(response.url))
-                if response.status == 200:
-                    return RestAnswer(body, ts_recv_ns, "", str(response.url))
                 error = f"HTTP {response.status} {body[:200]!r}"
-                self._access.answered(token, error)
-                return RestAnswer(b"", ts_recv_ns, error, str(response.url))
+                if self._access.refused(token, error) or response.status != 200:
+                    return RestAnswer(b"", ts_recv_ns, error, str(response.url))
+                return RestAnswer(body, ts_recv_ns, "", str(response.url))
         except (aiohttp.ClientError, TimeoutError, OSError) as problem:
             return RestAnswer(b"", time.time_ns(), f"{type(problem).__name__}: {problem}", url)
 

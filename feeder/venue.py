@@ -193,7 +193,7 @@ class Login:
     headers: Callable[[str], tuple[tuple[str, str], ...]]
     """Token -> headers that a REST request needs."""
     refusals: tuple[str, ...]
-    """What the error of a REST request contains where the token is not accepted."""
+    """What the answer to a REST request (status, beginning of the body) contains where the token is not accepted."""
     margin_s: float
     """A token is renewed this long before it ends."""
     renew_at_s: tuple[int, ...] = ()

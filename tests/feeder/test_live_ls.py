@@ -105,6 +105,22 @@ async def test_a_refused_token_costs_one_login_and_then_a_pause(net: Net, tmp_pa
         assert (tokens.given, len(server.connects_s)) == (2, 2)
 
 
+@pytest.mark.parametrize("status", [200, 401, 500])
+async def test_a_list_refused_for_its_token_costs_one_login(status: int, net: Net, tmp_path: Path) -> None:
+    """Whatever the status is, the code in the body counts; the next request has the new token."""
+    tokens = Tokens()
+
+    def rest(asked: Asked) -> Answer:
+        if asked.path == "/stock/etc" and tokens.given == 1:
+            return Answer(status, body=b'{"rsp_cd":"IGW00121","rsp_msg":"token"}')
+        return tokens(asked)
+
+    server = VenueServer(None, rest)
+    async with server.running(), feeding("ls", server, net, tmp_path, access=access(server, net, tmp_path), **LS) as feeder:
+        await eventually(lambda: tokens_heard(server) == ["token-2"])
+        assert (tokens.given, feeder.session.counts["quarantine"]) == (2, 0)
+
+
 async def test_a_good_token_after_a_refused_one_is_used(net: Net, tmp_path: Path) -> None:
     """The feed goes on with the second, as if nothing had been."""
 
