@@ -75,6 +75,7 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     fields: dict[str, str]
     sides: dict[str, str]
+    exchanges: dict[str, int]
     markets: dict[str, Market]
     state: State
     ignored: Ignored

@@ -336,6 +336,10 @@ class _Program:
             if source is not None:
                 out.trade_flags[number] = self._slot(source[0], shape.each)
                 out.first_flag[number], out.flags[number] = self._put_choices(source[1].items())
+        out.condition = -1
+        if shape.condition is not None:
+            out.condition = self._slot(shape.condition[0], shape.each)
+            out.first_condition, out.conditions = self._put_choices(shape.condition[1].items())
         if shape.beside_lacks is not None:
             out.first_beside, out.besides = self._put_choices((text, 0) for text in shape.beside_lacks[1])
         out.first_stat, out.stats = len(self._stats), len(shape.stats)

@@ -105,6 +105,8 @@ def identify(shape: Shape, message: JsonValue) -> list[JsonValue]:
             not_single |= found.not_single
             if number == 0 and not (found.exists or found.ambiguous or found.not_single):
                 raise NotThisShape
+        if shape.condition is not None:
+            ambiguous |= find(element, shape.condition[0]).ambiguous
         for path, meanings in shape.flag_sources():
             found = find(element, path)
             ambiguous |= found.ambiguous

@@ -39,6 +39,7 @@ class _Trade:
     quantity: Natural
     side: int
     flags: int
+    condition: int
     ts: int
     good_ts: bool
 
@@ -146,6 +147,7 @@ def _trade_event(msg_type: MsgType, trades: Sequence[_Trade], price_exp: int, qt
             (t.ts - first.ts) // 1000,
             t.side,
             t.flags,
+            t.condition,
         )
         for t in trades
     ]
@@ -304,8 +306,12 @@ class _Reader:
         for path, meanings in shape.flag_sources():
             text = find(element, path).value
             flags |= meanings[text] if isinstance(text, (str, bool)) else 0
+        condition = 0
+        if shape.condition is not None:
+            text = find(element, shape.condition[0]).value
+            condition = shape.condition[1].get(text, 0) if isinstance(text, str) else 0
         ts, good = self._time(element)
-        return _Trade(trade_id, price, quantity, side, flags, ts, good)
+        return _Trade(trade_id, price, quantity, side, flags, condition, ts, good)
 
     def _trade_id(self, element: JsonValue) -> tuple[int, int]:
         """Return the id and its trade flags."""

@@ -218,6 +218,8 @@ class Shape:
     """(path, text or boolean -> TradeFlag bits); the path may be missing or null; anything else: not this shape."""
     more_flags: tuple[str, dict[str | bool, int]] | None = None
     """A second source of TradeFlag bits, which are added."""
+    condition: tuple[str, dict[str, int]] | None = None
+    """(path, text -> the item's condition code); missing, null or another text: 0."""
 
     # STAT
     stats: tuple[StatField, ...] = ()
@@ -264,6 +266,7 @@ class Shape:
         """Return the paths of one trade, and `ts`, which is relative to `each` where that is declared."""
         named = [self.each_symbol, self.price, self.quantity, self.trade_id, self.side, self.ts]
         named += [path for path, _ in self.flag_sources()]
+        named += [] if self.condition is None else [self.condition[0]]
         return [path for path in named if path is not None]
 
 

@@ -59,6 +59,7 @@ def _trade(name: str, codes: Sequence[str], trade_id: str | None) -> Shape:
         trade_id=trade_id,
         side=fields["side"],
         sides={text: Side[side.upper()] for text, side in DATA.sides.items()},
+        condition=(fields["exchange"], DATA.exchanges),
     )
 
 

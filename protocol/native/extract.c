@@ -67,6 +67,10 @@ static int read_trade(const tc_view *v, tcx_raw_trade *trade) {
     }
     for (int source = 0; source < FLAG_SOURCES; source++)
         if (has_flags(v, source)) trade->flags |= (uint8_t)flags_of(v, source)->value;
+    if (shape->condition >= 0 && (v->seen & TC_BIT(shape->condition)) != 0) {
+        const tcx_choice *condition = tc_choice_of(v, shape->condition, shape->first_condition, shape->conditions);
+        if (condition != NULL) trade->condition = (uint16_t)condition->value;
+    }
     int time = tc_time_of(v, shape->ts, shape->time_unit, &trade->ts);
     if (time == TC_TIME_WRONG) return -1;
     trade->bad_ts = time == TC_TIME_BAD;

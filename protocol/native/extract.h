@@ -129,11 +129,14 @@ typedef struct {
     int16_t trade_id_kind;
     int16_t levels;
     int16_t each_symbol;
+    int16_t condition;
     uint32_t snapshot_choice;  /* the choice that means snapshot */
     uint32_t first_side;
     uint32_t sides;
     uint32_t first_flag[2];
     uint32_t flags[2];
+    uint32_t first_condition;
+    uint32_t conditions;
     uint32_t first_beside;     /* texts that the string beside the envelope must not contain */
     uint32_t besides;
     uint32_t first_stat;
@@ -187,7 +190,7 @@ typedef struct {
     uint8_t side;
     uint8_t flags;
     uint8_t bad_ts;
-    uint8_t unused;
+    uint16_t condition;
 } tcx_raw_trade;
 
 typedef struct {

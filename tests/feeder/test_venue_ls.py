@@ -17,7 +17,9 @@ from feeder.recording import read
 from feeder.session import CommandKind
 from feeder.venue import Ack, Control, Ignored, MarketState, ServerError, Topic
 from feeder.venues.ls import LOGIN, VENUE
+from protocol.codec import decode, walk
 from protocol.decimals import format_decimal, parse_decimal
+from protocol.records import TradeItem
 from protocol.render import Event
 from protocol.schema import InstrumentKind, InstrumentState
 from tests.support.captures import captures, recordings
@@ -209,6 +211,16 @@ def test_padded_keys_are_the_symbol() -> None:
     assert [event["symbol"] for event in of("trade", at(feed, MORNING, frame))] == ["U005930"]
     assert at(feed, MORNING, trade("US3", "U000660   ", "100000", "61200", "1", "+", "100")) == []
     assert feed.session.quarantined[-1].reason == "'U000660' was not subscribed"
+
+
+@pytest.mark.parametrize(("exchange", "code"), [("KRX", 1), ("NXT", 2), ("", 0)])
+def test_a_unified_trade_says_where_it_took_place(exchange: str, code: int) -> None:
+    """By the condition of the trade; a blank is none."""
+    feed = Feed("ls", "U005930")
+    feed.packets = b""
+    at(feed, MORNING, trade("US3", "U005930   ", "100000", "61200", "1", "+", "100", exchname=exchange))
+    (item,) = [item for packet in walk(feed.packets) for item in decode(packet)[1] if isinstance(item, TradeItem)]
+    assert item.condition == code
 
 
 def test_bids_above_asks_are_no_fault_here() -> None:

@@ -221,6 +221,15 @@ def test_quotes_with_zero_are_empty_sides(frame: dict[str, str], items: list[tup
     assert (found, header.bid_count, header.msg_type) == (items, bids, MsgType.BBO)
 
 
+@pytest.mark.parametrize(("value", "code"), [("KRX", 1), ("NXT", 65535), ("XXX", 0), ("", 0), (None, 0), (1, 0), (True, 0)])
+def test_a_condition_is_a_code_by_text(value: object, code: int) -> None:
+    """Known texts have their code; anything else, and nothing, is 0 and no reason to refuse the trade."""
+    x = pair(trades(condition=("x", {"KRX": 1, "NXT": 65535})))
+    assert x.run(json.dumps({"s": "BTCUSDT", "d": [trade(x=value), trade()]}).encode()) == Status.OK
+    assert x.declined == 0
+    assert [item[-1] for packet in x.packets() for item in packet.items] == [code, 0]
+
+
 def _levels(side: str, count: int) -> tuple[Quote, ...]:
     return tuple(Quote(f"{side}{n}", f"{side}rem{n}") for n in range(1, count + 1))
 

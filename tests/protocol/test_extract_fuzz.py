@@ -172,7 +172,7 @@ def _ls(w: _Writer, symbol: str) -> str:
         body = w.object(members | {"hotime": time})
     else:
         trade = {"price": w.number(), "cvolume": w.number(), "volume": w.integer(), "cgubun": w.text("+", "-", "", " ")}
-        body = w.object(trade | {"chetime": time})
+        body = w.object(trade | {"chetime": time, "exchname": w.text("KRX", "NXT", "")})
     return w.object({"header": w.object({"tr_cd": code, "tr_key": key}), "body": body})
 
 

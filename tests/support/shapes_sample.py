@@ -417,6 +417,7 @@ LS_TRADE = Shape(
     trade_id="body.volume",
     side="body.cgubun",
     sides={"+": Side.BUY, "-": Side.SELL, "": Side.UNKNOWN},
+    condition=("body.exchname", {"KRX": 1, "NXT": 2}),
 )
 
 VENUES: dict[str, tuple[Shape, ...]] = {
