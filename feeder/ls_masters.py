@@ -30,14 +30,14 @@ class _Row(msgspec.Struct, frozen=True):
 
 
 def _stock(row: _Row) -> Iterator[InstrumentDef]:
-    """A share of KRX, and the same on NXT and on both: three instruments, because they have books of their own."""
+    """A share of KRX, and the same on NXT and on both: three instruments with books, and so names, of their own."""
     segment = _STOCK_SEGMENTS.get(row.gubun)
     if segment is None:
         raise InstrumentsError(f"{row.shcode!r}: market {row.gubun!r} is not known")
     bands = krx.tick_bands("stock" if row.etfgubun == "0" else "fund")
     lot = exact(row.memedan) or Exact(1, 0)
     for prefix, part in (("", segment), ("N", "NXT"), ("U", "")):
-        yield _definition(prefix + row.shcode, row.shcode, segment=part, tick_bands=bands, lot=lot, min_qty=lot)
+        yield _definition(prefix + row.shcode, prefix + row.shcode, segment=part, tick_bands=bands, lot=lot, min_qty=lot)
 
 
 _STOCK_SEGMENTS = {"1": "KOSPI", "2": "KOSDAQ"}

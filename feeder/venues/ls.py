@@ -266,7 +266,7 @@ VENUE = VenueSpec(
     instruments_requests=list_requests,
     is_instruments_url=is_list_url,
     parse_instruments=parse_list,
-    native=lambda base, quote: (base, f"N{base}", f"U{base}") if quote == "KRW" else (),
+    native=lambda base, quote: (base,) if quote == "KRW" else (),
     keepalive=Keepalive(interval_s=30.0),
     silence_s=300.0,
     trade_id_is_volume=True,

@@ -11,7 +11,7 @@ import pytest
 
 from feeder.ls_masters import is_list_url, list_requests
 from feeder.recording import read
-from feeder.venue import Exact, InstrumentDef, InstrumentsError
+from feeder.venue import Exact, InstrumentDef, InstrumentsError, canonical
 from feeder.venues.ls import VENUE
 from protocol.codec import walk
 from protocol.render import Event, Renderer
@@ -56,6 +56,7 @@ def test_shares_are_three_instruments() -> None:
     assert (share.kind, share.base, share.quote, share.settle) == (InstrumentKind.EQUITY, "000020", "KRW", "KRW")
     assert (share.lot, share.min_qty, share.tick, share.price_exp, share.qty_exp) == (Exact(1, 0), Exact(1, 0), None, 0, 0)
     assert [[str(p.mantissa), str(t.mantissa)] for p, t in share.tick_bands] == KRX_TICKS
+    assert {canonical(definition) for definition in found.values()} == {f"{symbol}-KRW" for symbol in found}
     assert [found[symbol].segment for symbol in ("000020", "N000020", "U000020")] == ["KOSPI", "NXT", ""]
 
 
