@@ -36,6 +36,10 @@ class Access:
         if self._login is not None:
             self._login.accepted(self._tokens[connection])
 
+    def outdated(self, connection: str) -> bool:
+        """Whether a connection lives on a token that is due, so that it is better made anew while nothing is to be lost."""
+        return self._login is not None and self._login.outdated(self._tokens[connection])
+
     def failed(self, connection: str, error: Exception) -> None:
         """Note that a connection could not be opened: its token is given up where the server says so."""
         response = error.response if isinstance(error, WSInvalidStatusError) else None

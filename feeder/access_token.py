@@ -97,6 +97,10 @@ class TokenMachine:
             return Fetch()
         return Use(state.token) if usable else Wait(state.not_before_ns)
 
+    def outdated(self, token: str, now_ns: int) -> bool:
+        """Whether a token in use is not the one that would be used now; not while the venue may not be asked for another."""
+        return now_ns >= self.state.not_before_ns and self.decide(now_ns) != Use(token)
+
     def issued(self, token: str, expires_in_s: int, now_ns: int) -> None:
         """Take a new token."""
         state = self.state

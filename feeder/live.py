@@ -279,6 +279,8 @@ class LiveFeeder:
             self._access.proved(name)
         if self._spec.silence_allowed(time.time_ns()):
             self._quiet_ns = now_ns
+            if self._access.outdated(name):
+                connection.close("its access token is due")
         idle_s = (now_ns - last_ns) / 1e9
         keepalive = self._spec.keepalive
         if keepalive is not None and idle_s >= keepalive.interval_s / 2:
@@ -313,6 +315,7 @@ class LiveFeeder:
 
     def _carry_out(self) -> None:
         commands, self.session.commands = self.session.commands, []
+        venue = self._spec.name
         for command in commands:
             if command.kind is CommandKind.FETCH_SNAPSHOT:
                 self._spawn(self._fetch(command.symbol))
@@ -325,13 +328,9 @@ class LiveFeeder:
             elif command.kind is CommandKind.LOGIN:
                 self._access.rejected(command.connection)
             elif command.kind is CommandKind.COMPLAIN:
-                log.error(
-                    "the venue answered an error", venue=self._spec.name, connection=command.connection, text=command.reason
-                )
+                log.error("the venue answered an error", venue=venue, connection=command.connection, text=command.reason)
             elif command.kind is CommandKind.ROTATE:
-                log.warning(
-                    "venue announces a restart", venue=self._spec.name, connection=command.connection, text=command.reason
-                )
+                log.warning("venue announces a restart", venue=venue, connection=command.connection, text=command.reason)
 
     def _answers(self) -> int:
         """Return how many frames answered the feeder itself: no part of the stream, unless the venue numbers them with it."""

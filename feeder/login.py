@@ -117,6 +117,10 @@ class LoginClient:
                 pause_s = min(max(0.0, (decision.until_ns - self._clock_ns()) / 1e9), _ASLEEP_S)
                 await asyncio.sleep(pause_s)
 
+    def outdated(self, token: str) -> bool:
+        """Whether there is a newer token than this one, or could be."""
+        return self._machine.outdated(token, self._clock_ns())
+
     def rejected(self, token: str) -> None:
         """Note that the venue does not accept a token; the next `token()` brings another."""
         log.warning("access token not accepted", venue=self._venue)

@@ -64,6 +64,17 @@ def test_tokens_are_renewed_around_seven_in_korea() -> None:
     assert one.decide(ten_to_seven + 24 * HOUR) == Fetch()
 
 
+def test_a_token_in_use_is_outdated_once_another_would_be_used() -> None:
+    """When it is due, and when another process has a newer one; not while the venue may not be asked."""
+    one = machine()
+    due = NOON + 18 * HOUR + 50 * 60 * SECOND
+    assert [one.outdated("one", now) for now in (NOON, due - 1, due)] == [False, False, True]
+    one.failed(due, refused=True)
+    assert [one.outdated("one", now) for now in (due, due + 60 * SECOND)] == [False, True]
+    one.issued("two", 86_400, due + 60 * SECOND)
+    assert [one.outdated(token, due + 61 * SECOND) for token in ("one", "two")] == [True, False]
+
+
 def test_a_refused_token_is_renewed_once_and_then_with_pauses() -> None:
     """No loop of logins: the first refusal costs one request, each further one in a row a longer wait, up to half an hour."""
     one = machine()

@@ -46,16 +46,17 @@ def net() -> Net:
 class Tokens:
     """REST of the venue: each login gives another token; everything else is refused to whoever has not the last one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, expires_in: int = 86400) -> None:
         """None was given."""
         self.given = 0
+        self._expires_in = expires_in
 
     def __call__(self, asked: Asked) -> Answer:
         """Answer a request."""
         if asked.path != "/oauth2/token":
             return Answer(404)
         self.given += 1
-        return Answer(body=b'{"access_token":"token-%d","expires_in":86400}' % self.given)
+        return Answer(body=b'{"access_token":"token-%d","expires_in":%d}' % (self.given, self._expires_in))
 
 
 def access(server: VenueServer, net: Net, folder: Path) -> Access:
@@ -156,6 +157,21 @@ async def test_silence_is_an_alarm_in_trading_hours_only(quiet: bool, net: Net, 
             assert len(server.connects_s) == 1
         else:
             await eventually(lambda: len(server.connects_s) > 1)
+
+
+async def test_connections_are_made_anew_with_a_renewed_token(net: Net, tmp_path: Path) -> None:
+    """Once the token is due, while silence is normal; in trading hours the connection stays."""
+    quiet = [False]
+    spec = replace(venue("ls"), silence_allowed=lambda _: quiet[0])
+    tokens = Tokens(expires_in=2)
+    server = VenueServer(None, tokens)
+    async with server.running(), feeding("ls", server, net, tmp_path, spec=spec, access=access(server, net, tmp_path), **LS):
+        await eventually(lambda: tokens_heard(server) == ["token-1"])
+        issued = json.loads((tmp_path / "state" / "login-ls.json").read_bytes())["state"]["issued_ns"]
+        await eventually(lambda: time.time_ns() > issued + 2_500_000_000)
+        assert len(server.connects_s) == 1
+        quiet[0] = True
+        await eventually(lambda: tokens_heard(server)[:2] == ["token-1", "token-2"])
 
 
 # the server side
