@@ -7,14 +7,13 @@ time they are given.
 
 from __future__ import annotations
 
-import tomllib
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from functools import cache
 
 import msgspec
 
+from feeder.market_files import read_market
 from feeder.venue import Exact, exact
-from runtime.config import DEFAULTS
 
 __all__ = ["KST", "expiry_ns", "holiday_notice", "is_trading_day", "multiplier", "silence_allowed", "tick_bands"]
 
@@ -47,7 +46,7 @@ class _Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @cache
 def _data() -> _Data:
-    return msgspec.convert(tomllib.loads((DEFAULTS / "markets" / "krx.toml").read_text(encoding="utf-8")), _Data)
+    return read_market("krx", _Data)
 
 
 @cache

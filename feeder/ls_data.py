@@ -7,12 +7,11 @@ each line is in `docs/venues/ls.md`. Used by `feeder.venues.ls` and `feeder.ls_m
 from __future__ import annotations
 
 import re
-import tomllib
 
 import msgspec
 
+from feeder.market_files import read_market
 from protocol.schema import InstrumentKind
-from runtime.config import DEFAULTS
 
 __all__ = ["DATA", "Market", "kind_of", "markets_of"]
 
@@ -84,7 +83,7 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connection: Connection
 
 
-DATA = msgspec.convert(tomllib.loads((DEFAULTS / "markets" / "ls.toml").read_text(encoding="utf-8")), Data)
+DATA = read_market("ls", Data)
 _PATTERNS = tuple((re.compile(market.symbols), market) for market in DATA.markets.values())
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
+from feeder import krx
 from feeder.krx import KST, expiry_ns, holiday_notice, is_trading_day, multiplier, silence_allowed, tick_bands
+from feeder.market_files import read_market
 from feeder.venue import Exact
+from runtime.errors import ConfigError
 
 SECOND = 1_000_000_000
 
@@ -74,6 +79,23 @@ def test_a_list_that_ends_soon_is_told_of() -> None:
 def test_expiries(year: int, month: int, last: str | None) -> None:
     """The second Thursday or the trading day before; unknown where the holidays are."""
     assert expiry_ns(year, month) == (0 if last is None else ns(last))
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("[session", "krx.toml: "),
+        ("[session]\nopen = 9", "Expected `str`, got `int` - at `$.session.open`"),
+        ("x = 1", "unknown field `x`"),
+    ],
+)
+def test_a_data_file_that_is_wrong_is_named(tmp_path: Path, text: str, what: str) -> None:
+    """With the place in it: it is edited by hand, once a year."""
+    (tmp_path / "krx.toml").write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(what)):
+        read_market("krx", krx._Data, tmp_path)
+    with pytest.raises(ConfigError, match=r"none\.toml: No such file"):
+        read_market("none", krx._Data, tmp_path)
 
 
 def test_price_bands_as_the_venues_examples_show_them() -> None:
