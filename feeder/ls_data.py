@@ -64,8 +64,9 @@ class Connection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Ignored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Documented messages that carry nothing for the feed."""
+    """Documented messages that carry nothing for the feed, and beginnings of codes of instruments that are not followed."""
 
+    spreads: tuple[str, ...]
     codes: frozenset[str]
 
 

@@ -41,39 +41,35 @@ def _stock(row: _Row) -> Iterator[InstrumentDef]:
 
 
 _STOCK_SEGMENTS = {"1": "KOSPI", "2": "KOSDAQ"}
-_INDEX_FUTURE = re.compile(r"F (\d{2}|\d{4})(\d{2})")
-_STOCK_FUTURE = re.compile(r".*\bF (\d{4})(\d{2})")
-_INDEX_OPTION = re.compile(r"([CP]) (\d{2}|\d{4})(\d{2}) (\d+(?:\.\d+)?)")
+_FUTURE = re.compile(r"(?:.* )?F (\d{4}|\d{2})(\d{2})")
+_OPTION = re.compile(r"(?:.* )?([CP]) (\d{4}|\d{2})(\d{2}) (\d+(?:\.\d+)?)")
+"""Names: `F 2406`, `코스피200 F 202606`, `C 2307 185.0`."""
 _DERIVATIVES = "derivatives"
 
 
 def _index_future(row: _Row) -> Iterator[InstrumentDef]:
-    found = _INDEX_FUTURE.fullmatch(row.hname.strip())
-    if found is not None:  # other names are spreads and other indices
+    found = _named(_FUTURE, row)
+    if found is not None:
         yield _definition(
             row.shcode,
             "KOSPI200",
             segment=_DERIVATIVES,
             tick=krx.tick_bands("kospi200_future")[0][1],
             multiplier=krx.multiplier("kospi200"),
-            expiry_ns=krx.expiry_ns(2000 + int(found[1]) % 100, int(found[2])),
+            expiry_ns=_expiry(found[1], found[2]),
         )
 
 
 def _stock_future(row: _Row) -> Iterator[InstrumentDef]:
     """Its size is not in the list: it changes with corporate actions."""
-    found = _STOCK_FUTURE.fullmatch(row.hname.strip())
+    found = _named(_FUTURE, row)
     if found is not None:
-        yield _definition(
-            row.shcode,
-            row.basecode.removeprefix("A"),
-            segment=_DERIVATIVES,
-            expiry_ns=krx.expiry_ns(int(found[1]), int(found[2])),
-        )
+        base = row.basecode.removeprefix("A")
+        yield _definition(row.shcode, base, segment=_DERIVATIVES, expiry_ns=_expiry(found[1], found[2]))
 
 
 def _index_option(row: _Row) -> Iterator[InstrumentDef]:
-    found = _INDEX_OPTION.fullmatch(row.hname.strip())
+    found = _named(_OPTION, row)
     if found is not None:
         yield _definition(
             row.shcode,
@@ -81,10 +77,24 @@ def _index_option(row: _Row) -> Iterator[InstrumentDef]:
             segment=_DERIVATIVES,
             tick_bands=krx.tick_bands("kospi200_option"),
             multiplier=krx.multiplier("kospi200"),
-            expiry_ns=krx.expiry_ns(2000 + int(found[2]) % 100, int(found[3])),
+            expiry_ns=_expiry(found[2], found[3]),
             strike=exact(found[4]),
             option_type=OptionType.CALL if found[1] == "C" else OptionType.PUT,
         )
+
+
+def _named(form: re.Pattern[str], row: _Row) -> re.Match[str] | None:
+    """Return what the name of a contract says, None for a spread. Raises InstrumentsError for a name of another form."""
+    if row.shcode.startswith(DATA.ignored.spreads):
+        return None
+    found = form.fullmatch(row.hname.strip())
+    if found is None:
+        raise InstrumentsError(f"{row.shcode!r}: name {row.hname[:40]!r} is not of a known form")
+    return found
+
+
+def _expiry(year: str, month: str) -> int:
+    return krx.expiry_ns(2000 + int(year) % 100, int(month))
 
 
 _READERS: dict[str, Callable[[_Row], Iterator[InstrumentDef]]] = {

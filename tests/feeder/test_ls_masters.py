@@ -83,9 +83,13 @@ def test_futures_and_options() -> None:
         Exact(5, -2),
     )
     assert (future.expiry_ns, future.price_exp) == (0, -2), "the holidays of 2024 are not known"
-    (dated,) = defined(answer("t9943", {"hname": "F 202606", "shcode": "A0166000"})).values()
+    (dated,) = defined(answer("t9943", {"hname": "코스피200 F 202606", "shcode": "A0166000"})).values()
     assert dated.expiry_ns == 1_781_158_800_000_000_000, "11 June 2026, 15:20 in Korea"
     assert defined(answer("t9943", {"hname": "SP 2406-2409", "shcode": "401V6V9S"})) == {}
+    odd = VENUE.parse_instruments(
+        answer("t9943", {"hname": "2406", "shcode": "101V6000"}, {"hname": "F 2406", "shcode": "106V6000"})
+    )
+    assert (odd.defs, len(odd.rejected)) == ((), 2), "another name, another index"
     stocks = defined(example("t8401"))
     assert set(stocks) == {"111T7000", "1CTWC000", "1CVT7000", "1CVT8000"}
     samsung = stocks["111T7000"]
