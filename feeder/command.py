@@ -8,13 +8,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+import time
 from collections.abc import Sequence
 
 import orjson
 
+from feeder.access import Access
 from feeder.live import LiveFeeder
+from feeder.login import client_of, with_keys
 from feeder.record import Recorder
 from feeder.universe import check_universe
+from feeder.venue import VenueSpec
 from feeder.venues import VENUES, venue
 from runtime import config as configuration
 from runtime import logs
@@ -25,6 +29,8 @@ from runtime.service import Service
 from runtime.settings import Config
 
 __all__ = ["add_arguments", "chosen", "run", "run_feeders"]
+
+log = logs.get("feeder.command")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,29 +46,36 @@ def run(args: argparse.Namespace) -> int:
     """Feed until SIGTERM or SIGINT; returns 0 after a clean end."""
     replica = {} if args.replica is None else {"feeder.replica": str(args.replica)}
     config = configuration.load(overlay={**args.overlay, **replica})
-    names = chosen(args.venues, config)
-    logs.configure_from(config.log, f"feed-{'-'.join(names)}")
+    specs = chosen(args.venues, config, replay=args.replay)
+    logs.configure_from(config.log, f"feed-{'-'.join(spec.name for spec in specs)}")
     pin(config.feeder.cpus, "feeder.cpus")
-    return run_loop(lambda shutdown: _feed(names, args, config, shutdown), busy_poll=config.feeder.busy_poll)
+    return run_loop(lambda shutdown: _feed(specs, args, config, shutdown), busy_poll=config.feeder.busy_poll)
 
 
-def chosen(names: Sequence[str], config: Config) -> list[str]:
-    """Return the venues to run, the enabled ones where none is named. Raises ConfigError for one that is not known."""
+def chosen(names: Sequence[str], config: Config, *, replay: bool = False) -> list[VenueSpec]:
+    """Return the venues to run, the enabled ones where none is named, without those whose keys are missing unless in a replay.
+
+    Raises ConfigError for one that is not known, and where none is left.
+    """
     wanted = list(dict.fromkeys(names or [name for name in VENUES if name in config.venues and config.venues[name].enabled]))
     unknown = [name for name in wanted if name not in VENUES or name not in config.venues]
     if unknown or not wanted:
         raise ConfigError(
             [f"venue {name!r} is not known; known: {', '.join(VENUES)}" for name in unknown] or ["no venue is enabled"]
         )
-    for name in wanted:
-        check_universe(venue(name), config.venues[name])
-    return wanted
+    specs = [venue(name) for name in wanted]
+    for spec in specs:
+        check_universe(spec, config.venues[spec.name])
+    return specs if replay else with_keys(specs)
 
 
 async def run_feeders(
     feeders: Sequence[LiveFeeder], config: Config, shutdown: Shutdown, *, port_offset: int = 0, as_json: bool = False
 ) -> None:
     """Run feeders, and beside them the service that shows them, until the process is asked to end; then print their reports."""
+    for feeder in feeders:
+        for notice in venue(feeder.name).notices(time.time_ns()):
+            log.warning("venue", venue=feeder.name, notice=notice)
     settings = config.service
     port = settings.port_base + port_offset + venue(feeders[0].name).venue_id if settings.port_base else None
     from feeder.observed import Observed  # here: it brings the metrics library, which start-up does not need to wait for
@@ -74,11 +87,17 @@ async def run_feeders(
         sys.stdout.buffer.flush()
 
 
-async def _feed(names: Sequence[str], args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:
+async def _feed(specs: Sequence[VenueSpec], args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:
     recording = args.record or (config.record.enabled and not args.replay)
     feeders = [
-        LiveFeeder(venue(name), config, replay=args.replay, recorder=Recorder(name, config.record) if recording else None)
-        for name in names
+        LiveFeeder(
+            spec,
+            config,
+            replay=args.replay,
+            recorder=Recorder(spec.name, config.record) if recording else None,
+            access=Access(client_of(spec, config, replay=args.replay)),
+        )
+        for spec in specs
     ]
     await run_feeders(feeders, config, shutdown, as_json=args.json)
     return 0

@@ -17,6 +17,7 @@ from typing import Any
 
 from picows import WSError, WSHandshakeError
 
+from feeder.access import Access
 from feeder.backoff import Backoff, BackoffPolicy
 from feeder.handover import HandoverPolicy, Outcome
 from feeder.intake import SUCCESSOR, Intake
@@ -51,6 +52,7 @@ class Surroundings:
     publisher: Publisher
     intake: Intake
     limiter: HostLimiter
+    access: Access
     limits: Mapping[str, int | float]
     backoff: BackoffPolicy
     proof: ProofPolicy
@@ -143,7 +145,7 @@ class Connection:
         session, spec = self._around.session, self._around.session.spec
         url = self._urls[self._url % len(self._urls)]
         session.on_url(self.name, url)
-        link = Link(self.name, self._around.intake, self._around.limits)
+        link = Link(self.name, self._around.intake, self._around.limits, self._around.access)
         self._link = link
         try:
             await link.open(url, self._opened)
@@ -153,6 +155,7 @@ class Connection:
             session.on_subscribed(dict.fromkeys(books), self.name, time.monotonic_ns())
             return await self._attend(), 0.0
         except _FAILURES as error:
+            self._around.access.failed(self.name, error)
             self._url += 1
             return f"{type(error).__name__}: {error}", self._least_wait(error)
         finally:
@@ -225,6 +228,7 @@ class Connection:
         last_ns = session.last_data_ns.get(self.name, now_ns)
         if last_ns > link.opened_ns:
             self._backoff.data(now_ns)
+            self._around.access.proved(self.name)
         if session.spec.keepalive is not None:
             link.keep_alive(session.spec.keepalive, now_ns - last_ns, now_ns)
         if now_ns - link.opened_ns > _STEADY_NS:
@@ -238,7 +242,10 @@ class Connection:
         if self._watch is None:
             return
         waiting = {one.row for one in self._watched if (sync := session.instruments[one.row].sync).heard and not sync.live}
-        rests = session.spec.silence_allowed is not None and session.spec.silence_allowed(time.time_ns())
+        rests = session.spec.silence_allowed(time.time_ns())
+        if rests and around.access.outdated(self.name):
+            link.close("its access token is due")  # made anew while nothing is to be lost
+            return
         for found in self._watch.look(around.publisher.counters, waiting, last_ns, now_ns, trading=not rests):
             words = {"venue": session.spec.name, "connection": self.name, "url": link.url, "what": found.text}
             session.on_topics(found.kind.name, found.topics, time.time_ns(), speak=found.kind is FindingKind.SPEAKS)
@@ -260,7 +267,7 @@ class Connection:
         around, session = self._around, self._around.session
         venue, key = session.spec.name, self._successor_key
         log.info("replacing", venue=venue, connection=self.name, reason=reason)
-        link = self._successor = Link(key, around.intake, around.limits)
+        link = self._successor = Link(key, around.intake, around.limits, around.access)
         self._settled_ns = None
         try:
             await around.limiter.acquire(CONNECT)
@@ -284,6 +291,7 @@ class Connection:
                 if outcome is Outcome.ABANDON:
                     raise ConnectionResetError("no data on the new connection")
         except _FAILURES as error:
+            around.access.failed(key, error)
             log.error("not replaced", venue=venue, connection=self.name, error=f"{type(error).__name__}: {error}")
             self._url += 1
             self._rotation.failed(time.monotonic_ns(), random.random())  # noqa: S311 - jitter, not a secret
@@ -296,11 +304,12 @@ class Connection:
             self._replacing = None
 
     def _switch(self, link: Link) -> None:
-        old, session = self._link, self._around.session
+        old, around, session = self._link, self._around, self._around.session
         assert old is not None
         old.mute()
         session.end_handover(link.key, time.monotonic_ns(), time.time_ns())
         session.on_url(self.name, link.url)
+        around.access.renamed(link.key, self.name)
         link.key = self.name
         self._link, self._successor = link, None
         self._begin_watch(link)

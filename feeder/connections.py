@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
+from feeder.access import Access
 from feeder.backoff import BackoffPolicy
 from feeder.connection import Connection, Surroundings
 from feeder.handover import HandoverPolicy
@@ -47,6 +48,7 @@ class Connections:
         publisher: Publisher,
         intake: Intake,
         limiter: HostLimiter,
+        access: Access,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
         self._venue = venue
@@ -57,6 +59,7 @@ class Connections:
             publisher=publisher,
             intake=intake,
             limiter=limiter,
+            access=access,
             limits=venue.limits,
             backoff=_backoff(feeder),
             proof=_proof(feeder),

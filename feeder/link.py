@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from feeder.access import Access
 from feeder.intake import Intake
 from feeder.pacing import Pace
 from feeder.transport import Handlers, Socket, connect
@@ -25,11 +26,12 @@ _SECOND = 1_000_000_000
 class Link:
     """A socket under a name, `key`, which its successor takes over."""
 
-    def __init__(self, key: str, intake: Intake, limits: Mapping[str, int | float]) -> None:
+    def __init__(self, key: str, intake: Intake, limits: Mapping[str, int | float], access: Access) -> None:
         self.key = key
         self.opened_ns = 0
         self.url = ""
         self._intake = intake
+        self._access = access
         self._pace = Pace(limits)
         self._queue: deque[bytes] = deque()
         self._sending: asyncio.Task[None] | None = None
@@ -37,8 +39,12 @@ class Link:
         self._pinged_ns = 0
 
     async def open(self, url: str, opened: Callable[[Link], None]) -> None:
-        """Connect; `opened` is called before the first message. Raises OSError, TimeoutError or picows.WSError."""
+        """Connect, with a token where the venue wants one; `opened` is called before the first message.
+
+        Raises OSError, TimeoutError or picows.WSError.
+        """
         self.url = url
+        await self._access.prepare(self.key)
 
         def begin(socket: Socket) -> None:
             self._socket = socket
@@ -110,4 +116,4 @@ class Link:
                 await asyncio.sleep(wait_ns / _SECOND)
                 continue
             self._pace.sent(time.monotonic_ns())
-            self._socket.send(self._queue.popleft())
+            self._socket.send(self._access.sign(self.key, self._queue.popleft()))

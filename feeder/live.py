@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+from feeder.access import Access
 from feeder.announcer import Announcer
 from feeder.clock_watch import ClockWatch
 from feeder.connections import Connections
@@ -51,16 +52,25 @@ class LiveFeeder:
     """Feeds one venue until told to stop. `replay` marks every packet as coming from a recording.
 
     With a `recorder` everything that the session is given is recorded. Without `publish` nothing is sent and no session is begun.
+    `access`: the venue's login.
     """
 
     def __init__(
-        self, spec: VenueSpec, config: Config, *, replay: bool = False, recorder: Recorder | None = None, publish: bool = True
+        self,
+        spec: VenueSpec,
+        config: Config,
+        *,
+        replay: bool = False,
+        recorder: Recorder | None = None,
+        publish: bool = True,
+        access: Access | None = None,
     ) -> None:
         self._spec = spec
         self.name = spec.name
         self._config = config
         self._venue = config.venues[spec.name]
         self._replay = replay
+        self._access = access or Access()
         feeder, network = config.feeder, config.network
         flags = int(Flag.REPLAY) if replay else 0
         label = f"{spec.name}-{feeder.replica + 1}" if feeder.replica else spec.name
@@ -85,11 +95,14 @@ class LiveFeeder:
             timeout_s=feeder.snapshot_deadline_s,
             limiter=self._limiter,
             record=None if recorder is None else recorder.body,
+            access=self._access,
         )
         self.intake = Intake(self.session, self.publisher, self._carry_out, recorder)
         self.recovery = recovery_service(spec.name, self.session, self.publisher, config, self.intake.flush, listen=publish)
         self._desk = Desk(self.session, self.rest, self.intake, self._spawn, int(limits.get("snapshot_levels", 0)))
-        self.connections = Connections(feeder, self._venue, self.session, self.publisher, self.intake, self._limiter, self._spawn)
+        self.connections = Connections(
+            feeder, self._venue, self.session, self.publisher, self.intake, self._limiter, self._access, self._spawn
+        )
         self._clock = ClockWatch()
         self.ticked_ns = time.monotonic_ns()
         """When the heartbeats' loop last did all its work."""
@@ -167,6 +180,7 @@ class LiveFeeder:
 
     def _carry_out(self) -> None:
         commands, self.session.commands = self.session.commands, []
+        venue = self._spec.name
         for command in commands:
             if command.kind is CommandKind.FETCH_SNAPSHOT:
                 self._desk.fetch(command.symbol)
@@ -176,15 +190,13 @@ class LiveFeeder:
                 self.connections.reconnect(command)
             elif command.kind is CommandKind.SEND:
                 self.connections.send(command)
+            elif command.kind is CommandKind.LOGIN:
+                self._access.rejected(command.connection)
             elif command.kind is CommandKind.ROTATE:
-                log.warning(
-                    "venue announces a restart", venue=self._spec.name, connection=command.connection, text=command.reason
-                )
+                log.warning("venue announces a restart", venue=venue, connection=command.connection, text=command.reason)
                 self.connections.rotate(command)
             elif command.kind is CommandKind.COMPLAIN:
-                log.error(
-                    "the venue answered an error", venue=self._spec.name, connection=command.connection, text=command.reason
-                )
+                log.error("the venue answered an error", venue=venue, connection=command.connection, text=command.reason)
 
     def _answers(self) -> int:
         """Return how many frames answered the feeder itself: no part of the stream, unless the venue numbers them with it."""

@@ -106,7 +106,11 @@ class Offline:
         elif line.kind == "handover":
             self._handover(line.conn, line.raw.decode(), ts_ns)
         elif line.kind == "reduced":
-            session.quarantine(line.conn, line.raw, "cut by its recorder: not a message of the venue", 0, ts_ns, None)
+            frame = None if self.spec.reduced is None else self.spec.reduced(line.conn, line.raw)
+            if frame is None:
+                session.quarantine(line.conn, line.raw, "cut by its recorder: not a message of the venue", 0, ts_ns, None)
+            else:
+                session.on_frame(line.conn, frame, ts_ns, self._clock_ns)
 
     def _handover(self, new: str, step: str, ts_ns: int) -> None:
         """Replace a connection as the feeder did; a step whose beginning is missing is none."""

@@ -6,6 +6,7 @@ The hot messages are written by the extractor. As there, `instrument_seq` holds 
 
 from __future__ import annotations
 
+import struct
 from functools import cache
 from typing import NamedTuple, Protocol
 
@@ -15,7 +16,7 @@ from feeder.venue import Exact, InstrumentDef
 from protocol.book import Book, Levels
 from protocol.codec import encode, gap_detail, text_detail
 from protocol.dtypes import HEADER, LEVEL
-from protocol.records import HEADER_STRUCT, Header, InstrumentItem, StatusItem
+from protocol.records import HEADER_STRUCT, Header, InstrumentItem, StatusItem, TickBand
 from protocol.schema import (
     HEADER_SIZE,
     MAGIC,
@@ -40,6 +41,8 @@ _NAME_BYTES = 12
 _SYMBOL_BYTES = 40
 _FLAGS_OFFSET = 4
 _TRADE_FLAGS_OFFSET = 29
+_TRADE_BEGINS = struct.Struct("<Qqq")
+"""Of a trade item: id, price, quantity."""
 _MAX_FRAGMENTS = 256
 _PIECE_BYTES = 64 << 10
 
@@ -75,7 +78,10 @@ class PacketWriter:
         self._max = max_payload
 
     def definition(self, instrument: Named, definition: InstrumentDef | None, ts_recv_ns: int = 0) -> bytes:
-        """Return the INSTRUMENT packet; without the venue's definition a provisional one, tick and lot undefined."""
+        """Return the INSTRUMENT packet, and behind it the TICK_TABLE where ticks depend on the price.
+
+        Without the venue's definition it is a provisional one, tick and lot undefined.
+        """
         if len(instrument.symbol.encode()) > _SYMBOL_BYTES:
             raise ValueError(f"symbol {instrument.symbol!r} is longer than {_SYMBOL_BYTES} bytes of UTF-8")
         if definition is None:
@@ -120,7 +126,11 @@ class PacketWriter:
                 option_type=definition.option_type,
             )
         header = self._header(instrument, MsgType.INSTRUMENT, ts_recv_ns)
-        return b"".join(encode(header, (item,), max_payload=self._max))
+        packets = encode(header, (item,), max_payload=self._max)
+        bands = () if definition is None else _bands(definition, instrument.price_exp)
+        if bands:
+            packets += encode(header._replace(msg_type=MsgType.TICK_TABLE), bands, max_payload=self._max)
+        return b"".join(packets)
 
     def status(
         self,
@@ -140,6 +150,11 @@ class PacketWriter:
         item = StatusItem(StatusScope.BOOK, StatusState.SUSPECT, reason, 1, ts_ns, gap_detail(expected, got))
         header = self._header(instrument, MsgType.STATUS, ts_ns)
         return b"".join(encode(header._replace(flags=header.flags | Flag.SUSPECT), (item,), max_payload=self._max))
+
+    def trades_lost(self, instrument: Named, expected: int, got: int, ts_ns: int) -> bytes:
+        """Return the STATUS packet of lost trades: counts that were expected and came; no book is in doubt."""
+        item = StatusItem(StatusScope.INSTRUMENT, StatusState.LIVE, StatusReason.GAP, 1, ts_ns, gap_detail(expected, got))
+        return b"".join(encode(self._header(instrument, MsgType.STATUS, ts_ns), (item,), max_payload=self._max))
 
     def book(self, instrument: Named, book: Book) -> bytes:
         """Return a book as SNAPSHOT | RECOVERED packets at the instrument's exponents; empty if it does not fit them."""
@@ -170,6 +185,12 @@ class PacketWriter:
         header = self._header(instrument, MsgType.BOOK, ts_recv_ns)
         flags = header.flags | Flag.TOP_ONLY | (0 if ts_exchange_ns else Flag.BAD_TS_EXCHANGE)
         return levels_packets(header._replace(flags=flags, ts_exchange_ns=ts_exchange_ns), bids, asks, self._max)
+
+    @staticmethod
+    def counted(buffer: bytearray, start: int, qty_exp: int) -> tuple[int, int]:
+        """Return id and quantity of the only trade of the packet at `start`, both as multiples of 10^qty_exp (at most 0)."""
+        number, _, quantity = _TRADE_BEGINS.unpack_from(buffer, start + HEADER_SIZE)
+        return number * 10 ** -min(qty_exp, 0), quantity * 10 ** max(qty_exp, 0)
 
     @staticmethod
     def mark_repeated(buffer: bytearray, start: int, nbytes: int) -> None:
@@ -312,6 +333,12 @@ def _at(value: Exact | None, exp: int) -> int:
         return scaled if abs(scaled) <= MAX_MANTISSA else UNDEFINED
     quotient, rest = divmod(mantissa, 10 ** (exp - own))
     return quotient if rest == 0 else UNDEFINED
+
+
+def _bands(definition: InstrumentDef, price_exp: int) -> tuple[TickBand, ...]:
+    """Return the ladder of ticks, none where a number is too large at the exponent: half a ladder would be another one."""
+    bands = tuple(TickBand(_at(price, price_exp), _at(tick, price_exp)) for price, tick in definition.tick_bands)
+    return () if any(UNDEFINED in band for band in bands) else bands
 
 
 def _name(text: str) -> str:

@@ -12,10 +12,13 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from feeder.access import Access
 from feeder.command import chosen, run_feeders
 from feeder.live import LiveFeeder
+from feeder.login import client_of
 from feeder.record import Recorder
-from feeder.venues import VENUES, venue
+from feeder.venue import VenueSpec
+from feeder.venues import VENUES
 from runtime import config as configuration
 from runtime import logs
 from runtime.loop import Shutdown
@@ -39,15 +42,20 @@ def run(args: argparse.Namespace) -> int:
     """Record until SIGTERM or SIGINT; returns 0 after a clean end."""
     overlay = args.overlay if args.dir is None else {**args.overlay, "record.dir": args.dir}
     config = configuration.load(overlay=overlay)
-    names = chosen(args.venues, config)
-    logs.configure_from(config.log, f"record-{'-'.join(names)}")
+    specs = chosen(args.venues, config)
+    logs.configure_from(config.log, f"record-{'-'.join(spec.name for spec in specs)}")
     # A feeder of the same venue may be writing the quarantine file; and nobody has to be told of a session that was not begun.
     own = replace(config.feeder, quarantine_dir=f"{config.feeder.quarantine_dir}/record", session_end_s=0.0)
     config = replace(config, feeder=own)
-    return run_loop(lambda shutdown: _record(names, args, config, shutdown))
+    return run_loop(lambda shutdown: _record(specs, args, config, shutdown))
 
 
-async def _record(names: Sequence[str], args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:
-    feeders = [LiveFeeder(venue(name), config, recorder=Recorder(name, config.record), publish=False) for name in names]
+async def _record(specs: Sequence[VenueSpec], args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:
+    feeders = [
+        LiveFeeder(
+            spec, config, recorder=Recorder(spec.name, config.record), publish=False, access=Access(client_of(spec, config))
+        )
+        for spec in specs
+    ]
     await run_feeders(feeders, config, shutdown, port_offset=_PORT_OFFSET, as_json=args.json)
     return 0

@@ -24,7 +24,9 @@ import msgspec
 from feeder.venue import Topic, VenueSpec, qualified
 from runtime.errors import TapecastError
 
-__all__ = ["Line", "RecordingError", "Universe", "read", "universe"]
+__all__ = ["NOT_SERVED", "Line", "RecordingError", "Universe", "read", "universe"]
+
+NOT_SERVED = "its recorder cut the messages (kind `reduced`): `tapecast decode` reads them, but there are none to serve"
 
 _NS_PER_S = 9
 """Decimal places between seconds and nanoseconds."""
@@ -62,6 +64,8 @@ class Universe(NamedTuple):
     anonymous_bodies: int
     """REST bodies without URL."""
     lines: int
+    reduced: int
+    """Lines that their recorder cut."""
 
     @property
     def only_symbol(self) -> str | None:
@@ -159,11 +163,12 @@ def universe(paths: Iterable[Path], venue: VenueSpec) -> Universe:
     urls: dict[str, None] = {}
     snapshots: dict[str, None] = {}
     has_instruments = False
-    anonymous = lines = 0
+    anonymous = lines = cut = 0
     for line in read(paths):
         lines += 1
         if line.url is not None:
             urls[line.url] = None
+        cut += line.kind == "reduced"
         if line.kind == "recv":
             topic = venue.peek(line.raw)
             if topic is not None:
@@ -182,4 +187,4 @@ def universe(paths: Iterable[Path], venue: VenueSpec) -> Universe:
                 has_instruments = True
     known = tuple(topic for topic in topics if venue.kind_of(topic.symbol) is not None)
     symbols = tuple(dict.fromkeys(topic.symbol for topic in known))
-    return Universe(symbols, known, tuple(urls), has_instruments, tuple(snapshots), anonymous, lines)
+    return Universe(symbols, known, tuple(urls), has_instruments, tuple(snapshots), anonymous, lines, cut)

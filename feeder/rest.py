@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from feeder.access import Access
 from feeder.limiter import REST, HostLimiter, Rate
 from feeder.venue import RestRequest
 
@@ -27,6 +28,7 @@ _USED = "X-MBX-USED-WEIGHT-1M"
 _REMAINING = "Remaining-Req"
 """Upbit: requests left in this second, as `group=...; min=...; sec=...`."""
 _SEC = re.compile(r"\bsec=(\d+)")
+_JSON = (("Content-Type", "application/json; charset=utf-8"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,9 @@ class RestAnswer:
 class RestClient:
     """Requests of one venue.
 
-    `bases` maps endpoint names to base URLs; `weight` per `window_s` is what the venue grants this host. Without the host's
-    `limiter` the client keeps to them alone. `record` is called with URL, body and receive time of what was fetched, right before
-    the caller gets it.
+    `bases` maps endpoint names to base URLs; `weight` per `window_s` is what the venue grants this host; `access`: its login.
+    Without the host's `limiter` the client keeps to them alone. `record` is called with URL, body and receive time of what was
+    fetched, right before the caller gets it.
     """
 
     def __init__(
@@ -56,9 +58,11 @@ class RestClient:
         timeout_s: float = 10.0,
         record: Callable[[str, bytes, int], None] | None = None,
         limiter: HostLimiter | None = None,
+        access: Access | None = None,
     ) -> None:
         self._bases = bases
         self._record = record
+        self._access = access or Access()
         self._weight = int(weight)
         self._limiter = HostLimiter(None, {REST: Rate.of(weight, window_s)}) if limiter is None else limiter
         self._turn = asyncio.Lock()
@@ -77,13 +81,14 @@ class RestClient:
             await self._session.close()
 
     async def get(self, request: RestRequest) -> RestAnswer:
-        """Fetch; waits for its turn, for weight, and for the end of a ban. Never raises for what the venue or network does."""
+        """Fetch; waits for token, turn, weight, and the end of a ban. Never raises for what the venue or network does."""
         answer = await self._get(request)
         if self._record is not None and not answer.error:
             self._record(answer.url, answer.body, answer.ts_recv_ns)
         return answer
 
     async def _get(self, request: RestRequest) -> RestAnswer:
+        token = await self._access.token()
         async with self._turn:
             await self._limiter.acquire(REST, request.weight)
         url = self._bases[request.endpoint].rstrip("/") + request.path
@@ -92,7 +97,9 @@ class RestClient:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout, headers={"User-Agent": "tapecast"})
         try:
-            async with self._session.get(url, params=dict(request.query)) as response:
+            method, data = ("POST", request.body) if request.body else ("GET", None)
+            headers = dict((*request.headers, *self._access.headers(token), *(_JSON if request.body else ())))
+            async with self._session.request(method, url, params=dict(request.query), data=data, headers=headers) as response:
                 self._note_left(response.headers)
                 if response.status != 200:
                     self._refuse(response.status, response.headers.get("Retry-After"))
@@ -100,11 +107,12 @@ class RestClient:
                 ts_recv_ns = time.time_ns()
                 if len(body) > _MAX_BODY:
                     return RestAnswer(b"", ts_recv_ns, f"body larger than {_MAX_BODY} bytes", str(response.url))
-                if response.status == 200:
-                    return RestAnswer(body, ts_recv_ns, "", str(response.url))
-                return RestAnswer(b"", ts_recv_ns, f"HTTP {response.status} {body[:200]!r}", str(response.url))
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return RestAnswer(b"", time.time_ns(), f"{type(error).__name__}: {error}", url)
+                error = f"HTTP {response.status} {body[:200]!r}"
+                if self._access.refused(token, error) or response.status != 200:
+                    return RestAnswer(b"", ts_recv_ns, error, str(response.url))
+                return RestAnswer(body, ts_recv_ns, "", str(response.url))
+        except (aiohttp.ClientError, TimeoutError, OSError) as problem:
+            return RestAnswer(b"", time.time_ns(), f"{type(problem).__name__}: {problem}", url)
 
     def _note_left(self, headers: Mapping[str, str]) -> None:
         """Obey what the venue says is left of its window."""

@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from feeder.connection_sequence import ConnectionSequence
 from feeder.fitting import fitting_exponents
 from feeder.session_handover import SessionHandover
 from feeder.session_types import Command, CommandKind, Instrument, Quarantined, SessionOptions
-from feeder.venue import Ack, Control, InstrumentDef, Notice, Reply, ServerError, Topic, VenueSpec, qualified
+from feeder.trade_volume import TradeVolumes, Verdict
+from feeder.venue import Ack, Control, InstrumentDef, MarketState, Notice, Reply, ServerError, Topic, VenueSpec, qualified
 from protocol.extract_types import Result, Status
 from protocol.schema import MsgType, StatusReason, StatusScope, StatusState
 
@@ -49,6 +52,7 @@ class Session(SessionHandover):
         self._markets: dict[str, str] | None = None if spec.market is None else {}
         """Connection -> market, as its URL tells."""
         self._market = ""
+        self._volumes = TradeVolumes() if spec.trade_id_is_volume else None
         self._number_of = spec.connection_number
         self._sequence = ConnectionSequence()
 
@@ -141,6 +145,8 @@ class Session(SessionHandover):
                 return
             if result.msg_type == _BOOK:
                 self._on_book(self.instruments[result.instrument], connection, result, now_ns, ts_recv_ns)
+            elif self._volumes is not None and result.msg_type == _TRADE:
+                self._on_counted_trade(self._volumes, result, ts_recv_ns)
             else:
                 if self._acked and result.msg_type == _TRADE:
                     self._mark_repeated(result)
@@ -263,7 +269,7 @@ class Session(SessionHandover):
             return
         control = self._control(data)
         if control is not None:
-            self._on_control(connection, control, ts_recv_ns)
+            self._on_control(connection, control, now_ns, ts_recv_ns)
             return
         if self.spec.reframe is not None and (reframed := self.spec.reframe(data)) is not None:
             self.on_frame(connection, reframed, ts_recv_ns, now_ns)
@@ -297,10 +303,28 @@ class Session(SessionHandover):
                 return
             if result.msg_type == _BOOK:
                 self._on_book(self.instruments[result.instrument], connection, result, now_ns, ts_recv_ns)
+            elif self._volumes is not None and result.msg_type == _TRADE:
+                self._on_counted_trade(self._volumes, result, ts_recv_ns)
             else:
                 if self._acked and result.msg_type == _TRADE:
                     self._mark_repeated(result)
                 self._pos += result.nbytes
+
+    def _on_counted_trade(self, volumes: TradeVolumes, result: Result, ts_recv_ns: int) -> None:
+        """Let the trade at the end of the buffer stand unless it was said before; say what was lost before it."""
+        instrument = self.instruments[result.instrument]
+        volume, quantity = self._writer.counted(self.extractor.out, self._pos, instrument.qty_exp)
+        verdict = volumes.follow(instrument.index, volume, quantity, ts_recv_ns) if volume else Verdict.NEW
+        if verdict is Verdict.REPEATED:
+            self.counts["repeated_trades"] += 1
+            return
+        if verdict is Verdict.AFTER_LOSS:
+            self.counts["gaps"] += 1
+            trade = bytes(self.extractor.out[self._pos : self._pos + result.nbytes])
+            self._append(self._writer.trades_lost(instrument, volumes.expected, volume, ts_recv_ns))
+            self._append(trade)
+        else:
+            self._pos += result.nbytes
 
     def _extract_body(self, instrument: Instrument, body: bytes, ts_recv_ns: int, now_ns: int) -> Result | None:
         """Put the packets of a REST order book behind those in the buffer; None where it is none, the reference knows why."""
@@ -348,7 +372,11 @@ class Session(SessionHandover):
         except (ValueError, RecursionError):  # nested too deep for its decoder, or a text that is none
             return None
 
-    def _on_control(self, connection: str, control: Control, ts_recv_ns: int) -> None:
+    def _on_control(self, connection: str, control: Control, now_ns: int, ts_recv_ns: int) -> None:
+        if isinstance(control, MarketState):
+            self.counts["market_states"] += 1  # no answer to the feeder: the stream brings it to everybody
+            self._on_market_state(control, now_ns, ts_recv_ns)
+            return
         self.counts[f"control_{type(control).__name__.lower()}"] += 1
         if isinstance(control, Ack):
             if control.accepted is not None:
@@ -360,6 +388,9 @@ class Session(SessionHandover):
             self.commands.append(
                 Command(CommandKind.COMPLAIN, control.symbol or "", connection, f"{control.code} {control.text}")
             )
+            if control.login:
+                for kind in (CommandKind.LOGIN, CommandKind.RECONNECT):
+                    self.commands.append(Command(kind, connection=connection, reason=f"token refused: {control.code}"))
         elif isinstance(control, Notice) and control.reconnect:
             self.commands.append(Command(CommandKind.ROTATE, connection=connection, reason=control.text))
 
@@ -430,6 +461,13 @@ class Session(SessionHandover):
         self._set_exponents(
             instrument, min(price_exp, instrument.price_exp), min(qty_exp, instrument.qty_exp), now_ns, ts_recv_ns
         )
+
+    def _on_market_state(self, market: MarketState, now_ns: int, ts_recv_ns: int) -> None:
+        """Redefine what the venue says is open, closed or halted now."""
+        for instrument in self.instruments:
+            definition = instrument.definition
+            if definition is not None and definition.segment == market.segment and definition.state is not market.state:
+                self._define(instrument, msgspec.structs.replace(definition, state=market.state), now_ns, ts_recv_ns)
 
     def _fit(self, instrument: Instrument, data: bytes, now_ns: int, ts_recv_ns: int, *, rest: bool = False) -> bool:
         """Change an instrument's exponents to those that a message needs; False: there are none, or no others."""

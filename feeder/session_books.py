@@ -300,7 +300,7 @@ class SessionBooks:
     def _check_crossed(self, now_ns: int, ts_recv_ns: int) -> None:
         for number in self._crossed:
             instrument, book = self.by_id[number], self.books.book(number)
-            if book is None or not instrument.sync.live:
+            if book is None or not instrument.sync.live or self.spec.rule.may_cross:
                 continue
             self.counts["crossed"] += 1
             if instrument.sync.on_crossed(book.crossed_run, book.crossed_events - book.crossed_run, now_ns):

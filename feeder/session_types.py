@@ -20,6 +20,8 @@ class CommandKind(Enum):
     RESUBSCRIBE = "resubscribe"
     RECONNECT = "reconnect"
     ROTATE = "rotate"
+    LOGIN = "login"
+    """The access token of `connection` is not accepted: give it up."""
     SEND = "send"
     """Send `frame` on `connection` at once."""
     COMPLAIN = "complain"

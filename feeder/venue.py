@@ -36,11 +36,14 @@ __all__ = [
     "Keepalive",
     "Levels",
     "Limits",
+    "Login",
+    "MarketState",
     "Notice",
     "Reply",
     "RestRequest",
     "ServerError",
     "Subscription",
+    "Tokens",
     "Topic",
     "VenueSpec",
     "connections",
@@ -127,6 +130,8 @@ class BookRule:
     """Levels a side that a subscription can have, ascending: the venue says nothing more of a level that falls out of them, so
     it is deleted. The depth is that of the acknowledgement (`Ack.depth`), else the smallest that holds the snapshot. Empty: the
     whole book, or one that the venue itself keeps at its depth."""
+    may_cross: bool = False
+    """Bids above asks are no fault: call auctions, and books of several exchanges in one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,12 +160,46 @@ class Subscription(NamedTuple):
 
 
 class RestRequest(NamedTuple):
-    """A GET: `endpoint` is the configuration key of the base URL, `weight` is in the venue's own units."""
+    """A GET, or the POST of a JSON `body`; `endpoint`: configuration key of the base URL; `weight` in the venue's own units."""
 
     endpoint: str
     path: str
     query: tuple[tuple[str, str], ...] = ()
     weight: int = 1
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Tokens(NamedTuple):
+    """What a login answers: the access token, and for how many seconds the venue says that it holds."""
+
+    access_token: str
+    expires_in_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """How a venue that gives no data without a key is asked for an access token (`feeder.login`)."""
+
+    endpoint: str
+    """Configuration key of the base URL."""
+    path: str
+    secrets: tuple[str, ...]
+    """Names of the keys (`runtime.secrets`), in the order that `form` takes them."""
+    form: Callable[[Sequence[str]], Mapping[str, str]]
+    """Keys -> fields of the request, a form."""
+    parse: Callable[[bytes], Tokens]
+    """Answer -> token. Raises ValueError, whose message quotes nothing of the answer."""
+    sign: Callable[[bytes, str], bytes]
+    """(subscription frame, token) -> the same frame with the token in it."""
+    headers: Callable[[str], tuple[tuple[str, str], ...]]
+    """Token -> headers that a REST request needs."""
+    refusals: tuple[str, ...]
+    """What the answer to a REST request (status, beginning of the body) contains where the token is not accepted."""
+    margin_s: float
+    """A token is renewed this long before it ends."""
+    renew_at_s: tuple[int, ...] = ()
+    """Seconds of the UTC day at which tokens are renewed whatever their term."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +254,16 @@ class ServerError(msgspec.Struct, frozen=True, gc=False):
     request_id: str | None = None
     channel: str | None = None
     symbol: str | None = None
+    login: bool = False
+    """The access token is not accepted."""
+
+
+class MarketState(msgspec.Struct, frozen=True, gc=False):
+    """A part of the venue's market opened, closed or was halted: what holds now for the instruments of that segment."""
+
+    segment: str
+    state: InstrumentState
+    text: str
 
 
 class Alive(msgspec.Struct, frozen=True, gc=False):
@@ -243,7 +292,7 @@ class Ignored(msgspec.Struct, frozen=True, gc=False):
     channel: str
 
 
-Control: TypeAlias = Ack | ServerError | Alive | Reply | Notice | Ignored
+Control: TypeAlias = Ack | ServerError | Alive | Reply | Notice | MarketState | Ignored
 
 
 class InstrumentDef(msgspec.Struct, frozen=True, kw_only=True):
@@ -257,7 +306,11 @@ class InstrumentDef(msgspec.Struct, frozen=True, kw_only=True):
     base: str
     quote: str
     settle: str
+    segment: str = ""
+    """The part of the market whose state it shares (`MarketState`); "" = none."""
     tick: Exact | None = None
+    tick_bands: tuple[tuple[Exact, Exact], ...] = ()
+    """(from price, tick), lowest first, where the tick depends on the price."""
     lot: Exact | None = None
     min_qty: Exact | None = None
     min_notional: Exact | None = None
@@ -277,8 +330,9 @@ class InstrumentDef(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def price_exp(self) -> int | None:
-        """Exponent that every multiple of the tick fits; None = unknown."""
-        return None if self.tick is None else self.tick.exp
+        """Exponent that every multiple of every tick fits; None = unknown."""
+        exps = [number.exp for band in self.tick_bands for number in band]
+        return min(exps if self.tick is None else [self.tick.exp, *exps], default=None)
 
     @property
     def qty_exp(self) -> int | None:
@@ -307,6 +361,14 @@ def market_and_symbol(key: str) -> tuple[str, str]:
 
 def _no_symbol(_: str) -> str | None:
     return None
+
+
+def _never(_: int) -> bool:
+    return False
+
+
+def _no_notices(_: int) -> tuple[str, ...]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,6 +411,8 @@ class VenueSpec:
     in several; None: symbols are unambiguous. Everything else here takes and gives symbols qualified by their market."""
     requested: Callable[[str, bytes], list[Topic]]
     """(URL, sent frame) -> topics that a recorded connect or send line asks for."""
+    reduced: Callable[[str, bytes], bytes | None] | None = None
+    """(connection, text) -> frame of a shape for a recorded line that its recorder cut (kind `reduced`); None: it is not read."""
     snapshot_request: Callable[[str, int], RestRequest] | None = None
     """(symbol, levels wanted) -> order book request with at least that many levels where the venue gives them."""
     snapshot_symbol: Callable[[str], str | None] = _no_symbol
@@ -368,8 +432,14 @@ class VenueSpec:
     """The venue closes, or promises traffic, after this long; nothing at all for longer means that the connection is dead."""
     connection_number: Callable[[bytes], int | None] | None = None
     """The number of a frame, None where it has none, of a venue that counts all messages of a connection together, by one."""
-    silence_allowed: Callable[[int], bool] | None = None
-    """UTC ns -> whether no data need come then (outside trading hours); None: the venue never rests."""
+    trade_id_is_volume: bool = False
+    """Trade ids are the day's volume with the trade: the next id is this one plus the next quantity (`feeder.trade_volume`)."""
+    silence_allowed: Callable[[int], bool] = _never
+    """UTC ns -> whether no data need come then (outside trading hours)."""
+    login: Login | None = None
+    """None: the venue's public data need no key."""
+    notices: Callable[[int], tuple[str, ...]] = _no_notices
+    """UTC ns -> what an operator is told when the feed of this venue starts."""
     replays_last_trade: bool = False
     """The first trade message after a subscription is the last old trade."""
     endpoints: tuple[str, ...] = field(default=("rest",))

@@ -21,6 +21,7 @@ __all__ = [
     "Problem",
     "hashed_id",
     "iso_ns",
+    "kst_ns",
     "parse_integer",
     "parse_natural",
     "scale",
@@ -155,6 +156,33 @@ def iso_ns(text: str) -> tuple[int, bool] | None:
         return 0, False
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return time_ns((since.days * 86400 + since.seconds) * 10**9 + int(fraction[:9].ljust(9, "0")), TimeUnit.NS)
+
+
+_KST_AHEAD, _HOUR, _DAY = 9 * 3600 * _SECOND, 3600 * _SECOND, 86400 * _SECOND
+_BLANK = re.compile(r" *")
+_CLOCK = re.compile(r"([0-9]{2})([0-9]{2})([0-9]{2})")
+
+
+def kst_ns(text: str, ts_recv_ns: int) -> tuple[int, bool] | None:
+    """Return (UTC ns, False) of the clock time `HHMMSS` in Korea that is nearest to a receive time; None: not such a text.
+
+    (0, False) for blanks, what is no time of day, a receive time that is not known, and one more than an hour away.
+    """
+    if _BLANK.fullmatch(text):
+        return 0, False
+    match = _CLOCK.fullmatch(text)
+    if match is None:
+        return None
+    hours, minutes, seconds = map(int, match.groups())
+    if hours > 23 or minutes > 59 or seconds > 59 or not _NANO <= ts_recv_ns < 2**63 - 2 * _DAY:
+        return 0, False
+    local = ts_recv_ns + _KST_AHEAD
+    ns = local - local % _DAY + (hours * 3600 + minutes * 60 + seconds) * _SECOND - _KST_AHEAD
+    if ns - ts_recv_ns > _DAY // 2:
+        ns -= _DAY
+    elif ts_recv_ns - ns > _DAY // 2:
+        ns += _DAY
+    return (ns, False) if abs(ns - ts_recv_ns) <= _HOUR else (0, False)
 
 
 def hashed_id(text: str) -> int:

@@ -295,8 +295,8 @@ class _Program:
         trades = shape.msg_type in TRADE_TYPES
         required: list[str | None] = [shape.symbol, shape.first_id, shape.last_id, shape.prev_id, shape.checksum]
         required += [source.path for source in shape.sources()]
-        for quote in (shape.bid, shape.ask):
-            required += [] if quote is None else [quote.price, quote.quantity]
+        for quote in (*shape.quotes(Side.BUY), *shape.quotes(Side.SELL)):
+            required += [quote.price, quote.quantity]
         in_element = [shape.each_symbol, shape.price, shape.quantity, shape.trade_id, shape.side, shape.ts] if trades else []
         if not trades:
             required.append(shape.ts)
@@ -322,9 +322,10 @@ class _Program:
             setattr(out, name, -1 if source is None else self._slot(source.path))
         if shape.levels is not None and shape.levels.ts is not None:
             out.ts = self._key(shape.levels.path, 0).time_slot
-        for index, quote in ((0, shape.bid), (2, shape.ask)):
-            out.quotes[index] = -1 if quote is None else self._slot(quote.price)
-            out.quotes[index + 1] = -1 if quote is None else self._slot(quote.quantity)
+        bids, asks = shape.quotes(Side.BUY), shape.quotes(Side.SELL)
+        out.bid_quotes, out.ask_quotes = len(bids), len(asks)
+        for index, quote in enumerate((*bids, *asks)):
+            out.quotes[2 * index], out.quotes[2 * index + 1] = self._slot(quote.price), self._slot(quote.quantity)
         out.snapshot_if = -1
         if shape.snapshot_if is not None:
             out.snapshot_if = self._slot(shape.snapshot_if[0])
@@ -336,6 +337,10 @@ class _Program:
                 out.trade_flags[number] = self._slot(source[0], shape.each)
                 named = sorted(source[1].items(), key=lambda item: item[0] == "*")
                 out.first_flag[number], out.flags[number] = self._put_choices(named)
+        out.condition = -1
+        if shape.condition is not None:
+            out.condition = self._slot(shape.condition[0], shape.each)
+            out.first_condition, out.conditions = self._put_choices(shape.condition[1].items())
         if shape.beside_lacks is not None:
             out.first_beside, out.besides = self._put_choices((text, 0) for text in shape.beside_lacks[1])
         out.first_stat, out.stats = len(self._stats), len(shape.stats)

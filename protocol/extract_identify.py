@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from protocol.extract_types import TRADE_TYPES
+from protocol.schema import Side
 from protocol.shapes import Shape
 from protocol.strict_json import JsonObject, JsonValue
 
@@ -104,6 +105,8 @@ def identify(shape: Shape, message: JsonValue) -> list[JsonValue]:
             not_single |= found.not_single
             if number == 0 and not (found.exists or found.ambiguous or found.not_single):
                 raise NotThisShape
+        if shape.condition is not None:
+            ambiguous |= find(element, shape.condition[0]).ambiguous
         for path, meanings in shape.flag_sources():
             found = find(element, path)
             ambiguous |= found.ambiguous
@@ -134,9 +137,8 @@ def _required_paths(shape: Shape) -> list[str]:
     if shape.msg_type not in TRADE_TYPES:
         paths.append(shape.ts)
         paths.extend(source.path for source in shape.sources())
-        for quote in (shape.bid, shape.ask):
-            if quote is not None:
-                paths += [quote.price, quote.quantity]
+        for quote in (*shape.quotes(Side.BUY), *shape.quotes(Side.SELL)):
+            paths += [quote.price, quote.quantity]
     return [path for path in paths if path is not None and path not in shape.optional]
 
 

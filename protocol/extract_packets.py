@@ -40,10 +40,11 @@ class TradeItem(NamedTuple):
     ts_delta_us: int
     side: int
     trade_flags: int
+    condition: int
 
     def pack(self) -> bytes:
         """Return the 32 bytes of the item."""
-        return _TRADE.pack(*self, 0)
+        return _TRADE.pack(*self)
 
 
 class StatItem(NamedTuple):

@@ -15,6 +15,7 @@ from protocol.exact import (
     Problem,
     hashed_id,
     iso_ns,
+    kst_ns,
     parse_integer,
     parse_natural,
     scale,
@@ -38,6 +39,7 @@ class _Trade:
     quantity: Natural
     side: int
     flags: int
+    condition: int
     ts: int
     good_ts: bool
 
@@ -145,13 +147,14 @@ def _trade_event(msg_type: MsgType, trades: Sequence[_Trade], price_exp: int, qt
             (t.ts - first.ts) // 1000,
             t.side,
             t.flags,
+            t.condition,
         )
         for t in trades
     ]
     return Event(msg_type, flags | (0 if first.good_ts else Flag.BAD_TS_EXCHANGE), first.ts, items, 0)
 
 
-def read(shape: Shape, root: JsonValue) -> Reading | None:
+def read(shape: Shape, root: JsonValue, ts_recv_ns: int) -> Reading | None:
     """Return what a frame of this shape says, None where that is nothing to publish; raises NotThisShape or RejectedError."""
     message = root
     ambiguous = None
@@ -173,15 +176,16 @@ def read(shape: Shape, root: JsonValue) -> Reading | None:
         raise RejectedError(f"key {ambiguous} is repeated")
     if shape.silent:
         return None
-    reading = _Reader(shape).fill(message, elements)
+    reading = _Reader(shape, ts_recv_ns).fill(message, elements)
     return None if shape.stats and not reading.stats else reading
 
 
 class _Reader:
     """Type checks of one identified frame."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, ts_recv_ns: int) -> None:
         self._shape = shape
+        self._ts_recv_ns = ts_recv_ns
         self._quoted = shape.numbers is Numbers.QUOTED
 
     def fill(self, message: JsonValue, elements: Sequence[JsonValue]) -> Reading:
@@ -194,6 +198,7 @@ class _Reader:
             if len(symbols) > 1:
                 raise RejectedError("several instruments in one message")
             reading.symbol = symbols.pop()
+        reading.symbol = reading.symbol.strip(" ")
         reading.first_id = self._id(message, shape.first_id)
         reading.last_id = self._id(message, shape.last_id)
         reading.prev_id = self._id(message, shape.prev_id)
@@ -256,7 +261,20 @@ class _Reader:
     def _time(self, base: JsonValue) -> tuple[int, bool]:
         path, unit = self._shape.ts, self._shape.ts_unit
         value = None if path is None else self._get(base, path)
-        return (0, False) if value is None else _time_of(value, unit, path)
+        return (0, False) if value is None else self._time_of(value, unit, path)
+
+    def _time_of(self, value: JsonValue, unit: TimeUnit, path: str | None) -> tuple[int, bool]:
+        if unit is TimeUnit.ISO:
+            found = iso_ns(value) if isinstance(value, str) else None
+        elif unit is TimeUnit.KST:
+            found = kst_ns(value, self._ts_recv_ns) if isinstance(value, str) else None
+        else:
+            text = _number_text(value)
+            number = None if text is None else parse_integer(text)
+            found = None if number is None else time_ns(number, unit)
+        if found is None:
+            raise RejectedError(f"{path} is no time")
+        return found
 
     def _decimal(self, value: JsonValue, what: str, *, signed: bool) -> Natural:
         text = None
@@ -288,8 +306,12 @@ class _Reader:
         for path, meanings in shape.flag_sources():
             text = find(element, path).value
             flags |= (flag_bits(text, meanings) or 0) if isinstance(text, (str, bool)) else 0
+        condition = 0
+        if shape.condition is not None:
+            text = find(element, shape.condition[0]).value
+            condition = shape.condition[1].get(text, 0) if isinstance(text, str) else 0
         ts, good = self._time(element)
-        return _Trade(trade_id, price, quantity, side, flags, ts, good)
+        return _Trade(trade_id, price, quantity, side, flags, condition, ts, good)
 
     def _trade_id(self, element: JsonValue) -> tuple[int, int]:
         """Return the id and its trade flags."""
@@ -311,7 +333,7 @@ class _Reader:
         times = []
         for path in (stat.ts, stat.due):
             part = None if path is None else self._stat_part(message, path)
-            times.append((0, False) if part is None else _time_of(part, self._shape.ts_unit, path))
+            times.append((0, False) if part is None else self._time_of(part, self._shape.ts_unit, path))
         if value is None or (stat.due is not None and _is_zero(self._stat_part(message, stat.due))):
             return None
         (ts, _), (due, _) = times
@@ -333,11 +355,12 @@ class _Reader:
             reading.bids, reading.asks = self._pairs(message, shape.pairs)
         if shape.levels is not None:
             reading.bids, reading.asks = self._sided(message, shape.levels, reading)
-        for source, quote, side in ((shape.bids, shape.bid, reading.bids), (shape.asks, shape.ask, reading.asks)):
+        for source, of, side in ((shape.bids, Side.BUY, reading.bids), (shape.asks, Side.SELL, reading.asks)):
             if source is not None:
                 side.extend(self._rows(message, source))
-            elif quote is not None:
-                side.append(self._quote(message, quote))
+            side.extend(self._quote(message, quote) for quote in shape.quotes(of))
+            if shape.bid_levels or shape.ask_levels:
+                side[:] = [v for v in side if not v.price.is_zero]
         for side in (reading.bids, reading.asks):
             if shape.msg_type is MsgType.BBO:
                 side[1:] = []
@@ -346,13 +369,17 @@ class _Reader:
                 side[:] = [v for v in side if not v.quantity.is_zero]
 
     def _quote(self, message: JsonValue, quote: Quote) -> _Level:
-        values = (self._get(message, quote.price), self._get(message, quote.quantity))
+        price = self._part(self._get(message, quote.price), quote.price, signed=True)
+        quantity = self._part(self._get(message, quote.quantity), quote.quantity, signed=False)
+        if quantity is None and price is not None and not price.is_zero and self._shape.msg_type is MsgType.BOOK:
+            raise RejectedError(f"{quote.quantity} is blank beside a price")
         zero = Natural(0, 0, False)
-        price, quantity = (
-            zero if value is None else self._decimal(value, path, signed=signed)
-            for value, path, signed in zip(values, (quote.price, quote.quantity), (True, False), strict=True)
-        )
-        return _Level(price, quantity)
+        return _Level(price or zero, quantity or zero)
+
+    def _part(self, value: JsonValue, path: str, *, signed: bool) -> Natural | None:
+        """Return a number of a quote; None where it is left out, or in a book blank."""
+        blank = self._shape.msg_type is MsgType.BOOK and isinstance(value, str) and not value.strip(" ")
+        return None if value is None or blank else self._decimal(value, path, signed=signed)
 
     def _array(self, message: JsonValue, path: str) -> list[JsonValue]:
         value = self._get(message, path)
@@ -375,7 +402,7 @@ class _Reader:
             if rows.ts is not None:
                 ts = _cell(row, rows.ts, rows.path)
                 if number == 0:
-                    reading.ts, reading.good_ts = _time_of(ts, self._shape.ts_unit, rows.ts)
+                    reading.ts, reading.good_ts = self._time_of(ts, self._shape.ts_unit, rows.ts)
             text = _cell(row, rows.side, rows.path)
             if not isinstance(text, str) or text not in rows.sides:
                 raise RejectedError(f"{rows.side} of {rows.path} is no known side")
@@ -408,18 +435,6 @@ def _cell(row: JsonValue, column: int | str, path: str) -> JsonValue:
     if not isinstance(row, list) or len(row) <= column:
         raise RejectedError(f"a row of {path} is no array with column {column}")
     return row[column]
-
-
-def _time_of(value: JsonValue, unit: TimeUnit, path: str | None) -> tuple[int, bool]:
-    if unit is TimeUnit.ISO:
-        found = iso_ns(value) if isinstance(value, str) else None
-    else:
-        text = _number_text(value)
-        number = None if text is None else parse_integer(text)
-        found = None if number is None else time_ns(number, unit)
-    if found is None:
-        raise RejectedError(f"{path} is no time")
-    return found
 
 
 def _is_zero(value: JsonValue) -> bool:

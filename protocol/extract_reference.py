@@ -141,7 +141,7 @@ class ReferenceExtractor:
             if shape.by_caller != (index is not None):
                 continue
             try:
-                reading = read(shape, root)
+                reading = read(shape, root, ts_recv_ns)
             except NotThisShape:
                 continue
             except RejectedError as error:

@@ -42,6 +42,10 @@ class TimeUnit(IntEnum):
 
     ISO is no integer but RFC 3339 text in UTC (`2024-08-08T23:54:15.343Z`, or `+00:00`). What is finer than 1 ns, outside
     2001 to 2262 or no day of the calendar is an unknown time; another text is a wrong type.
+
+    KST is the text `HHMMSS` of a clock in Korea (UTC+9, no summer time), without date: of the instants with that clock time the
+    one nearest to the receive time, so that midnight needs no care. Whole seconds are coarse (BAD_TS_EXCHANGE). Blank, no time
+    of day, or more than an hour from the receive time (or that is not known): an unknown time; another text is a wrong type.
     """
 
     MS = 1
@@ -49,6 +53,7 @@ class TimeUnit(IntEnum):
     NS = 3
     AUTO = 4
     ISO = 5
+    KST = 6
 
 
 class IdKind(IntEnum):
@@ -109,7 +114,10 @@ class PairRows:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """One side of a BBO as two scalars; price or quantity 0 means that the side is empty."""
+    """One level as two scalars; price or quantity 0 means that there is none.
+
+    In a book a text of blanks is a 0 too, except for the quantity beside a price, where it is a wrong type.
+    """
 
     price: str
     quantity: str
@@ -163,7 +171,9 @@ class Shape:
     optional: tuple[str, ...] = ()
     """Paths that may be missing or null."""
     symbol: str | None = None
-    """Path of the native symbol; None, and no `each_symbol`: the caller names the instrument (REST bodies)."""
+    """Path of the native symbol; None, and no `each_symbol`: the caller names the instrument (REST bodies).
+
+    Spaces around a symbol are not part of it (LS pads to a width)."""
     each_symbol: str | None = None
     """Path of the native symbol in each element of `each`, instead of `symbol`; several different ones are a wrong type."""
     ts: str | None = None
@@ -177,6 +187,9 @@ class Shape:
     levels: SidedRows | None = None
     bid: Quote | None = None
     ask: Quote | None = None
+    bid_levels: tuple[Quote, ...] = ()
+    """All bids of a whole book, best first (LS `bidho1`, `bidrem1`, ...); at most 20 levels of both sides together."""
+    ask_levels: tuple[Quote, ...] = ()
     snapshot: bool = False
     snapshot_if: tuple[str, str, str] | None = None
     """(path, text of a snapshot, text of a delta); any other text: not this shape."""
@@ -207,6 +220,8 @@ class Shape:
     stands for every text that is not named."""
     more_flags: tuple[str, dict[str | bool, int]] | None = None
     """A second source of TradeFlag bits, which are added."""
+    condition: tuple[str, dict[str, int]] | None = None
+    """(path, text -> the item's condition code); missing, null or another text: 0."""
 
     # STAT
     stats: tuple[StatField, ...] = ()
@@ -227,6 +242,11 @@ class Shape:
         """Return the declared arrays of levels."""
         return [source for source in (self.bids, self.asks, self.pairs, self.levels) if source is not None]
 
+    def quotes(self, side: Side) -> tuple[Quote, ...]:
+        """Return the levels of a side that are scalars."""
+        quote, levels = (self.bid, self.bid_levels) if side is Side.BUY else (self.ask, self.ask_levels)
+        return levels if quote is None else (quote,)
+
     def flag_sources(self) -> list[tuple[str, dict[str | bool, int]]]:
         """Return the declared sources of trade flags."""
         return [source for source in (self.trade_flags, self.more_flags) if source is not None]
@@ -237,8 +257,8 @@ class Shape:
         named += [self.symbol, self.first_id, self.last_id, self.prev_id, self.checksum, self.each]
         named += [source.path for source in self.sources()]
         named += [path for stat in self.stats for path in stat.paths()]
-        for quote in (self.bid, self.ask):
-            named += [] if quote is None else [quote.price, quote.quantity]
+        for quote in (*self.quotes(Side.BUY), *self.quotes(Side.SELL)):
+            named += [quote.price, quote.quantity]
         named += [] if self.snapshot_if is None else [self.snapshot_if[0]]
         if self.each is None:
             named += self.element_paths()
@@ -248,9 +268,11 @@ class Shape:
         """Return the paths of one trade, and `ts`, which is relative to `each` where that is declared."""
         named = [self.each_symbol, self.price, self.quantity, self.trade_id, self.side, self.ts]
         named += [path for path, _ in self.flag_sources()]
+        named += [] if self.condition is None else [self.condition[0]]
         return [path for path in named if path is not None]
 
 
+_MAX_QUOTES = 20
 _STEP = re.compile(r"[^.\[\]\"\\\x00-\x1f]+(\[\])?")
 
 
@@ -291,7 +313,8 @@ def _problems(shape: Shape) -> Iterator[str]:
         yield "a side is named, `*` is not a text of it"
     if trades and {shape.price, shape.quantity} & set(shape.optional):
         yield "price and quantity of a trade cannot be optional"
-    sources = [*shape.sources(), *(quote for quote in (shape.bid, shape.ask) if quote is not None)]
+    scalars = [*shape.quotes(Side.BUY), *shape.quotes(Side.SELL)]
+    sources = [*shape.sources(), *scalars]
     whole = shape.pairs is not None or shape.levels is not None
     if (shape.msg_type in (MsgType.BOOK, MsgType.BBO)) != bool(sources) or (whole and len(sources) > 1):
         yield "levels come from bids and asks, or from pairs or levels alone, and belong to BOOK and BBO"
@@ -299,8 +322,13 @@ def _problems(shape: Shape) -> Iterator[str]:
         yield "stats belong to STAT"
     if shape.msg_type is MsgType.BOOK and (shape.bid is not None or shape.ask is not None):
         yield "quotes belong to BBO"
-    if (shape.bids is not None and shape.bid is not None) or (shape.asks is not None and shape.ask is not None):
-        yield "a side has one source"
+    if (shape.bid_levels or shape.ask_levels) and (shape.msg_type is not MsgType.BOOK or not shape.snapshot):
+        yield "levels of scalars are a whole book"
+    if len(scalars) > _MAX_QUOTES:
+        yield f"more than {_MAX_QUOTES} levels of scalars"
+    for rows, quote, levels in ((shape.bids, shape.bid, shape.bid_levels), (shape.asks, shape.ask, shape.ask_levels)):
+        if sum((rows is not None, quote is not None, bool(levels))) > 1:
+            yield "a side has one source"
 
 
 def _level_problems(shape: Shape) -> Iterator[str]:

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from feeder.recording import universe
+from feeder.login import with_keys
+from feeder.recording import NOT_SERVED, universe
 from feeder.replay.venues import by_venue
 from feeder.sharding import plan
 from feeder.universe import check_universe
@@ -103,9 +104,11 @@ async def _up(args: argparse.Namespace, config: Config, shutdown: Shutdown) -> i
 async def _live(args: argparse.Namespace, config: Config, fleet: Fleet) -> int:
     names = args.venues or [name for name in VENUES if name in config.venues and config.venues[name].enabled]
     channel_keys(names, config.network)
-    for name in names:
-        check_universe(venue(name), config.venues[name])
-    for name in names:
+    specs = [venue(name) for name in names]
+    for spec in specs:
+        check_universe(spec, config.venues[spec.name])
+    for spec in with_keys(specs):
+        name = spec.name
         await fleet.start(f"feed-{name}", ["feed", name], restart=True)
     return await _watch(args, fleet)
 
@@ -125,9 +128,13 @@ async def _replay(args: argparse.Namespace, config: Config, fleet: Fleet, scratc
         raise ConfigError([f"no recording of {', '.join(args.venues or VENUES)} in {', '.join(map(str, args.replay))}"])
     channel_keys(wanted, config.network)
     known = {name: _Told(name, paths, config) for name, paths in wanted.items()}
-    for name, told in known.items():
-        if not told.channels:
-            raise ConfigError([f"{file}: no recorded stream of {', '.join(venue(name).channels)}" for file in wanted[name]])
+    empty = {name: told for name, told in known.items() if not told.channels}
+    problems = [f"{file}: {told.nothing}" for name, told in empty.items() for file in wanted[name]]
+    if len(empty) == len(known) or any(not told.reduced for told in empty.values()):
+        raise ConfigError(problems)
+    for problem in problems:
+        sys.stderr.write(f"tapecast up: left out: {problem}\n")
+    wanted = {name: paths for name, paths in wanted.items() if name not in empty}
     capture: Process | None = None
     tape = args.events and scratch / "received.tape"
     measured = args.until_end
@@ -190,6 +197,9 @@ class _Told:
         if name.startswith("binance"):
             # The server takes every speed of the diff stream for the same one: two would bring each update twice.
             channels = [channel for channel in channels if channel not in books[1:]]
+        self.reduced = found.reduced > 0
+        self.nothing = NOT_SERVED if self.reduced else f"no recorded stream of {', '.join(spec.channels)}"
+        """Why there is nothing to play where `channels` is empty."""
         self._name = name
         self._symbols, self.channels = found.symbols, channels
         self._endpoints = config.venues[name].endpoints

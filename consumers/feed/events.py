@@ -379,7 +379,8 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
 
     On the way here (`reason` "loss", `instrument` None): `missing` packets of `channel_id` from `first_missing` on. At the venue
     (`reason` "gap" or "checksum"): of this instrument's book the feeder `expected` one sequence number or checksum and `got`
-    another; `missing` is their difference where both count upwards, else 0.
+    another (of its trades, one volume of the day, where a venue counts by it); `missing` is their difference where both
+    count upwards, else 0.
     """
 
     venue: str

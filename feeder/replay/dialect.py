@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
-__all__ = ["BROADCAST", "Dialect", "Located", "Route", "Session"]
+__all__ = ["BROADCAST", "Dialect", "Granting", "Located", "Route", "Session"]
 
 
 class Route(NamedTuple):
@@ -76,4 +76,13 @@ class Located(Protocol):
 
     def route_at(self, url: str, raw: bytes) -> Route | None:
         """Return the route of a recorded frame that came over `url` ("" = not known), as `Dialect.route` does."""
+        ...
+
+
+@runtime_checkable
+class Granting(Protocol):
+    """What a dialect has besides where clients need an access token."""
+
+    def grant(self, path: str) -> str | None:
+        """Return the answer to a request for a token; None where the path is no request for one."""
         ...

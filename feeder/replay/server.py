@@ -15,7 +15,7 @@ from typing import NamedTuple
 from aiohttp import WSMsgType, web
 
 from feeder.replay.connection import Connection
-from feeder.replay.dialect import Dialect, Session
+from feeder.replay.dialect import Dialect, Granting, Session
 from feeder.replay.events import Client, End, Event, Listening
 from feeder.replay.player import Player
 from feeder.replay.timeline import Timeline, load
@@ -190,6 +190,9 @@ class ReplayServer:
     async def _rest(self, request: web.BaseRequest) -> web.StreamResponse:
         assert self._player is not None
         assert self._frontend is not None
+        granted = self._dialect.grant(request.path) if isinstance(self._dialect, Granting) else None
+        if granted is not None:
+            return _json_response(granted)
         symbol = self._dialect.snapshot_of(request.path, request.query)
         if symbol is None:
             body = self.timeline.body(request.path, request.query)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from feeder import recording
+from feeder.recording import NOT_SERVED
 from feeder.replay.dialect import Dialect, Located, Route
 from feeder.replay.overlap import Overlap
 
@@ -90,6 +91,8 @@ def load(paths: Sequence[Path], dialect: Dialect) -> Timeline:
     for line in recording.read(paths, truncated=truncated):
         draft.add(line)
     timeline = draft.finish(truncated)
+    if draft.reduced and not timeline.routes:
+        raise TimelineError(f"{', '.join(map(str, paths))}: {NOT_SERVED}")
     if not timeline.routes:
         raise TimelineError(f"no WebSocket frames that this venue's clients could subscribe to in {', '.join(map(str, paths))}")
     return timeline
@@ -138,6 +141,8 @@ class _Draft:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._located = dialect if isinstance(dialect, Located) else None
+        self.reduced = False
+        """Whether there were lines that their recorder cut."""
         self._clock = _Clock()
         self._entries: list[Frame | Snapshot | Cut] = []
         self._routes: dict[str, Route] = {}
@@ -162,6 +167,7 @@ class _Draft:
                 if self._routes:
                     self._entries.append(Cut(self._clock.at(line)))
         else:
+            self.reduced |= line.kind == "reduced"
             self._left_out["other"] += 1
 
     def finish(self, truncated: Sequence[str]) -> Timeline:

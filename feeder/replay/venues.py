@@ -21,6 +21,7 @@ from feeder.replay.coinbase import Coinbase, CoinbaseExchange
 from feeder.replay.deribit import Deribit
 from feeder.replay.dialect import Dialect
 from feeder.replay.kraken import Kraken
+from feeder.replay.ls import Ls
 from feeder.replay.okx import Okx
 from feeder.replay.upbit import Upbit
 
@@ -36,6 +37,7 @@ DIALECTS: dict[str, Dialect] = {
     "coinbase": Coinbase(),
     "coinbase_exchange": CoinbaseExchange(),
     "kraken": Kraken(),
+    "ls": Ls(),
     "okx": Okx(),
     "upbit": Upbit(),
 }
@@ -51,6 +53,7 @@ _PREFIXES = {
     "coinbase_exchange_": "coinbase_exchange",
     "coinbase_": "coinbase",
     "kraken_": "kraken",
+    "ls_": "ls",
     "okx_": "okx",
     "upbit_": "upbit",
 }
@@ -77,6 +80,7 @@ _HOSTS = {
     "api.pro.coinbase.com": "coinbase_exchange",
     "ws.kraken.com": "kraken",
     "api.kraken.com": "kraken",
+    "openapi.ls-sec.co.kr": "ls",
     "ws.okx.com": "okx",
     "www.okx.com": "okx",
     "api.upbit.com": "upbit",

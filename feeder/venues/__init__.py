@@ -21,6 +21,7 @@ VENUES = (
     "coinbase_exchange",
     "deribit",
     "kraken",
+    "ls",
     "okx",
     "upbit",
 )

@@ -37,6 +37,7 @@ from feeder.venue import (
     milliseconds_to_ns,
 )
 from feeder.volumes import Volumes, decode_volumes
+from protocol.decimals import parse_decimal
 from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, OptionType, Side, StatKind, TradeFlag
 from protocol.shapes import IdKind, Numbers, Quote, Rows, Shape, StatField
 
@@ -269,6 +270,11 @@ def _requested(_: str, sent: bytes) -> list[Topic]:
     return [topic for channel in channels if (topic := _topic(channel)) is not None]
 
 
+class _Step(msgspec.Struct, frozen=True):
+    above_price: Decimal
+    tick_size: Decimal
+
+
 class _Instrument(msgspec.Struct, frozen=True):
     instrument_name: str
     kind: str
@@ -276,6 +282,7 @@ class _Instrument(msgspec.Struct, frozen=True):
     quote_currency: str
     tick_size: Decimal
     min_trade_amount: Decimal
+    tick_size_steps: list[_Step] | None = None
     is_active: bool = True
     state: str | None = None
     settlement_currency: str | None = None
@@ -351,6 +358,7 @@ def _definition(entry: _Instrument) -> InstrumentDef:
         quote=entry.quote_currency,
         settle=entry.settlement_currency or (entry.quote_currency if kind is InstrumentKind.SPOT else entry.base_currency),
         tick=_exact(entry.tick_size),
+        tick_bands=_bands(entry),
         min_qty=_exact(entry.min_trade_amount),
         # Amounts are money or coins already, not contracts: one unit of quantity is one.
         multiplier=Exact(1, 0),
@@ -360,6 +368,14 @@ def _definition(entry: _Instrument) -> InstrumentDef:
         strike=_exact(entry.strike),
         option_type=_OPTION_TYPES[entry.option_type],
     )
+
+
+def _bands(entry: _Instrument) -> tuple[tuple[Exact, Exact], ...]:
+    """Return the ladder of an instrument whose tick grows with the price; none where it has one tick."""
+    steps = [(Decimal(0), entry.tick_size), *((step.above_price, step.tick_size) for step in entry.tick_size_steps or ())]
+    if len(steps) == 1:
+        return ()
+    return tuple((Exact(*parse_decimal(str(price))), Exact(*parse_decimal(str(tick)))) for price, tick in sorted(steps))
 
 
 def _exact(number: Decimal | None) -> Exact | None:

@@ -67,6 +67,10 @@ static int read_trade(const tc_view *v, tcx_raw_trade *trade) {
     }
     for (int source = 0; source < FLAG_SOURCES; source++)
         if (has_flags(v, source)) trade->flags |= (uint8_t)flags_of(v, source)->value;
+    if (shape->condition >= 0 && (v->seen & TC_BIT(shape->condition)) != 0) {
+        const tcx_choice *condition = tc_choice_of(v, shape->condition, shape->first_condition, shape->conditions);
+        if (condition != NULL) trade->condition = (uint16_t)condition->value;
+    }
     int time = tc_time_of(v, shape->ts, shape->time_unit, &trade->ts);
     if (time == TC_TIME_WRONG) return -1;
     trade->bad_ts = time == TC_TIME_BAD;
@@ -87,14 +91,24 @@ static int rows_of(const tc_view *v, int slot, int first, int step, tc_side *sid
     return 0;
 }
 
-/* A BBO side of two scalars, written to the free row behind those that were read. */
-static int quote_of(const tc_view *v, const int16_t *slots, tc_side *side) {
-    tc_decimal values[2] = {{0, 0}, {0, 0}};
-    for (int i = 0; i < 2; i++)
-        if (!tc_is_left_out(v, slots[i]) && tc_decimal_of(v, slots[i], i == 0, &values[i])) return -1;
-    tcx_row *row = &v->reading->x->rows[v->reading->row_count++];
-    *row = (tcx_row){values[0].mantissa, values[1].mantissa, (int16_t)values[0].exponent, (int16_t)values[1].exponent, 0};
-    *side = (tc_side){row, 1, 1};
+/* A side whose levels are two scalars each, written to the free rows behind those that were read. In a book a blank is a 0, but
+ * no quantity where there is a price. */
+static int quotes_of(const tc_view *v, const int16_t *slots, int count, tc_side *side) {
+    const int book = v->shape->msg_type == TC_MSG_BOOK;
+    tcx_row *row = &v->reading->x->rows[v->reading->row_count];
+    *side = (tc_side){row, 1, count};
+    v->reading->row_count += count;
+    for (; count > 0; count--, row++, slots += 2) {
+        tc_decimal values[2] = {{0, 0}, {0, 0}};
+        for (int i = 0; i < 2; i++) {
+            if (tc_is_left_out(v, slots[i]) || (book && tc_is_blank(v, slots[i]))) {
+                if (book && i == 1 && values[0].mantissa != 0) return -1;
+            } else if (tc_decimal_of(v, slots[i], i == 0, &values[i])) {
+                return -1;
+            }
+        }
+        *row = (tcx_row){values[0].mantissa, values[1].mantissa, (int16_t)values[0].exponent, (int16_t)values[1].exponent, 0};
+    }
     return 0;
 }
 
@@ -129,12 +143,13 @@ static int sides_of(const tc_view *v, tc_side sides[2], int snapshot) {
         tc_side *side = &sides[i];
         int slot = step == 2 ? shape->pairs : i == 0 ? shape->bids : shape->asks;
         if (shape->levels < 0 && rows_of(v, slot, step == 2 ? i : 0, step, side)) return -1;
-        if (shape->quotes[2 * i] >= 0 && quote_of(v, &shape->quotes[2 * i], side)) return -1;
+        const int quotes = i == 0 ? shape->bid_quotes : shape->ask_quotes;
+        if (quotes > 0 && quotes_of(v, &shape->quotes[i == 0 ? 0 : 2 * shape->bid_quotes], quotes, side)) return -1;
         if (shape->msg_type == TC_MSG_BBO) {
             if (side->count > 1) side->count = 1;
             leave_out(side, 1, 1);
         } else if (step == 2 || snapshot) {
-            leave_out(side, step == 2, snapshot);
+            leave_out(side, step == 2 || quotes > 0, snapshot);
         }
     }
     return 0;
@@ -165,10 +180,13 @@ static int symbol_of(const tc_view *v, const tcx_element *elements, int64_t coun
 /* The instrument of a symbol, where there is one to look up; the status where it is unknown. */
 static int find_instrument(tcx_extractor *x, const tc_view *v, const tcx_slot *symbol, int32_t *index) {
     if (symbol != NULL) {
-        *index = tcx_find_instrument(x, tc_text_of(v, symbol), symbol->length);
+        const char *text = tc_text_of(v, symbol), *end = text + symbol->length;
+        while (text < end && *text == ' ') text++;
+        while (text < end && end[-1] == ' ') end--;
+        *index = tcx_find_instrument(x, text, (size_t)(end - text));
         if (*index < 0) {
-            x->r.symbol_offset = symbol->offset;
-            x->r.symbol_length = symbol->length;
+            x->r.symbol_offset = text - (const char *)v->reading->scan.start;
+            x->r.symbol_length = end - text;
             return fail(&x->r, TC_UNKNOWN_SYMBOL);
         }
     }
@@ -309,6 +327,7 @@ static int extract(tcx_extractor *x, int32_t index, const char *frame, int64_t l
     reading.scan.end = reading.scan.start + length;
     reading.scan.status = TC_OK;
     reading.x = x;
+    reading.ts_recv_ns = ts_recv_ns;
     for (int32_t i = 0; i < x->program_count; i++) {
         reading.program = &x->programs[i];
         if (reading.program->by_caller != (index >= 0)) continue;

@@ -21,6 +21,7 @@
 #define TC_SUPPRESSED 9
 
 #define TC_MAX_SLOTS 64
+#define TC_QUOTE_SLOTS 40
 /* How rows are read. Roles of keys in PAIRS: 0-3 bid price, bid quantity, ask price, ask quantity; in OTHER: 0 price,
  * 1 quantity, 2 side, 3 time. OTHER are objects with one level each, and rows of both sides, which are put in order: bids first. */
 #define TC_ROWS_NONE 0
@@ -112,7 +113,9 @@ typedef struct {
     int16_t bids;
     int16_t asks;
     int16_t pairs;
-    int16_t quotes[4];         /* bid price, bid quantity, ask price, ask quantity */
+    int16_t bid_quotes;        /* how many of `quotes` are bids, and asks */
+    int16_t ask_quotes;
+    int16_t quotes[TC_QUOTE_SLOTS]; /* price, quantity of each; bids first */
     int16_t first_id;
     int16_t last_id;
     int16_t prev_id;
@@ -126,11 +129,14 @@ typedef struct {
     int16_t trade_id_kind;
     int16_t levels;
     int16_t each_symbol;
+    int16_t condition;
     uint32_t snapshot_choice;  /* the choice that means snapshot */
     uint32_t first_side;
     uint32_t sides;
     uint32_t first_flag[2];
     uint32_t flags[2];
+    uint32_t first_condition;
+    uint32_t conditions;
     uint32_t first_beside;     /* texts that the string beside the envelope must not contain */
     uint32_t besides;
     uint32_t first_stat;
@@ -184,7 +190,7 @@ typedef struct {
     uint8_t side;
     uint8_t flags;
     uint8_t bad_ts;
-    uint8_t unused;
+    uint16_t condition;
 } tcx_raw_trade;
 
 typedef struct {
@@ -236,7 +242,7 @@ typedef struct {
     uint8_t *out;
     int64_t out_capacity;
     tcx_row *rows;
-    int64_t row_capacity;      /* at least 8 */
+    int64_t row_capacity;      /* at least 32 */
     tcx_element *elements;
     tcx_raw_trade *trades;      /* element_capacity long, too */
     int64_t element_capacity;  /* at least 1 */

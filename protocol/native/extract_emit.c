@@ -155,7 +155,7 @@ static int64_t event_end(const tcx_raw_trade *trades, int64_t first, int64_t cou
 static uint8_t *write_trades(uint8_t *out, const tcx_raw_trade *trades, int64_t count, int64_t base) {
     for (int64_t i = 0; i < count; i++, out += sizeof(tc_trade)) {
         tc_trade item = {trades[i].trade_id, trades[i].price,     trades[i].quantity, (int32_t)((trades[i].ts - base) / 1000),
-                         trades[i].side,     trades[i].flags, 0};
+                         trades[i].side,     trades[i].flags, trades[i].condition};
         memcpy(out, &item, sizeof item);
     }
     return out;

@@ -116,8 +116,8 @@ static inline void store_row(tcx_row *row, const tc_decimal *price, const tc_dec
     row->quantity_exp = (int16_t)quantity->exponent;
 }
 
-/* Two rows stay free for the quotes of a BBO. */
-static inline tcx_row *rows_limit(const tc_reading *r) { return r->x->rows + r->x->row_capacity - 2; }
+/* Rows stay free for the levels that are scalars. */
+static inline tcx_row *rows_limit(const tc_reading *r) { return r->x->rows + r->x->row_capacity - TC_QUOTE_SLOTS / 2; }
 
 static const uint8_t *rows_full(tc_reading *r, const uint8_t *p) {
     r->x->r.scratch_full = TC_FULL_ROWS;

@@ -21,6 +21,7 @@ typedef struct {
     tc_scan scan;
     tcx_extractor *x;
     const tcx_program *program;
+    int64_t ts_recv_ns;
     uint64_t alive;          /* shapes that are still possible */
     uint64_t seen;           /* slots that are filled */
     int64_t row_count;

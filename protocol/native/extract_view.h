@@ -11,7 +11,7 @@
 #define TC_SECOND INT64_C(1000000000)
 #define TC_NANO INT64_C(1000000000000000000)
 
-enum { TC_UNIT_MS = 1, TC_UNIT_US, TC_UNIT_NS, TC_UNIT_AUTO, TC_UNIT_ISO };
+enum { TC_UNIT_MS = 1, TC_UNIT_US, TC_UNIT_NS, TC_UNIT_AUTO, TC_UNIT_ISO, TC_UNIT_KST };
 enum { TC_TIME_GOOD, TC_TIME_BAD, TC_TIME_WRONG };
 
 typedef struct {
@@ -59,6 +59,11 @@ static TC_SHARED int tc_time_of(const tc_view *v, int slot, int unit, int64_t *n
         int answer = s->kind == TC_KIND_STRING ? tc_iso_ns(tc_text_of(v, s), s->length, ns) : -1;
         return answer < 0 ? TC_TIME_WRONG : answer > 0 ? TC_TIME_BAD : TC_TIME_GOOD;
     }
+    if (unit == TC_UNIT_KST) {
+        const tcx_slot *s = &v->slots[slot];
+        if (s->kind != TC_KIND_STRING || tc_kst_ns(tc_text_of(v, s), s->length, v->reading->ts_recv_ns, ns) < 0) return TC_TIME_WRONG;
+        return TC_TIME_BAD;
+    }
     if (tc_integer_of(v, slot, &value, &negative, &saturated)) return TC_TIME_WRONG;
     if (negative || saturated || value > INT64_MAX) return TC_TIME_BAD;
     int64_t factor = factors[unit & 3];
@@ -77,6 +82,16 @@ static TC_SHARED int tc_time_of(const tc_view *v, int slot, int unit, int64_t *n
         return TC_TIME_BAD;
     }
     return coarse ? TC_TIME_BAD : TC_TIME_GOOD;
+}
+
+/* Whether a slot is a text of blanks, or of nothing. */
+static inline int tc_is_blank(const tc_view *v, int slot) {
+    const tcx_slot *s = &v->slots[slot];
+    const char *text = tc_text_of(v, s);
+    if (s->kind != TC_KIND_STRING) return 0;
+    for (uint32_t i = 0; i < s->length; i++)
+        if (text[i] != ' ') return 0;
+    return 1;
 }
 
 /* Price or quantity of a scalar slot; 0, or -1 where it is no number of the shape's kind. */

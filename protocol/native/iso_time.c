@@ -62,3 +62,22 @@ int tc_iso_ns(const char *text, size_t length, int64_t *ns) {
     *ns = value;
     return 0;
 }
+
+int tc_kst_ns(const char *text, size_t length, int64_t ts_recv_ns, int64_t *ns) {
+    static const int64_t second = 1000000000, hour = 3600 * second, day = 24 * hour, ahead = 9 * hour;
+    size_t blanks = 0;
+    *ns = 0;
+    while (blanks < length && text[blanks] == ' ') blanks++;
+    if (blanks == length) return 1;
+    if (length != 6) return -1;
+    int hours = digits(text, 2), minutes = digits(text + 2, 2), seconds = digits(text + 4, 2);
+    if (hours < 0 || minutes < 0 || seconds < 0) return -1;
+    if (hours > 23 || minutes > 59 || seconds > 59 || ts_recv_ns < FIRST || ts_recv_ns > INT64_MAX - 2 * day) return 1;
+    int64_t local = ts_recv_ns + ahead;
+    int64_t value = local - local % day + ((hours * 60 + minutes) * 60 + seconds) * second - ahead;
+    if (value - ts_recv_ns > day / 2) value -= day;
+    if (ts_recv_ns - value > day / 2) value += day;
+    if (value - ts_recv_ns > hour || ts_recv_ns - value > hour) return 1;
+    *ns = value;
+    return 0;
+}

@@ -154,6 +154,26 @@ def test_each_kind_is_defined_exactly() -> None:
     assert (linear.base, linear.quote, linear.settle, linear.inverse) == ("UNI", "USDC", "USDC", False)
 
 
+def test_ticks_that_grow_with_the_price() -> None:
+    """As the venue's lists of 2025 say of an option in BTC: 0.0001 and above 0.005 0.0005. A single tick is no ladder."""
+    option = {"instrument_name": "BTC-25JUL25-100000-C", "kind": "option", "base_currency": "BTC", "quote_currency": "BTC"}
+    option |= {
+        "settlement_currency": "BTC",
+        "min_trade_amount": 0.1,
+        "strike": 100000,
+        "option_type": "call",
+        "tick_size": 0.0001,
+    }
+    option |= {"expiration_timestamp": 1753430400000, "instrument_type": "reversed"}
+    for steps, bands in (
+        ([{"tick_size": 0.0005, "above_price": 0.005}], ((Exact(0, 0), Exact(1, -4)), (Exact(5, -3), Exact(5, -4)))),
+        ([], ()),
+    ):
+        found = VENUE.parse_instruments(json.dumps({"result": [option | {"tick_size_steps": steps}]}).encode())
+        assert [defn.tick_bands for defn in found.defs] == [bands]
+        assert [(defn.tick, defn.price_exp) for defn in found.defs] == [(Exact(1, -4), -4)]
+
+
 def test_entries_that_are_not_understood_are_named_and_combinations_left_out() -> None:
     """One odd entry costs itself, not the list."""
     plain = {"base_currency": "BTC", "quote_currency": "USD", "tick_size": 0.5, "min_trade_amount": 10, "contract_size": 10}

@@ -65,8 +65,10 @@ WITHOUT_MARKET_DATA = (
     "bithumb/cf_20210602_pubwss_v1.p1.jsonl",
     "upbit/sml_20250714_default_ticker_reserialized.jsonl",
     "upbit/jun_20260512_krw_ticker_reduced.p1.jsonl.gz",
+    "ls/changmai_005930_20251125_ticks_reduced.jsonl",
+    "ls/changmai_015760_20251126_ticks_reduced.jsonl",
 )
-"""Tickers, or a feed that ended: `decode` publishes nothing of them, so there is nothing to run."""
+"""Tickers, a feed that ended, or messages that their recorder cut, which only `decode` reads: there is nothing to run."""
 
 
 def measured_run(start: Start, folder: Path, *files: Path, within_s: float = 60.0) -> tuple[int, dict[str, object], Path]:

@@ -221,6 +221,75 @@ def test_quotes_with_zero_are_empty_sides(frame: dict[str, str], items: list[tup
     assert (found, header.bid_count, header.msg_type) == (items, bids, MsgType.BBO)
 
 
+@pytest.mark.parametrize(("value", "code"), [("KRX", 1), ("NXT", 65535), ("XXX", 0), ("", 0), (None, 0), (1, 0), (True, 0)])
+def test_a_condition_is_a_code_by_text(value: object, code: int) -> None:
+    """Known texts have their code; anything else, and nothing, is 0 and no reason to refuse the trade."""
+    x = pair(trades(condition=("x", {"KRX": 1, "NXT": 65535})))
+    assert x.run(json.dumps({"s": "BTCUSDT", "d": [trade(x=value), trade()]}).encode()) == Status.OK
+    assert x.declined == 0
+    assert [item[-1] for packet in x.packets() for item in packet.items] == [code, 0]
+
+
+def _levels(side: str, count: int) -> tuple[Quote, ...]:
+    return tuple(Quote(f"{side}{n}", f"{side}rem{n}") for n in range(1, count + 1))
+
+
+_FLAT = {"bids": None, "asks": None, "snapshot": True, "bid_levels": _levels("bid", 2), "ask_levels": _levels("ask", 3)}
+
+
+@pytest.mark.parametrize(
+    ("frame", "items", "bids"),
+    [
+        ({}, [(10, 100), (9, 200), (11, 300), (12, 400), (13, 500)], 2),
+        ({"bid1": "0", "bidrem1": "0", "ask3": "0", "askrem3": "0"}, [(9, 200), (11, 300), (12, 400)], 1),
+        ({"bid2": " ", "bidrem2": "", "ask2": ""}, [(10, 100), (11, 300), (13, 500)], 1),
+        ({"bidrem1": "0", "ask1": "0"}, [(9, 200), (12, 400), (13, 500)], 1),
+        ({"bidrem1": " "}, None, 0),
+        ({"ask2": "x"}, None, 0),
+        ({"ask2": 12}, None, 0),
+        ({"askrem2": "-4"}, None, 0),
+    ],
+)
+def test_levels_of_scalars(frame: dict[str, object], items: list[tuple[int, int]] | None, bids: int) -> None:
+    """A level whose price is 0 or blank is none; a quantity that is missing beside a price is never taken for 0."""
+    x = pair(book(**_FLAT))
+    prices = {"bid1": "1.0", "bid2": "0.9", "ask1": "1.1", "ask2": "1.2", "ask3": "1.3"}
+    sizes = {"bidrem1": "1", "bidrem2": "2", "askrem1": "3", "askrem2": "4", "askrem3": "5"}
+    status = x.run(json.dumps({"s": "BTCUSDT", "T": MS, **prices, **sizes, **frame}).encode())
+    assert x.declined == 0
+    if items is None:
+        assert status == Status.WRONG_TYPE
+        return
+    assert status == Status.OK
+    ((header, found),) = x.packets()
+    assert (found, header.bid_count) == (items, bids)
+    assert header.flags & Flag.SNAPSHOT
+
+
+def test_a_level_without_its_key_is_another_shape() -> None:
+    """Every level is declared, so a message that lacks one is not understood."""
+    assert pair(book(**_FLAT)).run(json.dumps({"s": "BTCUSDT", "T": MS, "bid1": "1", "bidrem1": "1"}).encode()) == Status.NO_SHAPE
+
+
+def test_more_levels_of_scalars_than_rows_before_them() -> None:
+    """Rows that another shape of the program wanted do not take their room."""
+    x = pair(book(name="flat", absent=("b",), **_FLAT), book())
+    assert x.run(message(b=[["1", "1"]] * 3000, a=[])) == Status.OK
+    flat = {f"{side}{n}": "1" for side in ("bid", "bidrem", "ask", "askrem") for n in (1, 2, 3)}
+    assert x.run(json.dumps({"s": "BTCUSDT", "T": MS, "a": [["1", "1"]] * 3000} | flat).encode()) == Status.OK
+    assert x.packets()[0].header.item_count == 5
+
+
+def test_spaces_around_a_symbol_are_padding() -> None:
+    """Known or not, a padded symbol is the symbol; spaces inside belong to it."""
+    x = pair(book())
+    assert x.run(message(s="BTCUSDT   ")) == Status.OK
+    assert x.run(message(s=" BTCUSDT")) == Status.OK
+    for text, symbol in (("ETHUSDT  ", b"ETHUSDT"), ("BTC USDT", b"BTC USDT"), ("   ", b""), ("", b"")):
+        assert x.run(message(s=text)) == Status.UNKNOWN_SYMBOL
+        assert x.c.symbol == symbol
+
+
 def test_a_bbo_of_rows_takes_the_first_row() -> None:
     """Further rows are checked but not published, nor do they need exponents."""
     x = pair(book(msg_type=MsgType.BBO))
@@ -557,6 +626,10 @@ def test_the_deepest_accepted_nesting() -> None:
         {"bids": None, "asks": None},
         {"pairs": PairRows("u", "a", "b", "c", "d")},
         {"bid": Quote("p", "q")},
+        {"bids": None, "asks": None, "bid_levels": (Quote("p", "q"),)},
+        {"bids": None, "asks": None, "snapshot": True, "bid_levels": _levels("b", 20), "ask_levels": _levels("a", 1)},
+        {"snapshot": True, "ask_levels": (Quote("p", "q"),)},
+        {"msg_type": MsgType.BBO, "snapshot": True, "bids": None, "asks": None, "bid_levels": (Quote("p", "q"),)},
         {"beside_lacks": ("stream", ("@depth5",))},
         {"beside_lacks": ("s", ("@depth5",)), "envelope": "data"},
         {"beside_lacks": ("stream", ("",)), "envelope": "data"},

@@ -28,9 +28,17 @@ _ISO = st.one_of(
     st.sampled_from(["2024-02-29T00:00:00+00:00", "2023-02-29T00:00:00Z", "2024-08-08T23:54:60Z", "", "2024-08-08", "2024-1-1"]),
     st.from_regex(r"2024-0[1-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9](\.[0-9]{1,12})?Z", fullmatch=True),
 )
+_CLOCK = st.one_of(
+    st.times().map(lambda time: f"{time:%H%M%S}"),
+    st.sampled_from(["235959", "000000", "240000", "236000", "", "  ", "90851", "0908511", "09085é", "ABCDEF"]),
+)
 _PIECE = st.sampled_from(["null", "1", '"x"', "{}", "[]", "true"])
 _PIECES = [b'"', b"\\", b"\\u00e9", b"{", b"}", b"[", b"]", b",", b":", b"null", b"true", b"-", b"1e-9", b"0", b"9" * 21]
 _PIECES += [b".5", b"e99999999999", b" ", b"\n", b"\xc3\xa9", b"\xff", b"{}", b"[]", b'"e":', b'"s":"BTCUSDT",', b'"",']
+
+
+_RECEIVED = 1_764_086_400_000_000_000
+"""25 November 2025, 16:00 UTC: 26 November, 01:00 in Korea."""
 
 
 def _pair(venue: str) -> Pair:
@@ -158,7 +166,23 @@ def _kraken(w: _Writer, symbol: str) -> str:
     return w.object({"channel": '"book"', "type": w.text("snapshot", "update"), "data": f"[{data}]"})
 
 
-_WRITERS = {"bybit": _bybit, "deribit": _deribit, "coinbase": _coinbase, "kraken": _kraken}
+def _ls(w: _Writer, symbol: str) -> str:
+    def number() -> str:
+        return w.number() if w._draw(st.integers(0, 3)) else w.text("0", "", "  ")
+
+    key = f'"{w._draw(st.sampled_from(["", " ", "   "]))}{symbol[1:-1]}{w._draw(st.sampled_from(["", "   "]))}"'
+    code = w.text("H1_", "S3_", "US3", "x")
+    time = f'"{w._draw(_CLOCK)}"'
+    if "H1" in code:
+        members = {f"{name}{n}": number() for name in ("bidho", "bidrem", "offerho", "offerrem") for n in (1, 2, 3)}
+        body = w.object(members | {"hotime": time})
+    else:
+        trade = {"price": w.number(), "cvolume": w.number(), "volume": w.integer(), "cgubun": w.text("+", "-", "", " ")}
+        body = w.object(trade | {"chetime": time, "exchname": w.text("KRX", "NXT", "")})
+    return w.object({"header": w.object({"tr_cd": code, "tr_key": key}), "body": body})
+
+
+_WRITERS = {"ls": _ls, "bybit": _bybit, "deribit": _deribit, "coinbase": _coinbase, "kraken": _kraken}
 
 
 @st.composite
@@ -214,7 +238,7 @@ def _messages(draw: st.DrawFn) -> tuple[str, bytes]:
 def test_random_messages_mean_the_same_to_both(message: tuple[str, bytes]) -> None:
     """Any key order, white space, numbers, intruding and repeated keys: equal statuses and bytes."""
     venue, frame = message
-    _PAIRS[venue].run(frame)
+    _PAIRS[venue].run(frame, ts_recv_ns=_RECEIVED)
 
 
 @settings(max_examples=300, deadline=None)

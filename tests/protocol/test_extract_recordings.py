@@ -25,5 +25,5 @@ def test_both_extractors_agree_on_every_recording(venue: str) -> None:
         for frame in frames(path, _LIMIT):
             seen[pair.settle(frame.raw, index=rest if frame.is_rest else None)] += 1
         assert pair.declined == 0, path.name
-    assert seen[Status.OK] > 100
+    assert seen[Status.OK] > (2 if venue == "ls" else 100), "of LS there are the documentation's single messages"
     assert set(seen) <= {Status.OK, Status.NO_SHAPE, Status.SUPPRESSED}

@@ -98,6 +98,24 @@ def test_secrets_inside_a_url_are_redacted() -> None:
     assert logged(stream)[0]["url"] == f"https://api.example/v3/order?symbol=BTCUSDT&signature={logs.REDACTED}&x=1"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "appkey=c0ffee&appsecretkey=c0ffee",
+        "header authorization: Bearer c0ffee",
+        '{"header":{"token":"c0ffee","tr_type":"3"}}',
+        'b\'{\\"access_token\\": \\"c0ffee\\"}\'',
+    ],
+)
+def test_tokens_inside_a_text_are_redacted(text: str) -> None:
+    """A login's form, a header, a subscription, an answer: whatever else the text says stays."""
+    stream = io.StringIO()
+    logs.configure("debug", "json", stream=stream)
+    logs.get("x").info("told", text=text)
+    assert "c0ffee" not in stream.getvalue()
+    assert logs.REDACTED in logged(stream)[0]["text"]
+
+
 def test_control_characters_never_reach_a_terminal() -> None:
     """A venue's text cannot move the cursor or change colours."""
     stream = Terminal()

@@ -17,6 +17,7 @@ from protocol._native import ffi
 from feeder.venues import VENUES, venue
 from protocol.extract_compile import compile_shapes
 from tests.support import fuzz_packets
+from tests.support.ls_frames import BOOKS, TRADES
 from tests.support.shapes_sample import EXAMPLES
 
 __all__ = ["write"]
@@ -55,6 +56,7 @@ _FRAMES = EXAMPLES | {
         b'{"arg":{"channel":"liquidation-orders","instType":"SWAP"},"data":[{"details":[{"bkPx":"0.007831","side":"buy",'
         b'"sz":"13","ts":"1692266434010"}],"instId":"IOST-USDT-SWAP"}]}',
     ),
+    "ls": (*(frame for frame, *_ in TRADES.values()), *(frame for frame, *_ in BOOKS.values())),
     # Bithumb of 23 September 2026 (KRW-BTC), layouts of apidocs.bithumb.com.
     "bithumb": (
         b'{"type":"orderbook","code":"KRW-BTC","orderbook_units":[{"ask_price":116208000,"bid_price":116204000,"ask_size":0.3313,'

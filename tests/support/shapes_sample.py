@@ -393,6 +393,34 @@ KRAKEN_BOOK = Shape(
     checksum="data[].checksum",
 )
 
+LS_BOOK = Shape(
+    name="H1_",
+    msg_type=MsgType.BOOK,
+    numbers=Numbers.QUOTED,
+    where={"header.tr_cd": ("H1_",)},
+    symbol="header.tr_key",
+    ts="body.hotime",
+    ts_unit=TimeUnit.KST,
+    snapshot=True,
+    bid_levels=tuple(Quote(f"body.bidho{n}", f"body.bidrem{n}") for n in (1, 2, 3)),
+    ask_levels=tuple(Quote(f"body.offerho{n}", f"body.offerrem{n}") for n in (1, 2, 3)),
+)
+LS_TRADE = Shape(
+    name="S3_",
+    msg_type=MsgType.TRADE,
+    numbers=Numbers.QUOTED,
+    where={"header.tr_cd": ("S3_", "US3")},
+    symbol="header.tr_key",
+    ts="body.chetime",
+    ts_unit=TimeUnit.KST,
+    price="body.price",
+    quantity="body.cvolume",
+    trade_id="body.volume",
+    side="body.cgubun",
+    sides={"+": Side.BUY, "-": Side.SELL, "": Side.UNKNOWN},
+    condition=("body.exchname", {"KRX": 1, "NXT": 2}),
+)
+
 VENUES: dict[str, tuple[Shape, ...]] = {
     "binance": (BINANCE_DEPTH, BINANCE_TICKER, BINANCE_TRADE, BINANCE_AGGREGATE, BINANCE_REST),
     "binance_futures": (FUTURES_DEPTH, FUTURES_TICKER, FUTURES_TRADE, BINANCE_AGGREGATE, FUTURES_REST),
@@ -402,6 +430,7 @@ VENUES: dict[str, tuple[Shape, ...]] = {
     "deribit": (DERIBIT_BOOK, DERIBIT_TICKER, DERIBIT_TRADES),
     "coinbase": (COINBASE_LEVELS, COINBASE_TRADES, COINBASE_EXCHANGE),
     "kraken": (KRAKEN_BOOK,),
+    "ls": (LS_BOOK, LS_TRADE),
 }
 
 EXAMPLES: dict[str, tuple[bytes, ...]] = {
@@ -487,6 +516,14 @@ EXAMPLES: dict[str, tuple[bytes, ...]] = {
         b'{"channel":"book","type":"update","data":[{"symbol":"ETH/USD","bids":[{"price":1877.29,"qty":2.41130000}],"asks":'
         b'[{"price":1877.61,"qty":0.00000000},{"price":1878.15,"qty":25.61585391}],"checksum":3730778136,"timestamp":'
         b'"2026-08-02T04:23:43.217117Z"}]}',
+    ),
+    # LS Securities: the documentation's own examples of H1_ (three of ten levels) and S3_.
+    "ls": (
+        b'{"header":{"tr_cd":"H1_","tr_key":"005930"},"body":{"offerrem2":"66102","offerho3":"0","offerrem3":"0","bidrem3":"156534",'
+        b'"donsigubun":"3","offerrem1":"32616","bidrem1":"70581","bidrem2":"100447","bidho1":"72300","hotime":"084242",'
+        b'"offerho2":"72500","bidho3":"72100","offerho1":"72400","bidho2":"72200","shcode":"005930","volume":"136"}}',
+        b'{"header":{"tr_cd":"S3_","tr_key":"005930"},"body":{"cvolume":"1","price":"55550","cgubun":"+","value":"604",'
+        b'"shcode":"005930","chetime":"090851","volume":"10887","exchname":"KRX","status":"00"}}',
     ),
 }
 

@@ -19,6 +19,7 @@ from aiohttp import web
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from feeder.access import Access
 from feeder.live import LiveFeeder
 from feeder.record import Recorder
 from feeder.recording import Line, read
@@ -143,6 +144,7 @@ async def feeding(
     *,
     spec: VenueSpec | None = None,
     recorder: Recorder | None = None,
+    access: Access | None = None,
     **settings: object,
 ) -> AsyncIterator[LiveFeeder]:
     """Run a venue's live feeder against a server for the length of the block; settings are written section__key=value.
@@ -150,7 +152,7 @@ async def feeding(
     The feeder must run until the end of the block, and then end within seconds.
     """
     config = feeder_config(name, server, net, folder, **settings)
-    feeder = LiveFeeder(spec or venue(name), config, recorder=recorder)
+    feeder = LiveFeeder(spec or venue(name), config, recorder=recorder, access=access)
     stop = asyncio.Event()
     task = asyncio.create_task(feeder.run(stop))
     try:

@@ -53,7 +53,7 @@ static void load_tables(const char *name) {
     x.venue_id = x.channel_id = 1;
     x.out_capacity = 1 << 16;
     x.out = fuzz_allocate((size_t)x.out_capacity);
-    x.row_capacity = 124; /* as the long frames need */
+    x.row_capacity = 142; /* as the long frames need */
     x.rows = fuzz_allocate((size_t)x.row_capacity * sizeof(tcx_row));
     x.element_capacity = 4;
     x.elements = fuzz_allocate((size_t)x.element_capacity * sizeof(tcx_element));

@@ -1,0 +1,276 @@
+"""LS Securities (Korea): stocks of KRX and NXT, KOSPI200 and stock derivatives; whole books, trades, market states. Needs keys.
+
+From documented messages, not tested against the live venue: evidence per message variant is in `docs/venues/ls.md`. Message
+codes, widths of keys, fields and state codes are data, `config/markets/ls.toml`; the exchange's calendar and price bands are
+`feeder.krx`, the lists of instruments `feeder.ls_masters`. All values are texts. There is no trade id and no sequence: a trade's
+id is the day's volume with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from feeder import krx
+from feeder.ls_data import DATA, kind_of, markets_of
+from feeder.ls_masters import is_list_url, list_requests, parse_list
+from feeder.venue import (
+    Ack,
+    BookRule,
+    Channel,
+    Control,
+    Ignored,
+    Keepalive,
+    Login,
+    MarketState,
+    ServerError,
+    Subscription,
+    Tokens,
+    Topic,
+    VenueSpec,
+    matcher,
+)
+from protocol.schema import VENUES, InstrumentState, MsgType, Side
+from protocol.shapes import Numbers, Quote, Shape, TimeUnit
+
+__all__ = ["VENUE"]
+
+NOTICE = "from documented frames, not live-tested (docs/venues/ls.md)"
+
+CHANNELS = {DATA.state.code: Channel(route="ws", carries=MsgType.STATUS)}
+for _market in DATA.markets.values():
+    CHANNELS[_market.trade] = Channel(route="ws", carries=MsgType.TRADE)
+    CHANNELS[_market.book] = Channel(route="ws", carries=MsgType.BOOK)
+
+
+def _trade(name: str, codes: Sequence[str], trade_id: str | None) -> Shape:
+    fields = DATA.fields
+    return Shape(
+        name=name,
+        msg_type=MsgType.TRADE,
+        numbers=Numbers.QUOTED,
+        where={fields["code"]: tuple(codes)},
+        symbol=fields["key"],
+        ts=fields["trade_time"],
+        ts_unit=TimeUnit.KST,
+        price=fields["price"],
+        quantity=fields["quantity"],
+        trade_id=trade_id,
+        side=fields["side"],
+        sides={text: Side[side.upper()] for text, side in DATA.sides.items()},
+        condition=(fields["exchange"], DATA.exchanges),
+    )
+
+
+def _levels(price: str, quantity: str, count: int) -> tuple[Quote, ...]:
+    return tuple(Quote(price.format(n=n), quantity.format(n=n)) for n in range(1, count + 1))
+
+
+def _books() -> Iterator[Shape]:
+    """Yield a shape for the books with the same keys; the unified market's first, because the first shares a pass with trades."""
+    fields = DATA.fields
+    groups: dict[tuple[str, str, int], list[str]] = {}
+    for market in DATA.markets.values():
+        quantities = (market.bid_quantity or fields["bid_quantity"], market.ask_quantity or fields["ask_quantity"])
+        groups.setdefault((*quantities, market.levels), []).append(market.book)
+    for (bids, asks, levels), codes in sorted(groups.items(), key=lambda group: group[0][0] == fields["bid_quantity"]):
+        yield Shape(
+            name=" ".join(codes),
+            msg_type=MsgType.BOOK,
+            numbers=Numbers.QUOTED,
+            where={fields["code"]: tuple(codes)},
+            symbol=fields["key"],
+            ts=fields["book_time"],
+            ts_unit=TimeUnit.KST,
+            snapshot=True,
+            top_only=True,
+            bid_levels=_levels(fields["bid_price"], bids, levels),
+            ask_levels=_levels(fields["ask_price"], asks, levels),
+        )
+
+
+_REDUCED = "reduced"
+SHAPES = (
+    _trade("trade", [market.trade for market in DATA.markets.values()], DATA.fields["cumulative"]),
+    *_books(),
+    _trade("reduced trade", [_REDUCED], None),
+)
+
+
+def _reduced(connection: str, text: bytes) -> bytes | None:
+    """Return a trade of which its recorder kept time, price, quantity and side; the symbol is in the name of the connection."""
+    symbol = connection.rpartition(":")[2]
+    if kind_of(symbol) is None:
+        return None
+    return b'{"header":{"tr_cd":"%s","tr_key":"%s"},"body":%s}' % (_REDUCED.encode(), symbol.encode(), text)
+
+
+# subscriptions
+
+
+def _frame(channel: str, key: str, kind: str = "3") -> bytes:
+    """Return a request: `kind` 3 subscribes to market data, 4 ends it. The token is put in when it is sent (`Login.sign`)."""
+    return msgspec.json.encode({"header": {"token": "", "tr_type": kind}, "body": {"tr_cd": channel, "tr_key": key}})
+
+
+def _topics(symbols: Sequence[str], channels: Sequence[str]) -> Iterator[tuple[Topic, bytes]]:
+    """Yield each subscription that a symbol has: one message each, because the venue takes one at a time."""
+    for channel in channels:
+        if channel not in CHANNELS:
+            raise KeyError(channel)
+        if channel == DATA.state.code:
+            yield Topic(channel, DATA.state.key), _frame(channel, DATA.state.key)
+        for symbol in symbols:
+            for market in markets_of(symbol):
+                if channel in (market.trade, market.book):
+                    yield Topic(channel, symbol), _frame(channel, symbol.ljust(market.width))
+
+
+def _subscribe(symbols: Sequence[str], channels: Sequence[str], _: int) -> list[Subscription]:
+    """The venue names no request, so none has an id."""
+    wanted = list(_topics(symbols, channels))
+    size = DATA.connection.registrations
+    chunks = [wanted[start : start + size] for start in range(0, len(wanted), size)]
+    return [Subscription("ws", tuple(frame for _, frame in chunk), tuple(topic for topic, _ in chunk), ()) for chunk in chunks]
+
+
+class _Header(msgspec.Struct, frozen=True):
+    tr_cd: str = ""
+    tr_key: str | None = None
+    tr_type: str = ""
+    token: str = ""
+    rsp_cd: str = ""
+    rsp_msg: str = ""
+
+
+class _Body(msgspec.Struct, frozen=True):
+    tr_cd: str = ""
+    tr_key: str = ""
+    jangubun: str = ""
+    jstatus: str = ""
+
+
+class _Message(msgspec.Struct, frozen=True):
+    header: _Header
+    body: _Body | None = None
+
+
+_decode_message = msgspec.json.Decoder(_Message).decode
+_ACCEPTED = "00000"
+
+
+def _control(frame: bytes) -> Control | None:
+    try:
+        message = _decode_message(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    header, body = message.header, message.body
+    key = (header.tr_key or "").strip() or None
+    if header.rsp_cd == _ACCEPTED:
+        return Ack(channel=header.tr_cd, symbol=key)
+    if header.rsp_cd:
+        refused = header.rsp_cd in DATA.login.refused
+        return ServerError(header.rsp_cd, header.rsp_msg, channel=header.tr_cd, symbol=key, login=refused)
+    if header.tr_cd == DATA.state.code and body is not None and body.jangubun and body.jstatus:
+        return _state(body.jangubun, body.jstatus)
+    return Ignored(header.tr_cd) if header.tr_cd in DATA.ignored.codes else None
+
+
+def _state(part: str, status: str) -> Control:
+    segment, table = DATA.state.parts.get(part, ("", ""))
+    state = DATA.state.meanings.get(table, {}).get(status)
+    if state is None:
+        return Ignored(f"{DATA.state.code} {part} {status}")
+    return MarketState(segment, InstrumentState[state.upper()], f"{segment} {state} ({part} {status})")
+
+
+_find_code, _find_key = matcher("tr_cd"), matcher("tr_key")
+
+
+def _peek(frame: bytes) -> Topic | None:
+    code, key = _find_code(frame), _find_key(frame)
+    return None if code not in CHANNELS or key is None else Topic(code, key.strip())
+
+
+def _requested(_: str, sent: bytes) -> list[Topic]:
+    try:
+        message = _decode_message(sent)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
+    wanted = message.header.tr_type == "3" and message.body is not None and message.body.tr_cd
+    return [Topic(message.body.tr_cd, message.body.tr_key.strip())] if wanted and message.body is not None else []
+
+
+# the token
+
+
+def _parse_token(body: bytes) -> Tokens:
+    class Answer(msgspec.Struct):
+        access_token: str
+        expires_in: int | None = None
+        expire_in: int | None = None  # so called in the documentation's table, not in its example
+
+    try:
+        answer = msgspec.json.decode(body, type=Answer, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise ValueError("the answer holds no access token") from None
+    term = answer.expires_in if answer.expires_in is not None else answer.expire_in
+    if not answer.access_token or term is None or term <= 0:
+        raise ValueError("the answer holds no access token, or no term of it")
+    return Tokens(answer.access_token, term)
+
+
+def _sign(frame: bytes, token: str) -> bytes:
+    return frame.replace(b'"token":""', b'"token":' + msgspec.json.encode(token), 1)
+
+
+def _utc_second(kst: str) -> int:
+    hour, minute = map(int, kst.split(":"))
+    return ((hour - 9) % 24 * 60 + minute) * 60
+
+
+LOGIN = Login(
+    endpoint="rest",
+    path=DATA.login.path,
+    secrets=("LS_APPKEY", "LS_APPSECRET"),
+    form=lambda keys: {"grant_type": "client_credentials", "appkey": keys[0], "appsecretkey": keys[1], "scope": "oob"},
+    parse=_parse_token,
+    sign=_sign,
+    headers=lambda token: (("authorization", f"Bearer {token}"),),
+    refusals=("HTTP 401", *DATA.login.refused),
+    margin_s=DATA.login.margin_s,
+    renew_at_s=tuple(map(_utc_second, DATA.login.renew_kst)),
+)
+
+
+def _notices(now_ns: int) -> tuple[str, ...]:
+    return tuple(filter(None, (NOTICE, krx.holiday_notice(now_ns))))
+
+
+VENUE = VenueSpec(
+    name="ls",
+    venue_id=VENUES["ls"],
+    shapes=SHAPES,
+    rule=BookRule(chain="full", snapshot="stream", may_cross=True),
+    default_price_exp=0,
+    default_qty_exp=0,
+    channels=CHANNELS,
+    endpoints=("ws", "rest"),
+    kind_of=kind_of,
+    subscribe=_subscribe,
+    control=_control,
+    peek=_peek,
+    requested=_requested,
+    reduced=_reduced,
+    instruments_requests=list_requests,
+    is_instruments_url=is_list_url,
+    parse_instruments=parse_list,
+    native=lambda base, quote: (base,) if quote == "KRW" else (),
+    keepalive=Keepalive(interval_s=30.0),
+    silence_s=300.0,
+    trade_id_is_volume=True,
+    silence_allowed=krx.silence_allowed,
+    login=LOGIN,
+    notices=_notices,
+)
