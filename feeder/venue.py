@@ -35,7 +35,6 @@ __all__ = [
     "InstrumentsError",
     "Keepalive",
     "Levels",
-    "Limits",
     "Login",
     "MarketState",
     "Notice",
@@ -210,28 +209,6 @@ class Keepalive:
     """Send after this long without traffic."""
     payload: bytes | None = None
     """A text frame; None: a WebSocket ping."""
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `[venue.limits]` holds: counts that a venue permits in a window of seconds, per IP address unless said otherwise."""
-
-    connects: int
-    connects_window_s: float
-    messages: int
-    """Sent on one connection."""
-    messages_window_s: float
-    messages_long: int = 0
-    """A second limit over a longer window; 0 = none."""
-    messages_long_window_s: float = 0.0
-    rest_weight: int
-    """Sum of `RestRequest.weight`."""
-    rest_window_s: float
-    snapshot_levels: int = 0
-    """Levels asked of a REST order book; 0 = the venue's choice."""
-    max_age_s: float = 0.0
-    """The venue ends a connection of this age; 0 = never."""
-    sockets: int = 0
-    """Open at a time; 0 = no limit."""
 
 
 class Ack(msgspec.Struct, frozen=True, gc=False):

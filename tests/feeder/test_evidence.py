@@ -126,6 +126,8 @@ def test_an_example_does_what_its_row_says(row: Row, folder: str, file: str, num
     frame = raw(folder, file, number)
     if row.what.startswith("REST ") and row.action.startswith("book"):
         assert of_rest(row.venue, frame) == "book", row
+    elif row.what.startswith("REST `"):
+        assert venue(row.venue).parse_instruments(frame).defs, row
     elif "not followed" not in row.what:
         assert outcome(row.venue, frame) in expected(row), row
 
