@@ -50,7 +50,7 @@ class Rate:
         """Return the rate that never grants more than `count` within any window; a quarter of them may go at once."""
         whole = max(1, int(count))
         burst = max(1, whole // 4)
-        window_ns = int(window_s * _SECOND)
+        window_ns = round(window_s * _SECOND)
         return cls(-(-window_ns // (whole - burst + 1)), burst, window_ns)
 
 

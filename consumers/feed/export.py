@@ -31,6 +31,8 @@ _COUNTERS = {
     "old_session": "Packets of a publisher that has been replaced",
     "undefined": "Packets passed over for want of a definition",
     "kernel_drops": "Datagrams that the kernel dropped because this process was too slow",
+    "rejoins": "Times that a silent group was joined again",
+    "requests": "Requests to recovery services",
     "gaps": "Gap events",
     "events": "Events handed out",
 }
@@ -62,13 +64,34 @@ class FeedExport:
         for reason, count in stats.invalid.items():
             invalid.add_metric([self._name, reason], count)
         yield invalid
-        lag = GaugeMetricFamily(
-            "tapecast_feed_lag_seconds", "Send call to read, by both wall clocks", labels=["consumer", "quantile"]
+        recovery = CounterMetricFamily(
+            "tapecast_feed_recovery", "What came of requests to recovery services", labels=["consumer", "outcome"]
         )
-        for quantile, value_ns in (("0.5", stats.lag_p50_ns), ("0.99", stats.lag_p99_ns)):
+        for outcome, count in stats.recovery.items():
+            recovery.add_metric([self._name, outcome], count)
+        yield recovery
+        lines = CounterMetricFamily(
+            "tapecast_feed_line_lost", "Packets that a line did not bring", labels=["consumer", "channel", "line"]
+        )
+        for channel, of_lines in stats.lines.items():
+            for line in of_lines:
+                lines.add_metric([self._name, str(channel), str(line.line)], line.lost)
+        yield lines
+        yield self._quantiles(
+            "lag_seconds", "Send call to read, by both wall clocks", {"0.5": stats.lag_p50_ns, "0.99": stats.lag_p99_ns}
+        )
+        yield self._quantiles(
+            "repair_seconds",
+            "From asking for lost packets to the last of them",
+            {"0.5": stats.repair_p50_ns, "0.99": stats.repair_p99_ns},
+        )
+
+    def _quantiles(self, name: str, meaning: str, values_ns: dict[str, int | None]) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(f"tapecast_feed_{name}", meaning, labels=["consumer", "quantile"])
+        for quantile, value_ns in values_ns.items():
             if value_ns is not None:
-                lag.add_metric([self._name, quantile], value_ns / 1e9)
-        yield lag
+                family.add_metric([self._name, quantile], value_ns / 1e9)
+        return family
 
     def health(self) -> Health:
         """Return whether the feed still says something."""

@@ -12,9 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from consumers.feed import export
 from consumers.feed.export import exported
 from consumers.feed.stats import FeedStats
+from protocol.sequencing import LineStats
 from runtime.errors import TryAgainError
 from tests.support.processes import free_port
 
+LABELS = ("reason", "quantile", "outcome", "line")
 STATS = FeedStats(
     received=100,
     lost=3,
@@ -25,10 +27,16 @@ STATS = FeedStats(
     old_session=6,
     undefined=7,
     kernel_drops=8,
+    rejoins=9,
     gaps=2,
     events=90,
     lag_p50_ns=250_000,
     lag_p99_ns=None,
+    requests=2,
+    recovery={"busy": 1},
+    repair_p50_ns=3_000_000,
+    repair_p99_ns=None,
+    lines={7: [LineStats(0, 95, 3), LineStats(1, 97, 1)]},
 )
 
 
@@ -51,18 +59,20 @@ def test_the_counters_are_those_of_the_feed(monkeypatch: pytest.MonkeyPatch) -> 
         assert asked(port, "/healthz")[0] == 200
         text = asked(port, "/metrics")[1]
         found = {
-            (sample.name, sample.labels.get("reason") or sample.labels.get("quantile")): sample.value
+            (sample.name, next((v for k, v in sample.labels.items() if k in LABELS), None)): sample.value
             for family in text_string_to_metric_families(text)
             for sample in family.samples
             if family.name.startswith("tapecast")
         }
-        counters = {
-            field: getattr(STATS, field) for field in STATS.__struct_fields__ if not field.startswith(("lag_", "invalid"))
-        }
+        labelled = ("lag_", "repair_", "invalid", "recovery", "lines")
+        counters = {field: getattr(STATS, field) for field in STATS.__struct_fields__ if not field.startswith(labelled)}
         assert {name for name, label in found if label is None} == {f"tapecast_feed_{field}_total" for field in counters}
         assert all(found[f"tapecast_feed_{field}_total", None] == value for field, value in counters.items())
         assert found["tapecast_feed_invalid_total", "magic"] == 5
+        assert found["tapecast_feed_recovery_total", "busy"] == 1
+        assert (found["tapecast_feed_line_lost_total", "0"], found["tapecast_feed_line_lost_total", "1"]) == (3, 1)
         assert found["tapecast_feed_lag_seconds", "0.5"] == pytest.approx(250e-6)
+        assert found["tapecast_feed_repair_seconds", "0.5"] == pytest.approx(3e-3)
         with pytest.raises(TryAgainError, match=rf"127\.0\.0\.1:{port} .* in use"), exported("other", port):
             pass
         monkeypatch.setattr(export, "_SILENT_S", -1.0)

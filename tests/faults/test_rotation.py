@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from feeder.live import LiveFeeder
+from protocol.authentication import Sealer
 from protocol.codec import walk
 from protocol.render import Renderer
 from protocol.stamping import Stamper
@@ -34,8 +35,8 @@ def heard(feeder: LiveFeeder, events: list[Event]) -> None:
     """Let a list fill with every event that leaves the feeder."""
     renderer, publish = Renderer(), feeder.line.publish
 
-    def tee(stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool) -> int:
-        count = publish(stamper, buffer, nbytes, keep=keep)
+    def tee(stamper: Stamper, buffer: bytearray | memoryview, nbytes: int, *, keep: bool, sealer: Sealer | None = None) -> int:
+        count = publish(stamper, buffer, nbytes, keep=keep, sealer=sealer)
         events.extend(event for packet in walk(bytes(buffer[:nbytes])) for event in renderer.feed(packet))
         return count
 

@@ -124,10 +124,10 @@ class Feed:
         self.packets += out
         return [event for packet in walk(out) for event in self.renderer.feed(packet)]
 
-    def frame(self, *frames: bytes, connection: str = "ws.1") -> list[Event]:
+    def frame(self, *frames: bytes, connection: str = "ws.1", ts_recv_ns: int = RECV_NS) -> list[Event]:
         """Hand frames to the session as one read of the socket."""
         for data in frames:
-            self.session.on_frame(connection, data, RECV_NS, self.now_ns)
+            self.session.on_frame(connection, data, ts_recv_ns, self.now_ns)
         return self.flush()
 
     def body(self, symbol: str, body: bytes) -> list[Event]:
