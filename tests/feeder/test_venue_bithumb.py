@@ -21,7 +21,8 @@ from feeder.recording import read
 from feeder.replay.dialect import Route
 from feeder.replay.timeline import TimelineError, load
 from feeder.replay.venues import DIALECTS, guess_venue
-from feeder.venue import Alive, Ignored, InstrumentsError, Limits, ServerError, Topic
+from feeder.venue import Alive, Ignored, InstrumentsError, ServerError, Topic
+from feeder.venue_limits import Limits
 from feeder.venues.bithumb import VENUE
 from protocol.codec import instrument_id
 from protocol.extract import Extractor
