@@ -10,8 +10,9 @@ import json
 import pytest
 
 from feeder.ls_masters import is_list_url, list_requests
+from feeder.names import canonical
 from feeder.recording import read
-from feeder.venue import Exact, InstrumentDef, InstrumentsError, canonical
+from feeder.venue import Exact, InstrumentDef, InstrumentsError
 from feeder.venues.ls import VENUE
 from protocol.codec import walk
 from protocol.render import Event, Renderer

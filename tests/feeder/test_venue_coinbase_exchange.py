@@ -22,7 +22,8 @@ from feeder.recording import read
 from feeder.replay.dialect import Route
 from feeder.replay.venues import DIALECTS, guess_venue
 from feeder.session import CommandKind
-from feeder.venue import Ack, Alive, Exact, Ignored, InstrumentsError, Limits, ServerError, Topic
+from feeder.venue import Ack, Alive, Exact, Ignored, InstrumentsError, ServerError, Topic
+from feeder.venue_limits import Limits
 from feeder.venues.coinbase_exchange import VENUE
 from protocol.exact import iso_ns
 from protocol.naming import has_wildcard

@@ -18,7 +18,8 @@ from feeder.names import canonical
 from feeder.recording import read
 from feeder.replay.dialect import Route
 from feeder.replay.venues import DIALECTS, guess_venue
-from feeder.venue import Ack, Exact, InstrumentDef, Instruments, InstrumentsError, Limits, ServerError, Topic
+from feeder.venue import Ack, Exact, InstrumentDef, Instruments, InstrumentsError, ServerError, Topic
+from feeder.venue_limits import Limits
 from feeder.venues.deribit import VENUE
 from protocol.naming import has_wildcard
 from protocol.schema import InstrumentKind, InstrumentState, OptionType
