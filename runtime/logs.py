@@ -40,7 +40,7 @@ _NAMES = (
 _SECRET_IN_TEXT = re.compile(
     rf"""(\b{_NAMES}=)[^&\s"']+"""  # a query, a form
     rf"""|(\\?["']{_NAMES}\\?["']\s*:\s*\\?["'])[^"'\\]+"""  # JSON, also quoted inside JSON, and Python's notation
-    rf"""|(\b(?:Bearer|Basic)\s+)[\w.~+/=-]{{8,}}""",  # a header
+    rf"""|(\b(?:Bearer\s+|Basic\s+(?=[\w.~+/=-]{{8}})))[\w.~+/=-]+""",  # a header
     re.I,
 )
 _TEXT_LIMIT = 8000

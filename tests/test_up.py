@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from feeder.venues import VENUES
+from feeder.venues import VENUES, venue
 from protocol.io import Receiver
 from runtime import config as configuration
 from runtime.channels import lines_of
@@ -24,7 +24,7 @@ from tests.support.captures import captures
 from tests.support.processes import Child, Net, children, free_port, signalled, tapecast, until
 
 Start = Callable[..., Child]
-WITHOUT_KEY = set(VENUES) - {"ls"}
+WITHOUT_KEY = {name for name in VENUES if venue(name).login is None}
 """Venues whose public data need no key."""
 
 

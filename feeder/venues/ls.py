@@ -114,13 +114,13 @@ def _frame(channel: str, key: str, kind: str = "3") -> bytes:
     return msgspec.json.encode({"header": {"token": "", "tr_type": kind}, "body": {"tr_cd": channel, "tr_key": key}})
 
 
-def _topics(symbols: Sequence[str], channels: Sequence[str]) -> Iterator[tuple[Topic, bytes]]:
-    """Yield each subscription that a symbol has: one message each, because the venue takes one at a time."""
+def _topics(symbols: Sequence[str], channels: Sequence[str]) -> Iterator[tuple[Topic | None, bytes]]:
+    """Yield each subscription, one message each, because the venue takes one at a time; no topic where it is of no symbol."""
     for channel in channels:
         if channel not in CHANNELS:
             raise KeyError(channel)
         if channel == DATA.state.code:
-            yield Topic(channel, DATA.state.key), _frame(channel, DATA.state.key)
+            yield None, _frame(channel, DATA.state.key)
         for symbol in symbols:
             for market in markets_of(symbol):
                 if channel in (market.trade, market.book):
@@ -132,7 +132,10 @@ def _subscribe(symbols: Sequence[str], channels: Sequence[str], _: int) -> list[
     wanted = list(_topics(symbols, channels))
     size = DATA.connection.registrations
     chunks = [wanted[start : start + size] for start in range(0, len(wanted), size)]
-    return [Subscription("ws", tuple(frame for _, frame in chunk), tuple(topic for topic, _ in chunk), ()) for chunk in chunks]
+    return [
+        Subscription("ws", tuple(frame for _, frame in chunk), tuple(topic for topic, _ in chunk if topic is not None), ())
+        for chunk in chunks
+    ]
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -198,8 +201,10 @@ def _requested(_: str, sent: bytes) -> list[Topic]:
         message = _decode_message(sent)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return []
-    wanted = message.header.tr_type == "3" and message.body is not None and message.body.tr_cd
-    return [Topic(message.body.tr_cd, message.body.tr_key.strip())] if wanted and message.body is not None else []
+    body = message.body
+    if message.header.tr_type != "3" or body is None or body.tr_cd in ("", DATA.state.code):
+        return []
+    return [Topic(body.tr_cd, body.tr_key.strip())]
 
 
 # the token
@@ -256,6 +261,7 @@ VENUE = VenueSpec(
     default_price_exp=0,
     default_qty_exp=0,
     channels=CHANNELS,
+    market_wide=frozenset({DATA.state.code}),
     endpoints=("ws", "rest"),
     kind_of=kind_of,
     subscribe=_subscribe,

@@ -126,7 +126,10 @@ def top(offline: Offline, number: int) -> tuple[int, int, int] | None:
 
 def counted(name: str, path: Path) -> int:
     """Return how many trades a recording holds, read with `json` alone."""
-    lines = (line.raw for line in read([path]) if line.kind == "recv")
+    recorded = list(read([path]))
+    if name == "ls":
+        return sum(line.kind == "reduced" for line in recorded)
+    lines = (line.raw for line in recorded if line.kind == "recv")
     return sum(_trades(name, json.loads(raw)) for raw in lines if b"rade" in raw or b"match" in raw)
 
 

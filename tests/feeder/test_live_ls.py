@@ -33,6 +33,7 @@ LS = {
     "feeder__backoff__base_s": 0.02,
     "feeder__backoff__cap_s": 0.05,
     "venues__ls__limits__rest_window_s": 0.001,
+    "venues__ls__limits__connects_window_s": 0.001,
 }
 REFUSED = b'{"header":{"rsp_cd":"IGW00121","rsp_msg":"x","tr_cd":"US3","tr_key":"U005930   ","tr_type":"3"},"body":null}'
 
