@@ -22,6 +22,9 @@ __all__ = ["SUCCESSOR", "Intake", "Named"]
 SUCCESSOR = "~"
 """Behind the name of a connection: the one that is to replace it, and is counted with it."""
 
+_REPAY_NS = 1_000_000_000
+"""Between two attempts to make lost batches good: what fails once may go on failing."""
+
 log = logs.get("feeder.intake")
 
 
@@ -44,6 +47,9 @@ class Intake:
         self.tallies: dict[str, Tally] = {}
         """What is counted of each connection, by its name."""
         self._now_ns, self._ts_ns = time.monotonic_ns(), time.time_ns()
+        self._owed = False
+        """Consumers lack a batch, and have not been given whole books since."""
+        self._repaid_ns = 0
 
     @property
     def frames(self) -> int:
@@ -89,5 +95,9 @@ class Intake:
         except Exception as error:  # a defect of ours costs a batch, counted and told, never the connection
             session.counts["batches_failed"] += 1
             log.error("batch not sent", venue=session.spec.name, error=repr(error), exc_info=error)
+            self._owed = True
+        if self._owed and self._now_ns - self._repaid_ns >= _REPAY_NS:
+            self._owed, self._repaid_ns = False, self._now_ns
+            session.on_batch_lost(self._ts_ns)
         if session.commands:
             self._asked()

@@ -93,6 +93,15 @@ class SessionBooks:
                 self.counts["stale"] += 1
                 self._book_status(instrument, StatusState.STALE, StatusReason.TIMEOUT, ts_recv_ns)
 
+    def on_batch_lost(self, ts_recv_ns: int) -> None:
+        """Say that finished packets never went out, and put every LIVE book into the next ones whole.
+
+        The packets had no numbers yet, so nothing else would show consumers what their books lack.
+        """
+        self._status(None, StatusScope.CHANNEL, StatusState.SUSPECT, StatusReason.OVERFLOW, ts_recv_ns, text="batch not sent")
+        for instrument in self.instruments:
+            self._append(self.book_snapshot(instrument))
+
     def on_topics(self, kind: str, topics: Iterable[Topic], ts_recv_ns: int, *, speak: bool) -> None:
         """Note topics that bring no data, or speak again: counted by `kind`, and told for each instrument."""
         state, reason = (StatusState.LIVE, StatusReason.NONE) if speak else (StatusState.STALE, StatusReason.TIMEOUT)
