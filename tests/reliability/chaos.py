@@ -140,7 +140,7 @@ def chaos(folder: Path, seconds: float, seed: int) -> str:
         stage.recovered(other)
         assert stage.witness.feed.stats.kernel_drops == 0
         stats, places = stage.subject.feed.stats, stage.same_sums(other)
-        assert wrong(stage.subject.sums, stage.witness.sums) == []
+        assert wrong(stage.subject.sums, stage.witness.all_sums) == [], stage.witness.states
         told = sum(one.missing for one in stage.subject.told if isinstance(one, Gap) and one.reason == "loss")
         assert told == stats.lost
         what = ", ".join(f"{count} × {name.replace('_', ' ')}" for name, count in sorted(dice.done.items()))

@@ -76,7 +76,7 @@ def _join(stage: Stage, rng: random.Random, most: int, took: list[float]) -> tup
     for watch in done:
         assert watch.sums
         stage.witness.step(0.01)
-        assert not [place for place, sums in watch.sums.items() if not sums <= stage.witness.sums.get(place, set())]
+        assert not [place for place, sums in watch.sums.items() if not sums <= stage.witness.all_sums.get(place, set())]
         places += len(watch.sums)
         watch.close()
     return len(done), places

@@ -207,7 +207,7 @@ class Stage:
 
         self.until(equal, *others, within_s=30.0, what="equal books")
         for watch in watches:
-            assert wrong(watch.sums, self.witness.sums) == []
+            assert wrong(watch.sums, self.witness.all_sums) == [], self.witness.states
 
     def recovered(self, child: Child) -> dict[str, Any]:
         """Step until the books of a consumer that is a process stand where the witness's do, and return its state."""
@@ -224,7 +224,7 @@ class Stage:
         sums = load_sums(child)
         for _ in range(20):
             self.step()
-        assert wrong(sums, self.witness.sums) == []
+        assert wrong(sums, self.witness.all_sums) == [], self.witness.states
         return len(sums)
 
     def passed(self) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def lan_row(folder: Path, short: bool) -> str:
                 for number in range(3):
                     heard(number)
                 states = [_last(child) for child in watches]
-                struck, spared, whole = (load_sums(watches[number]) for number in (0, 2, 1))
+                struck, spared, whole = (load_sums(watches[number], live=number != 1) for number in (0, 2, 1))
         finally:
             for child in watches:
                 child.end()
