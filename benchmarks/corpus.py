@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from benchmarks.harness import captures
 from feeder.publisher import MemoryLine, Publisher
-from feeder.recording import Line, read
+from feeder.record.recording import Line, read
 from feeder.session import Session, SessionOptions
 from feeder.venue import Exact, InstrumentDef, VenueSpec
 from feeder.venues import venue

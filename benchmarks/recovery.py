@@ -39,9 +39,9 @@ from benchmarks.wire_to_wire import (
 )
 from feeder.offline import Offline
 from feeder.publisher import MulticastLine, Publisher
-from feeder.recovery import RecoveryServer
-from feeder.recovery_source import SessionSource
-from feeder.recovery_types import Limits
+from feeder.recovery.server import RecoveryServer
+from feeder.recovery.source import SessionSource
+from feeder.recovery.types import Limits
 from feeder.venues import venue
 from protocol.codec import decode
 from protocol.io import Receiver, Sender

@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.harness import Options, Table, Target, captures, main
 from consumers.feed.source import Chunks
 from feeder.publisher import Cycle, MemoryLine, Publisher
-from feeder.recording import Line, read
+from feeder.record.recording import Line, read
 from feeder.session import Session, SessionOptions
 from feeder.venue import qualified
 from feeder.venues import venue

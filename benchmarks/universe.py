@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.harness import Options, Table, Target, captures, main
-from feeder.recording import Line, read
+from feeder.record.recording import Line, read
 from feeder.venue import market_and_symbol, qualified
 from feeder.venues import venue
 from protocol.schema import MsgType

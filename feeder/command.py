@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 import orjson
 
-from feeder.access import Access
 from feeder.live import LiveFeeder
-from feeder.login import client_of, with_keys
-from feeder.record import Recorder
-from feeder.universe import check_universe
+from feeder.login.access import Access
+from feeder.login.client import client_of, with_keys
+from feeder.record.recorder import Recorder
+from feeder.symbols.universe import check_universe
 from feeder.venue import VenueSpec
 from feeder.venues import VENUES, venue
 from runtime import config as configuration

@@ -1,7 +1,8 @@
 """Fetching what a venue lists: instrument definitions, page by page, and the volumes that rank them, over REST.
 
-What to ask and how to read the answers is the venue's (`VenueSpec`); waiting, weights and bans are the client's (`feeder.rest`).
-Nothing is kept here: the session knows the definitions of a running feeder, `feeder.symbol_cache` those of the last refresh.
+What to ask and how to read the answers is the venue's (`VenueSpec`); waiting, weights and bans are the client's
+(`feeder.connections.rest`). Nothing is kept here: the session knows the definitions of a running feeder, `feeder.symbols.cache`
+those of the last refresh.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import NamedTuple
 
-from feeder.rest import RestAnswer, RestClient
+from feeder.connections.rest import RestAnswer, RestClient
 from feeder.venue import InstrumentDef, RestRequest, VenueSpec
 
 __all__ = ["Listing", "fetch_listing", "fetch_volumes", "is_refusal", "pages"]

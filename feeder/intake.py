@@ -1,7 +1,7 @@
 """From a socket's read to the multicast: each message to the session, what is finished to the publisher at the end of the read.
 
-The hot path of a live feeder between `feeder.transport` and `feeder.session`. A defect of ours costs the message or the batch it
-met, counted and told, never the connection.
+The hot path of a live feeder between `feeder.connections.transport` and `feeder.session`. A defect of ours costs the message or
+the batch it met, counted and told, never the connection.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from feeder.connections.tally import Tally
 from feeder.publisher import Publisher
-from feeder.record import Recorder
-from feeder.record_session import SocketTap
+from feeder.record.recorder import Recorder
+from feeder.record.session import SocketTap
 from feeder.session import Session
-from feeder.tally import Tally
 from runtime import logs
 
 __all__ = ["SUCCESSOR", "Intake", "Named"]

@@ -1,7 +1,7 @@
 """A venue's live feeder: one process, one event loop, one venue, one channel; assembly, lifecycle, and what beats.
 
 The thin shell around `feeder.session` (what to do) and `feeder.publisher` (how it goes out). Connections are kept by
-`feeder.connections`, REST is asked by `feeder.desk`; everything that decides is sans-I/O.
+`feeder.connections.pool`, REST is asked by `feeder.connections.desk`; everything that decides is sans-I/O.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from feeder.access import Access
 from feeder.announcer import Announcer
 from feeder.clock_watch import ClockWatch
-from feeder.connections import Connections
-from feeder.desk import Desk
+from feeder.connections.desk import Desk
+from feeder.connections.limiter import HostLimiter
+from feeder.connections.pool import Connections
+from feeder.connections.rest import RestClient
+from feeder.connections.sharding import plan
 from feeder.intake import Intake
-from feeder.limiter import HostLimiter
+from feeder.login.access import Access
 from feeder.outlet import open_outlet
 from feeder.pulse import Pulse
 from feeder.quarantine import QuarantineFile
-from feeder.record import Recorder
-from feeder.record_session import RecordedSession
-from feeder.recovery_source import recovery_service
-from feeder.rest import RestClient
+from feeder.record.recorder import Recorder
+from feeder.record.session import RecordedSession
+from feeder.recovery.source import recovery_service
 from feeder.session import CommandKind, Session, SessionOptions
-from feeder.sharding import plan
-from feeder.starting_symbols import starting_symbols
+from feeder.symbols.starting import starting_symbols
 from feeder.sync import SyncPolicy
 from feeder.venue import VenueSpec
 from protocol.records import HeartbeatItem

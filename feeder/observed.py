@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from feeder.live import LiveFeeder
-from feeder.record import Recorder
+from feeder.record.recorder import Recorder
 from protocol.schema import StatusState
 from runtime.endpoint import Health
 

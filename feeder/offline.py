@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from feeder.handover import HandoverPolicy
+from feeder.connections.handover import HandoverPolicy
 from feeder.publisher import MemoryLine, Publisher
-from feeder.recording import Line, RecordingError, Universe, read, universe
+from feeder.record.recording import Line, RecordingError, Universe, read, universe
 from feeder.session import Quarantined, Session, SessionOptions
 from feeder.trade_texts import TradeTexts
 from feeder.venue import VenueSpec

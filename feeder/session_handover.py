@@ -1,12 +1,12 @@
 """A session whose connections are replaced while they run: what goes out, what is held back, and who is called what.
 
-The middle layer of `feeder.session.Session`: `feeder.handover` judges the messages of a pair of connections, this carries the
-judgement out on the session's buffer and books. No I/O, no venue messages.
+The middle layer of `feeder.session.Session`: `feeder.connections.handover` judges the messages of a pair of connections, this
+carries the judgement out on the session's buffer and books. No I/O, no venue messages.
 """
 
 from __future__ import annotations
 
-from feeder.handover import Handover, HandoverPolicy, Outcome
+from feeder.connections.handover import Handover, HandoverPolicy, Outcome
 from feeder.session_books import SessionBooks
 from feeder.session_types import Instrument, SessionOptions
 from feeder.sync import NO_ID, Chain

@@ -20,7 +20,7 @@ from protocol.schema import InstrumentKind, InstrumentState, MsgType, OptionType
 from protocol.shapes import Shape
 
 if TYPE_CHECKING:
-    from feeder.volumes import Volumes
+    from feeder.symbols.volumes import Volumes
 
 __all__ = [
     "Ack",
@@ -178,7 +178,7 @@ class Tokens(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """How a venue that gives no data without a key is asked for an access token (`feeder.login`)."""
+    """How a venue that gives no data without a key is asked for an access token (`feeder.login.client`)."""
 
     endpoint: str
     """Configuration key of the base URL."""

@@ -49,14 +49,14 @@ COMMANDS: dict[str, Command] = {
         "normalise a recording and print its events as JSON lines; no network",
         ("tapecast decode recording.jsonl --venue okx > events.jsonl",),
     ),
-    "record": Command("feeder.record_command", "record what venues send, and publish nothing", ("tapecast record okx upbit",)),
+    "record": Command("feeder.record.command", "record what venues send, and publish nothing", ("tapecast record okx upbit",)),
     "replay": Command(
         "feeder.replay.command",
         "serve a recording in the venue's own dialect, over WebSocket and REST",
         ("tapecast replay recording.jsonl --speed 10",),
     ),
     "symbols": Command(
-        "feeder.symbols_command",
+        "feeder.symbols.command",
         "what the venues list: names, native and canonical, and their definitions",
         ("tapecast symbols refresh okx", "tapecast symbols resolve BTC-USDT"),
     ),

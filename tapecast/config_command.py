@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _impossible_universes(checked: Config) -> list[str]:
     """Return what the venues' own specifications say against the configuration."""
-    from feeder.universe import check_universe  # here, because only this action needs the feeder
+    from feeder.symbols.universe import check_universe  # here, because only this action needs the feeder
     from feeder.venues import VENUES, venue
 
     problems: list[str] = []

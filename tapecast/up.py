@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from feeder.login import with_keys
-from feeder.recording import NOT_SERVED, universe
+from feeder.connections.sharding import plan
+from feeder.login.client import with_keys
+from feeder.record.recording import NOT_SERVED, universe
 from feeder.replay.venues import by_venue
-from feeder.sharding import plan
-from feeder.universe import check_universe
+from feeder.symbols.universe import check_universe
 from feeder.venues import VENUES, venue
 from protocol.schema import MsgType
 from runtime import config as configuration

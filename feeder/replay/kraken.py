@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from feeder.kraken_v1 import topic_of
+from feeder.dialects.kraken_v1 import topic_of
 from feeder.replay.dialect import Route, Session
 
 __all__ = ["Kraken"]

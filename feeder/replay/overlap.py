@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import NamedTuple
 
-from feeder.recording import Line
+from feeder.record.recording import Line
 from feeder.replay.dialect import Route
 
 __all__ = ["Overlap"]

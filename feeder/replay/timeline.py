@@ -1,6 +1,6 @@
 """A recording laid out for playing: framed WebSocket messages and book snapshots in recorded order, REST bodies beside them.
 
-The truth is the recording; `feeder.recording` reads its lines and the venue's dialect says where each belongs. Nothing is
+The truth is the recording; `feeder.record.recording` reads its lines and the venue's dialect says where each belongs. Nothing is
 sent from here, and a body that the recording does not hold does not exist.
 """
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from feeder import recording
-from feeder.recording import NOT_SERVED
+from feeder.record import recording
+from feeder.record.recording import NOT_SERVED
 from feeder.replay.dialect import Dialect, Located, Route
 from feeder.replay.overlap import Overlap
 

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from feeder.recording import RecordingError, read
+from feeder.record.recording import RecordingError, read
 from feeder.replay.binance import Binance
 from feeder.replay.bithumb import Bithumb
 from feeder.replay.bybit import Bybit
@@ -89,7 +89,7 @@ _SHARED = frozenset({"coinbase"})
 """Folders with recordings of several venues here: the URLs in the file are asked first."""
 _LINES = 100
 _RECORDED = re.compile(r"([a-z_]+)-\d{8}T\d{6}\.\d{6}Z\.jsonl")
-"""What `tapecast record` calls its files (`feeder.record_file`)."""
+"""What `tapecast record` calls its files (`feeder.record.file`)."""
 
 
 class UnknownVenueError(ValueError):

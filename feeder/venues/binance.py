@@ -6,7 +6,7 @@ Truth: the venue's `binance-spot-api-docs` (web-socket-streams, rest-api) and th
 
 from __future__ import annotations
 
-from feeder.binance_dialect import (
+from feeder.dialects.binance import (
     TAKER,
     control,
     depth_request,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from feeder.binance_dialect import (
+from feeder.dialects.binance import (
     FORCE_ORDER,
     FORCE_ORDER_OPEN,
     MARK_PRICE,

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from feeder.symbols.volumes import Volumes, amount, decode_volumes
 from feeder.venue import (
     Ack,
     Alive,
@@ -41,7 +42,6 @@ from feeder.venue import (
     milliseconds_to_ns,
     qualified,
 )
-from feeder.volumes import Volumes, amount, decode_volumes
 from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side, StatKind, TradeFlag
 from protocol.shapes import IdKind, Numbers, Rows, Shape, StatField
 

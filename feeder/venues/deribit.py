@@ -13,6 +13,7 @@ from decimal import Decimal
 
 import msgspec
 
+from feeder.symbols.volumes import Volumes, decode_volumes
 from feeder.venue import (
     Ack,
     Alive,
@@ -36,7 +37,6 @@ from feeder.venue import (
     matcher,
     milliseconds_to_ns,
 )
-from feeder.volumes import Volumes, decode_volumes
 from protocol.decimals import parse_decimal
 from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, OptionType, Side, StatKind, TradeFlag
 from protocol.shapes import IdKind, Numbers, Quote, Rows, Shape, StatField

@@ -1,7 +1,7 @@
 """Kraken spot, WebSocket v2: books of a fixed depth proved by a CRC32, trades, and numbers written bare with a fixed precision.
 
 Truth: docs.kraken.com and the recordings; evidence per message variant is in `docs/venues/kraken.md`. Endpoints, symbols and rate
-limits are in `config/venues/kraken.toml`. Version 1, of recordings only, is in `feeder.kraken_v1`.
+limits are in `config/venues/kraken.toml`. Version 1, of recordings only, is in `feeder.dialects.kraken_v1`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from decimal import Decimal
 
 import msgspec
 
-from feeder import kraken_v1
+from feeder.dialects import kraken_v1
+from feeder.symbols.volumes import Volumes, decode_volumes
 from feeder.venue import (
     Ack,
     Alive,
@@ -37,7 +38,6 @@ from feeder.venue import (
     is_wire_symbol,
     matcher,
 )
-from feeder.volumes import Volumes, decode_volumes
 from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
 from protocol.shapes import Numbers, ObjectRows, Shape, TimeUnit
 

@@ -2,8 +2,8 @@
 
 From documented messages, not tested against the live venue: evidence per message variant is in `docs/venues/ls.md`. Message
 codes, widths of keys, fields and state codes are data, `config/markets/ls.toml`; the exchange's calendar and price bands are
-`feeder.krx`, the lists of instruments `feeder.ls_masters`. All values are texts. There is no trade id and no sequence: a trade's
-id is the day's volume with it.
+`feeder.dialects.krx`, the lists of instruments `feeder.dialects.ls_masters`. All values are texts. There is no trade id and no
+sequence: a trade's id is the day's volume with it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from feeder import krx
-from feeder.ls_data import DATA, kind_of, markets_of
-from feeder.ls_masters import is_list_url, list_requests, parse_list
+from feeder.dialects import krx
+from feeder.dialects.ls_data import DATA, kind_of, markets_of
+from feeder.dialects.ls_masters import is_list_url, list_requests, parse_list
 from feeder.venue import (
     Ack,
     BookRule,

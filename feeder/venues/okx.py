@@ -14,6 +14,7 @@ from decimal import Decimal
 
 import msgspec
 
+from feeder.symbols.volumes import Volumes, amount, decode_volumes
 from feeder.venue import (
     Ack,
     Alive,
@@ -41,7 +42,6 @@ from feeder.venue import (
     milliseconds_to_ns,
     query_value,
 )
-from feeder.volumes import Volumes, amount, decode_volumes
 from protocol.decimals import format_decimal
 from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, OptionType, Side, StatKind, TradeFlag
 from protocol.shapes import Numbers, Rows, Shape, StatField

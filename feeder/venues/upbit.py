@@ -13,6 +13,7 @@ from decimal import Decimal
 
 import msgspec
 
+from feeder.symbols.volumes import Volumes, decode_volumes
 from feeder.venue import (
     Alive,
     BookRule,
@@ -31,7 +32,6 @@ from feeder.venue import (
     is_wire_symbol,
     matcher,
 )
-from feeder.volumes import Volumes, decode_volumes
 from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
 from protocol.shapes import Numbers, PairRows, Shape, TimeUnit
 

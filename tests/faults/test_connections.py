@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from feeder.backoff import Backoff, BackoffPolicy
-from feeder.limiter import Rate, grant
-from feeder.link import Link as FeederLink
+from feeder.connections.backoff import Backoff, BackoffPolicy
+from feeder.connections.limiter import Rate, grant
+from feeder.connections.link import Link as FeederLink
+from feeder.connections.transport import MAX_FRAME
 from feeder.live import LiveFeeder
-from feeder.transport import MAX_FRAME
 from runtime import config as configuration
 from tests.support.processes import Net, resident_bytes
 from tests.support.standin.server import StandInServer, settings_of

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from feeder.recording import read
+from feeder.record.recording import read
 from feeder.venues import venue
 from tests.support.captures import captures
 from tests.support.standin.bench import Bench, Event

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from feeder.access_token import Fetch, TokenMachine, TokenPolicy, TokenState, Use, Wait
+from feeder.login.token import Fetch, TokenMachine, TokenPolicy, TokenState, Use, Wait
 from feeder.venues.ls import LOGIN
 
 SECOND = 1_000_000_000

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from feeder.offline import Offline
-from feeder.recording import read
+from feeder.record.recording import read
 from feeder.replay.venues import guess_venue
 from feeder.venues import VENUES, venue
 from protocol.codec import decode, walk

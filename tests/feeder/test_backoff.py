@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from feeder.backoff import Backoff, BackoffPolicy
+from feeder.connections.backoff import Backoff, BackoffPolicy
 
 SECOND = 1_000_000_000
 

@@ -12,8 +12,8 @@ import pytest
 
 from consumers.feed.definitions import Definitions
 from consumers.feed.selection import Names, Selection
-from feeder.names import canonical
 from feeder.session import Session, SessionOptions
+from feeder.symbols.names import canonical
 from feeder.venue import InstrumentDef, InstrumentsError
 from feeder.venues import venue
 from protocol.codec import walk

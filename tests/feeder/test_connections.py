@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import serve
 
-from feeder import connection, link
+from feeder.connections import connection, link
 from feeder.live import LiveFeeder
 from protocol.schema import MsgType, StatusScope, StatusState
 from tests.support.captures import captures

@@ -15,7 +15,7 @@ import pytest
 
 from feeder.decode_command import events
 from feeder.offline import Offline
-from feeder.recording import read
+from feeder.record.recording import read
 from feeder.venues import venue
 from tests.support.captures import captures
 from tests.support.feeder_oracle import Bbo, BookMessage, Story, Trade, apply, first_lines, tell

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from feeder.handover import HandoverPolicy, Outcome, fingerprints, remaining
+from feeder.connections.handover import HandoverPolicy, Outcome, fingerprints, remaining
 from feeder.publisher import MemoryLine, Publisher
-from feeder.recording import Line, read
+from feeder.record.recording import Line, read
 from feeder.session import CommandKind, Session, SessionOptions
 from feeder.venues import venue
 from protocol.codec import Packet, decode, encode, walk

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feeder.handover import Handover, HandoverPolicy
+from feeder.connections.handover import Handover, HandoverPolicy
 from feeder.session_types import Instrument
 from feeder.sync import BookSync, Chain, SnapshotSource, SyncPolicy, Verdict
 from protocol.extract_types import Result

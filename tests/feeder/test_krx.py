@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from feeder import krx
-from feeder.krx import KST, expiry_ns, holiday_notice, is_trading_day, multiplier, silence_allowed, tick_bands
-from feeder.market_files import read_market
+from feeder.dialects import krx
+from feeder.dialects.krx import KST, expiry_ns, holiday_notice, is_trading_day, multiplier, silence_allowed, tick_bands
+from feeder.dialects.market_files import read_market
 from feeder.venue import Exact
 from runtime.errors import ConfigError
 

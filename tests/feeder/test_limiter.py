@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feeder import limiter
-from feeder.limiter import CONNECT, REST, HostLimiter, Rate, grant
+from feeder.connections import limiter
+from feeder.connections.limiter import CONNECT, REST, HostLimiter, Rate, grant
 from tests.support.processes import ROOT, until
 
 _SECOND = 1_000_000_000
@@ -72,7 +72,7 @@ def test_what_weighs_more_than_a_burst_is_charged_in_full() -> None:
 HOG = """
 import sys, time
 from pathlib import Path
-from feeder.limiter import CONNECT, HostLimiter, Rate
+from feeder.connections.limiter import CONNECT, HostLimiter, Rate
 
 limits = HostLimiter(Path(sys.argv[1]), {CONNECT: Rate.of(8, 0.2)})
 end = time.monotonic() + float(sys.argv[2])

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from feeder import live, quarantine, rest
+from feeder import live, quarantine
+from feeder.connections import rest
 from feeder.live import LiveFeeder
 from feeder.venue import Keepalive
 from feeder.venues import venue

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from feeder.access import Access
-from feeder.login import client_of
+from feeder.login.access import Access
+from feeder.login.client import client_of
 from feeder.replay.dialect import BROADCAST, Granting, Route, Session
 from feeder.replay.server import ReplayServer
 from feeder.replay.venues import DIALECTS, guess_venue

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import pytest
 from aiohttp import web
 
-from feeder.login import LoginClient, MissingKeysError, client_of, with_keys
+from feeder.login.client import LoginClient, MissingKeysError, client_of, with_keys
 from feeder.venues import venue
 from feeder.venues.ls import LOGIN
 from runtime import config as configuration

@@ -9,9 +9,9 @@ import json
 
 import pytest
 
-from feeder.ls_masters import is_list_url, list_requests
-from feeder.names import canonical
-from feeder.recording import read
+from feeder.dialects.ls_masters import is_list_url, list_requests
+from feeder.record.recording import read
+from feeder.symbols.names import canonical
 from feeder.venue import Exact, InstrumentDef, InstrumentsError
 from feeder.venues.ls import VENUE
 from protocol.codec import walk

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from feeder.live import LiveFeeder
 from feeder.observed import Observed
-from feeder.record import Recorder
+from feeder.record.recorder import Recorder
 from protocol.schema import VENUES
 from tests.feeder.test_live import UPBIT, upbit_books
 from tests.feeder.test_record import settings

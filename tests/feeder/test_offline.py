@@ -11,7 +11,7 @@ import pytest
 
 from feeder.decode_command import events
 from feeder.offline import Offline
-from feeder.recording import RecordingError
+from feeder.record.recording import RecordingError
 from feeder.venues import venue
 from protocol.codec import decode, walk
 from protocol.schema import Flag

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feeder.pacing import Pace
+from feeder.connections.pacing import Pace
 from runtime import config as configuration
 
 _SECOND = 1_000_000_000

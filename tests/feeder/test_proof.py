@@ -7,7 +7,7 @@ import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feeder.proof import Finding, FindingKind, ProofPolicy, Watch, Watched
+from feeder.connections.proof import Finding, FindingKind, ProofPolicy, Watch, Watched
 from feeder.venue import Topic
 from protocol.schema import MsgType
 from protocol.stamping import COLUMN_OF, STAMP_COLUMNS

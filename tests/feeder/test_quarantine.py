@@ -9,7 +9,7 @@ import pytest
 
 from feeder import quarantine
 from feeder.quarantine import QuarantineFile
-from feeder.recording import read
+from feeder.record.recording import read
 from feeder.session import Quarantined
 
 

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from feeder import record, record_file
 from feeder.offline import Offline
-from feeder.record import Recorder
-from feeder.record_file import MemberFiles
-from feeder.recording import Line, read
+from feeder.record import file as record_file
+from feeder.record import recorder as record
+from feeder.record.file import MemberFiles
+from feeder.record.recorder import Recorder
+from feeder.record.recording import Line, read
 from feeder.replay.venues import guess_venue
 from feeder.venues import venue
 from protocol.codec import walk

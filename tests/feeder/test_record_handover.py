@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from feeder import connection
+from feeder.connections import connection
 from feeder.offline import Offline
-from feeder.record import Recorder
-from feeder.recording import read
+from feeder.record.recorder import Recorder
+from feeder.record.recording import read
 from feeder.replay.timeline import Cut, Frame, load
 from feeder.replay.venues import DIALECTS
 from feeder.venues import venue

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from feeder.record import Recorder
-from feeder.record_session import RecordedSession, SocketTap
-from feeder.recording import Line, read
+from feeder.record.recorder import Recorder
+from feeder.record.recording import Line, read
+from feeder.record.session import RecordedSession, SocketTap
 from feeder.session import Session, SessionOptions
 from feeder.venues import venue
 from tests.feeder.test_record import TS, settings, written

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from feeder.recording import RecordingError, read, universe
+from feeder.record.recording import RecordingError, read, universe
 from feeder.venue import Topic
 from feeder.venues.binance import VENUE as BINANCE
 from feeder.venues.binance_futures import VENUE as FUTURES

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feeder.recovery_types import Client
+from feeder.recovery.types import Client
 from protocol.records import ReplyItem, RequestItem
 from protocol.recovery import decode_reply
 from protocol.schema import Flag, ReplyStatus, RequestKind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from feeder.recovery import RecoveryServer
+from feeder.recovery.server import RecoveryServer
 from protocol.codec import validate
 from protocol.records import Header, RequestItem
 from protocol.recovery import decode_reply, encode_request, first_packet

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feeder.recovery_types import Allowance
+from feeder.recovery.types import Allowance
 from protocol.records import RequestItem
 from protocol.recovery import decode_reply
 from protocol.schema import ReplyStatus

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from feeder import recovery_service
-from feeder.recovery_service import RecoveryService
-from feeder.recovery_types import Limits
+from feeder.recovery import service as recovery_service
+from feeder.recovery.service import RecoveryService
+from feeder.recovery.types import Limits
 from protocol.codec import decode
 from protocol.io import Receiver
 from protocol.records import HeartbeatItem, RequestItem

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import pytest
 
 from feeder.offline import Offline
-from feeder.recovery_source import SessionSource
-from feeder.recovery_types import State
+from feeder.recovery.source import SessionSource
+from feeder.recovery.types import State
 from feeder.venues import venue
 from protocol.books import BookSet
 from protocol.codec import Packet, decode, walk

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from feeder import connection
+from feeder.connections import connection
 from tests.support.processes import Net
 from tests.support.scripted_venues import (
     BINANCE,

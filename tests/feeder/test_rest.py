@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from feeder import rest
-from feeder.rest import RestClient
+from feeder.connections import rest
+from feeder.connections.rest import RestClient
 from feeder.venue import RestRequest
 from tests.support.processes import free_port
 from tests.support.venue_server import Answer, Asked, VenueServer, eventually

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feeder.rotation import Rotation, RotationPolicy
+from feeder.connections.rotation import Rotation, RotationPolicy
 
 _SECOND = 1_000_000_000
 DAY = RotationPolicy(max_age_s=86_400, share=0.96, spread=0.05, every_s=0)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feeder.recording import read
+from feeder.record.recording import read
 from feeder.session import CommandKind
 from protocol.codec import decode, walk
 from tests.support.captures import captures

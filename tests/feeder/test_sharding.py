@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from feeder.sharding import plan
+from feeder.connections.sharding import plan
 from feeder.venues import VENUES, venue
 from protocol.naming import has_wildcard
 from runtime import config as configuration

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from feeder import symbol_cache
+from feeder.symbols import cache as symbol_cache
 from feeder.venues import venue
 from protocol.codec import instrument_id
 from runtime.errors import ExitCode

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from picows import WSError
 
-from feeder import transport
-from feeder.transport import Handlers, Socket, connect
+from feeder.connections import transport
+from feeder.connections.transport import Handlers, Socket, connect
 from tests.support.venue_server import Link, VenueServer, eventually
 
 Script = Callable[[Link], Awaitable[None]]

@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from feeder import starting_symbols as starting
-from feeder import symbol_cache
+from feeder.connections.rest import RestClient
 from feeder.definitions import fetch_listing, fetch_volumes
-from feeder.rest import RestClient
-from feeder.universe import check_universe, needs_listing, resolve, without_listing
+from feeder.symbols import cache as symbol_cache
+from feeder.symbols import starting
+from feeder.symbols.universe import check_universe, needs_listing, resolve, without_listing
 from feeder.venue import InstrumentDef, VenueSpec
 from feeder.venues import VENUES, venue
 from protocol.naming import has_wildcard

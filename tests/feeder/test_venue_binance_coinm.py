@@ -15,8 +15,8 @@ import msgspec
 import pytest
 
 from feeder.decode_command import events
-from feeder.names import canonical
 from feeder.offline import Offline
+from feeder.symbols.names import canonical
 from feeder.venue import Exact, Ignored, InstrumentsError, Topic
 from feeder.venues.binance_coinm import VENUE as COINM
 from protocol.schema import InstrumentKind, InstrumentState

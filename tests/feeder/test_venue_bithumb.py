@@ -14,15 +14,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from feeder.connections.limits import Limits
 from feeder.decode_command import events
-from feeder.names import canonical
 from feeder.offline import Offline
-from feeder.recording import read
+from feeder.record.recording import read
 from feeder.replay.dialect import Route
 from feeder.replay.timeline import TimelineError, load
 from feeder.replay.venues import DIALECTS, guess_venue
+from feeder.symbols.names import canonical
 from feeder.venue import Alive, Ignored, InstrumentsError, ServerError, Topic
-from feeder.venue_limits import Limits
 from feeder.venues.bithumb import VENUE
 from protocol.codec import instrument_id
 from protocol.extract import Extractor

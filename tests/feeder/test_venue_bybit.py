@@ -17,10 +17,10 @@ import msgspec
 import pytest
 
 from feeder.decode_command import events
-from feeder.names import canonical
 from feeder.offline import Offline
-from feeder.recording import universe
+from feeder.record.recording import universe
 from feeder.session import CommandKind
+from feeder.symbols.names import canonical
 from feeder.venue import Ack, Alive, Exact, Ignored, InstrumentsError, ServerError, Topic
 from feeder.venues.bybit import VENUE as BYBIT
 from protocol.schema import InstrumentKind, InstrumentState

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from feeder.recording import read
+from feeder.record.recording import read
 from feeder.venues.okx import VENUE as OKX
 from protocol.decimals import to_mantissa
 from tests.support.captures import captures

@@ -18,14 +18,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from feeder.connections.limits import Limits
 from feeder.decode_command import events
 from feeder.offline import Offline
-from feeder.recording import read
+from feeder.record.recording import read
 from feeder.replay.dialect import BROADCAST, Route
 from feeder.replay.venues import DIALECTS, guess_venue
 from feeder.session import CommandKind
 from feeder.venue import Ack, Alive, Exact, Ignored, InstrumentsError, ServerError, Topic
-from feeder.venue_limits import Limits
 from feeder.venues.coinbase import VENUE
 from protocol.exact import iso_ns
 from protocol.naming import has_wildcard

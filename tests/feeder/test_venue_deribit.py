@@ -17,7 +17,7 @@ import pytest
 
 from feeder.decode_command import events
 from feeder.offline import Offline
-from feeder.recording import read
+from feeder.record.recording import read
 from feeder.session import Command, CommandKind
 from feeder.venue import (
     Ack,

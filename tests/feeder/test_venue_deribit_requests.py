@@ -14,12 +14,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from feeder.names import canonical
-from feeder.recording import read
+from feeder.connections.limits import Limits
+from feeder.record.recording import read
 from feeder.replay.dialect import Route
 from feeder.replay.venues import DIALECTS, guess_venue
+from feeder.symbols.names import canonical
 from feeder.venue import Ack, Exact, InstrumentDef, Instruments, InstrumentsError, ServerError, Topic
-from feeder.venue_limits import Limits
 from feeder.venues.deribit import VENUE
 from protocol.naming import has_wildcard
 from protocol.schema import InstrumentKind, InstrumentState, OptionType

@@ -8,8 +8,8 @@ from collections import Counter
 import msgspec
 import pytest
 
-from feeder.names import canonical
-from feeder.recording import read
+from feeder.record.recording import read
+from feeder.symbols.names import canonical
 from feeder.venue import Exact, InstrumentDef, Instruments, InstrumentsError, VenueSpec, exact, exact_product
 from feeder.venues.binance import VENUE as BINANCE
 from feeder.venues.binance_futures import VENUE as FUTURES

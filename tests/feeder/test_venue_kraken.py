@@ -17,7 +17,7 @@ import pytest
 
 from feeder.decode_command import events
 from feeder.offline import Offline
-from feeder.recording import read
+from feeder.record.recording import read
 from feeder.replay.dialect import Route
 from feeder.replay.venues import DIALECTS, guess_venue
 from feeder.session import CommandKind

@@ -13,7 +13,7 @@ import pytest
 
 from feeder.decode_command import events
 from feeder.offline import Offline
-from feeder.recording import read
+from feeder.record.recording import read
 from feeder.session import CommandKind
 from feeder.venue import Ack, Control, Ignored, MarketState, ServerError, Topic
 from feeder.venues.ls import LOGIN, VENUE

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from feeder.recording import Line, read, universe
+from feeder.record.recording import Line, read, universe
 from feeder.venue import VenueSpec
 from feeder.venues.binance import VENUE as BINANCE
 from feeder.venues.binance_futures import VENUE as FUTURES

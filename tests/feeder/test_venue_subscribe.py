@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from feeder.connections.limits import Limits
 from feeder.venue import Topic, VenueSpec
-from feeder.venue_limits import Limits
 from feeder.venues.binance import VENUE as BINANCE
 from feeder.venues.binance_futures import VENUE as FUTURES
 from feeder.venues.okx import VENUE as OKX

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from feeder.recording import Line, read
+from feeder.record.recording import Line, read
 from feeder.venues import venue
 from runtime import config as configuration
 from tapecast.report import write_events

@@ -22,9 +22,9 @@ import pytest
 from consumers.feed import recovering
 from consumers.feed.recovery import Phase, RecoveryClient
 from feeder.offline import Offline
-from feeder.recovery import RecoveryServer
-from feeder.recovery_source import SessionSource
-from feeder.recovery_types import Client, Limits
+from feeder.recovery.server import RecoveryServer
+from feeder.recovery.source import SessionSource
+from feeder.recovery.types import Client, Limits
 from feeder.venues import venue
 from protocol.codec import walk
 from protocol.io import SPAN

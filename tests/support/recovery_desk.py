@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from feeder.recovery import RecoveryServer
-from feeder.recovery_types import Client, Limits, State
+from feeder.recovery.server import RecoveryServer
+from feeder.recovery.types import Client, Limits, State
 from protocol.records import Header, ReplyItem, RequestItem
 from protocol.recovery import decode_reply, first_packet
 from protocol.ring import Ring

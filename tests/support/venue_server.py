@@ -19,10 +19,10 @@ from aiohttp import web
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from feeder.access import Access
 from feeder.live import LiveFeeder
-from feeder.record import Recorder
-from feeder.recording import Line, read
+from feeder.login.access import Access
+from feeder.record.recorder import Recorder
+from feeder.record.recording import Line, read
 from feeder.venue import VenueSpec
 from feeder.venues import venue
 from runtime import config as configuration

@@ -1,7 +1,7 @@
 """What connections and requests of a feeder need of its venue's login: a token, put where it belongs, given up when refused.
 
 Of a venue without a login all of it does nothing, so whoever connects and asks need not know which kind it is. The token's life
-is the matter of `feeder.login`.
+is the matter of `feeder.login.client`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from picows import WSInvalidStatusError
 
-from feeder.login import LoginClient
+from feeder.login.client import LoginClient
 
 __all__ = ["Access"]
 

@@ -1,7 +1,7 @@
 """What is data about LS Securities: `config/markets/ls.toml`, read once and typed.
 
 Which message is a trade and which a book, how keys are padded and where values stand is changed there, not in code. Evidence for
-each line is in `docs/venues/ls.md`. Used by `feeder.venues.ls` and `feeder.ls_masters`.
+each line is in `docs/venues/ls.md`. Used by `feeder.venues.ls` and `feeder.dialects.ls_masters`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 
 import msgspec
 
-from feeder.market_files import read_market
+from feeder.dialects.market_files import read_market
 from protocol.schema import InstrumentKind
 
 __all__ = ["DATA", "Market", "kind_of", "markets_of"]

@@ -1,6 +1,6 @@
 """The recovery service's brain: who may have what of one channel, and in which order; bytes in, pieces of answers out.
 
-Sans-I/O: the shell (`feeder.recovery_service`) brings bytes and the time, says who cannot be written to, and writes what `step`
+Sans-I/O: the shell (`feeder.recovery.service`) brings bytes and the time, says who cannot be written to, and writes what `step`
 hands it. A step does little, 64 KiB of packets or of one book at most, and clients take turns, so that the feeder's sockets are
 read between any two steps. The bytes of the conversation are `protocol.recovery`'s, what there is to serve a `Source`'s.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 
-from feeder.recovery_types import Client, Limits, Piece, Source, State, Step
+from feeder.recovery.types import Client, Limits, Piece, Source, State, Step
 from protocol.codec import WireError
 from protocol.records import Header, ReplyItem, RequestItem
 from protocol.recovery import decode_request, encode_reply, first_packet

@@ -1,6 +1,7 @@
 """What is fetched by REST while a feeder runs: order books that the rule asks for, and the venue's definitions.
 
-A thin shell around `feeder.rest`; answers go to the session. One request per book at a time, however often the rule asks.
+A thin shell around `feeder.connections.rest`; answers go to the session. One request per book at a time, however often the rule
+asks.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
+from feeder.connections.rest import RestAnswer, RestClient
 from feeder.definitions import is_refusal, pages
 from feeder.intake import Intake
-from feeder.rest import RestAnswer, RestClient
 from feeder.session import Session
 from feeder.venue import RestRequest
 from runtime import logs
@@ -24,7 +25,7 @@ _BOOK_DEPTH = 5000
 _FIRST_REPEAT_S = 5.0
 _LONGEST_REPEAT_S = 300.0
 
-log = logs.get("feeder.desk")
+log = logs.get("feeder.connections.desk")
 
 
 class Desk:

@@ -1,7 +1,7 @@
 """REST shell: order books and instruments of one venue, one request after another within its weight, on aiohttp.
 
 429, 418 and 403 are obeyed: nothing is asked before the time the venue names (or a default), and that time never shrinks. What
-may be asked, and the bans, are the host's matter (`feeder.limiter`); where the venue tells what is left, that counts.
+may be asked, and the bans, are the host's matter (`feeder.connections.limiter`); where the venue tells what is left, that counts.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from feeder.access import Access
-from feeder.limiter import REST, HostLimiter, Rate
+from feeder.connections.limiter import REST, HostLimiter, Rate
+from feeder.login.access import Access
 from feeder.venue import RestRequest
 
 __all__ = ["RestAnswer", "RestClient", "pause_s"]

@@ -1,7 +1,7 @@
 """The lists of instruments of LS Securities: stocks, KOSPI200 futures and options, stock futures.
 
 The lists name shares and contracts and say little of them: price bands, contract sizes and days of expiry are the exchange's
-(`feeder.krx`). Which lists there are is data (`config/markets/ls.toml`); evidence: `docs/venues/ls.md`.
+(`feeder.dialects.krx`). Which lists there are is data (`config/markets/ls.toml`); evidence: `docs/venues/ls.md`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from feeder import krx
-from feeder.ls_data import DATA, kind_of
+from feeder.dialects import krx
+from feeder.dialects.ls_data import DATA, kind_of
 from feeder.venue import Exact, InstrumentDef, Instruments, InstrumentsError, RestRequest, exact
 from protocol.schema import InstrumentState, OptionType
 

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
+from feeder.symbols.volumes import Volumes, decode_volumes
 from feeder.venue import (
     Ack,
     Channel,
@@ -32,7 +33,6 @@ from feeder.venue import (
     matcher,
     milliseconds_to_ns,
 )
-from feeder.volumes import Volumes, decode_volumes
 from protocol.schema import InstrumentKind, InstrumentState, MsgType, Side, StatKind
 from protocol.shapes import Numbers, Shape, StatField
 

@@ -1,6 +1,6 @@
 """Access tokens for a venue that asks for one: fetched, kept in a file for all processes of the host, renewed.
 
-The shell around `feeder.access_token`: one HTTP request, one file (mode 0600) and its lock. Whoever holds the lock asks the
+The shell around `feeder.login.token`: one HTTP request, one file (mode 0600) and its lock. Whoever holds the lock asks the
 venue; the others then find the token in the file. Keys and tokens never reach a log, a message or an exception.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from feeder.access_token import Fetch, TokenMachine, TokenPolicy, TokenState, Use, Wait
+from feeder.login.token import Fetch, TokenMachine, TokenPolicy, TokenState, Use, Wait
 from feeder.venue import Login, VenueSpec
 from runtime import logs, secrets
 from runtime.errors import ConfigError
@@ -34,7 +34,7 @@ _LOCK_POLL_S = 0.1
 _ASLEEP_S = 30.0
 """Another process may have a token meanwhile."""
 
-log = logs.get("feeder.login")
+log = logs.get("feeder.login.client")
 
 
 class MissingKeysError(ConfigError):

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from feeder.publisher import Publisher
-from feeder.recovery_service import RecoveryService
-from feeder.recovery_types import Limits, State
+from feeder.recovery.service import RecoveryService
+from feeder.recovery.types import Limits, State
 from feeder.session import Session
 from protocol.records import Header
 from protocol.ring import Ring
@@ -21,7 +21,7 @@ __all__ = ["SessionSource", "recovery_service"]
 
 
 class SessionSource:
-    """A `feeder.recovery.Source`. `flush` sends what the session has finished, so that no book is ahead of the stream."""
+    """A `feeder.recovery.server.Source`. `flush` sends what the session has finished, so that no book is ahead of the stream."""
 
     def __init__(self, session: Session, publisher: Publisher, ring: Ring, flush: Callable[[], None]) -> None:
         self._session = session

@@ -1,7 +1,7 @@
 """What a venue permits, as `[venue.limits]` of its configuration file says it.
 
-The sources stand in `docs/venues/`; who keeps to it is `feeder.limiter` (all processes of a host), `feeder.pacing` (one
-connection) and `feeder.sharding`.
+The sources stand in `docs/venues/`; who keeps to it is `feeder.connections.limiter` (all processes of a host),
+`feeder.connections.pacing` (one connection) and `feeder.connections.sharding`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The life of an access token: when it is used, renewed, given up, and how long to wait after a refusal.
 
-Sans-I/O: `feeder.login` brings answers, what other processes of the host stored, and the time (UTC ns: terms are compared across
-processes). A venue may block whoever asks too often, so a token that is not accepted is renewed at once only the first time; from
-then on, and after every failure, the pauses grow, and they are stored with the token for all processes.
+Sans-I/O: `feeder.login.client` brings answers, what other processes of the host stored, and the time (UTC ns: terms are compared
+across processes). A venue may block whoever asks too often, so a token that is not accepted is renewed at once only the first
+time; from then on, and after every failure, the pauses grow, and they are stored with the token for all processes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """One connection that is to be there: opened, subscribed, watched, replaced before it ends, made anew when it is lost.
 
-A supervised task per connection around sans-I/O parts: `feeder.backoff` says when to try again, `feeder.proof` whether what was
-subscribed comes, `feeder.rotation` when to replace, `feeder.handover` (through the session) how, `feeder.limiter` whether this
-host may connect now. The loss of one connection concerns no other.
+A supervised task per connection around sans-I/O parts: `feeder.connections.backoff` says when to try again,
+`feeder.connections.proof` whether what was subscribed comes, `feeder.connections.rotation` when to replace,
+`feeder.connections.handover` (through the session) how, `feeder.connections.limiter` whether this host may connect now. The loss
+of one connection concerns no other.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from typing import Any
 
 from picows import WSError, WSHandshakeError
 
-from feeder.access import Access
-from feeder.backoff import Backoff, BackoffPolicy
-from feeder.handover import HandoverPolicy, Outcome
+from feeder.connections.backoff import Backoff, BackoffPolicy
+from feeder.connections.handover import HandoverPolicy, Outcome
+from feeder.connections.limiter import CONNECT, HostLimiter
+from feeder.connections.link import Link
+from feeder.connections.proof import FindingKind, ProofPolicy, Watch, Watched
+from feeder.connections.rest import pause_s
+from feeder.connections.rotation import Rotation, RotationPolicy
+from feeder.connections.sharding import Shard
 from feeder.intake import SUCCESSOR, Intake
-from feeder.limiter import CONNECT, HostLimiter
-from feeder.link import Link
-from feeder.proof import FindingKind, ProofPolicy, Watch, Watched
+from feeder.login.access import Access
 from feeder.publisher import Publisher
-from feeder.rest import pause_s
-from feeder.rotation import Rotation, RotationPolicy
 from feeder.session import Session
-from feeder.sharding import Shard
 from feeder.venue import Topic
 from protocol.schema import MsgType
 from runtime import logs
@@ -41,7 +42,7 @@ _STEADY_NS = 3600 * 1_000_000_000
 """A connection that lasted so long ends a run of strikes."""
 _FAILURES = (OSError, TimeoutError, WSError)
 
-log = logs.get("feeder.connection")
+log = logs.get("feeder.connections.connection")
 
 
 @dataclass(frozen=True, slots=True)

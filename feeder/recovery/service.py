@@ -1,4 +1,4 @@
-"""The recovery service on TCP: a thin asyncio shell around `feeder.recovery`.
+"""The recovery service on TCP: a thin asyncio shell around `feeder.recovery.server`.
 
 It accepts, reads into a small buffer, writes, and closes who is idle, does not read, or sends junk. Its work is done in turns
 between two reads of the feeder's sockets, and pauses after `_BURST_NS`: whatever clients do, most of the time is the feed's.
@@ -13,8 +13,8 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
-from feeder.recovery import RecoveryServer
-from feeder.recovery_types import Client, Limits, Piece, Source
+from feeder.recovery.server import RecoveryServer
+from feeder.recovery.types import Client, Limits, Piece, Source
 from runtime import logs
 
 __all__ = ["RecoveryService"]
@@ -29,7 +29,7 @@ _BURST_NS = 500_000
 _PAUSE_S = 0.001
 _LISTEN_AGAIN_S = 5.0
 
-log = logs.get("feeder.recovery")
+log = logs.get("feeder.recovery.server")
 
 
 class RecoveryService:

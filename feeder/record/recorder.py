@@ -3,8 +3,8 @@
 A tap before the session: whatever the session is given (frames, REST bodies, connects, disconnects) is written in the order in
 which it is given, with the same receive times, and what was sent is written beside it. So decoding a recording comes to what was
 published when it was made. Lines are encoded where they arrive, about two microseconds each; a thread compresses and writes them
-(both without the interpreter's lock), at least twice a second. The format is that of `feeder.recording`; secrets in what was sent
-are replaced.
+(both without the interpreter's lock), at least twice a second. The format is that of `feeder.record.recording`; secrets in what
+was sent are replaced.
 
 A disk that fails costs lines of the recording, never the feed: what waits is bounded, what does not fit is counted, and a
 disconnect line without a connection marks the place, which tells every reader to trust no book across it.
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import orjson
 
-from feeder.record_file import MemberFiles
+from feeder.record.file import MemberFiles
 from runtime import logs
 from runtime.errors import ConfigError
 from runtime.settings import Record
@@ -33,7 +33,7 @@ _CHUNK = 256 << 10
 _RETRY_S = 1.0
 _JOIN_S = 5.0
 
-log = logs.get("feeder.record")
+log = logs.get("feeder.record.recorder")
 
 
 class Recorder:
@@ -93,7 +93,7 @@ class Recorder:
         """Bytes of lines that are not in a file yet."""
         return self._waiting
 
-    # what the session is given (`feeder.record_session`), and what was sent
+    # what the session is given (`feeder.record.session`), and what was sent
 
     def on_url(self, connection: str, url: str) -> None:
         """Note the URL of a connection, which goes to each of its lines, without secrets."""

@@ -12,7 +12,7 @@ from functools import cache
 
 import msgspec
 
-from feeder.market_files import read_market
+from feeder.dialects.market_files import read_market
 from feeder.venue import Exact, exact
 
 __all__ = ["KST", "expiry_ns", "holiday_notice", "is_trading_day", "multiplier", "silence_allowed", "tick_bands"]

@@ -2,7 +2,7 @@
 
 picows reads into its own buffer and calls back per frame; `last_in_buffer` tells when the data of one read are used up, which is
 when finished packets go out. Compression is never offered, an Origin header never sent. Decides nothing: what a frame means is
-the session's matter, when to connect again the supervisor's (`feeder.connection`).
+the session's matter, when to connect again the supervisor's (`feeder.connections.connection`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NEXT_ADDRESS_S = 0.25
 _last_good: dict[str, tuple[Any, ...]] = {}
 """Host and port of a URL -> the address that answered last."""
 
-log = logs.get("feeder.transport")
+log = logs.get("feeder.connections.transport")
 
 
 class Tap(Protocol):

@@ -1,7 +1,7 @@
 """What a feeder subscribes at its start: the configured universe, resolved against what the venue lists now.
 
 The venue's answers come first, then the definitions and volumes of the last refresh; a venue that gives neither leaves the
-configured names. What was left out is logged with its reason. The rules are `feeder.universe`.
+configured names. What was left out is logged with its reason. The rules are `feeder.symbols.universe`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 
-from feeder import symbol_cache
+from feeder.connections.rest import RestClient
 from feeder.definitions import fetch_volumes
-from feeder.rest import RestClient
-from feeder.universe import Universe, needs_listing, resolve, without_listing
+from feeder.symbols import cache as symbol_cache
+from feeder.symbols.universe import Universe, needs_listing, resolve, without_listing
 from feeder.venue import InstrumentDef, VenueSpec
 from runtime import logs
 from runtime.settings import Config

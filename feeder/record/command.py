@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from feeder.access import Access
 from feeder.command import chosen, run_feeders
 from feeder.live import LiveFeeder
-from feeder.login import client_of
-from feeder.record import Recorder
+from feeder.login.access import Access
+from feeder.login.client import client_of
+from feeder.record.recorder import Recorder
 from feeder.venue import VenueSpec
 from feeder.venues import VENUES
 from runtime import config as configuration

@@ -1,6 +1,6 @@
 """`tapecast symbols list|resolve|refresh`: what the venues list, what a name means there, and fetching it anew.
 
-`list` and `resolve` read the definitions of the last refresh (`feeder.symbol_cache`) and use no network; `refresh` asks the
+`list` and `resolve` read the definitions of the last refresh (`feeder.symbols.cache`) and use no network; `refresh` asks the
 venues. stdout is data, one instrument a line (with `--json` one object a line); ages and failures go to stderr.
 """
 
@@ -17,12 +17,12 @@ from pathlib import Path
 
 import orjson
 
-from feeder import symbol_cache
+from feeder.connections.limiter import HostLimiter
+from feeder.connections.rest import RestClient
 from feeder.definitions import fetch_listing, fetch_volumes
-from feeder.limiter import HostLimiter
-from feeder.names import canonical, texts_of
-from feeder.rest import RestClient
-from feeder.universe import LeftOut, check_universe, resolve
+from feeder.symbols import cache as symbol_cache
+from feeder.symbols.names import canonical, texts_of
+from feeder.symbols.universe import LeftOut, check_universe, resolve
 from feeder.venue import Exact, InstrumentDef, VenueSpec
 from feeder.venues import VENUES, venue
 from protocol.codec import instrument_id

@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from feeder.handover import HandoverPolicy
-from feeder.record import Recorder
+from feeder.connections.handover import HandoverPolicy
+from feeder.record.recorder import Recorder
 from feeder.session import Session
 from feeder.session_types import SessionOptions
 from feeder.venue import VenueSpec

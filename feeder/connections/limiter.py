@@ -34,7 +34,7 @@ _MAGIC = b"TCLIMIT1"
 _RECORD = struct.Struct(f"<8s36s{3 * len(_KINDS)}qI")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
-log = logs.get("feeder.limiter")
+log = logs.get("feeder.connections.limiter")
 
 
 @dataclass(frozen=True, slots=True)

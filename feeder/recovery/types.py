@@ -1,4 +1,4 @@
-"""Parts of the recovery service around its brain (`feeder.recovery`): what it serves, its limits, and a client's account."""
+"""Parts of the recovery service around its brain (`feeder.recovery.server`): what it serves, its limits, a client's account."""
 
 from __future__ import annotations
 

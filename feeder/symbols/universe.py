@@ -14,7 +14,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from feeder.names import texts_of
+from feeder.symbols.names import texts_of
 from feeder.venue import InstrumentDef, VenueSpec
 from protocol.naming import has_wildcard
 from protocol.schema import InstrumentState

@@ -1,6 +1,6 @@
 """One socket of a venue connection: opened, spoken to at the venue's pace, closed. Reads go to the intake.
 
-It decides nothing: when to open one, and what to subscribe, is `feeder.connection`'s matter.
+It decides nothing: when to open one, and what to subscribe, is `feeder.connections.connection`'s matter.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from feeder.access import Access
+from feeder.connections.pacing import Pace
+from feeder.connections.transport import Handlers, Socket, connect
 from feeder.intake import Intake
-from feeder.pacing import Pace
-from feeder.transport import Handlers, Socket, connect
+from feeder.login.access import Access
 from feeder.venue import Keepalive
 
 __all__ = ["Link"]

@@ -1,6 +1,7 @@
 """When a connection is to be replaced before it ends: by its age, by the venue's notice, by the operator's choice.
 
-Sans-I/O: times and random fractions are arguments; one `Rotation` per connection. How it is replaced is `feeder.handover`.
+Sans-I/O: times and random fractions are arguments; one `Rotation` per connection. How it is replaced is
+`feeder.connections.handover`.
 """
 
 from __future__ import annotations

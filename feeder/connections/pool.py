@@ -1,7 +1,7 @@
 """All connections of a venue's feeder: planned, started, addressed by name, counted, asked for books again within a budget.
 
-The pool around `feeder.connection`. It knows which link a command of the session is for; what a connection does by itself is
-not its matter.
+The pool around `feeder.connections.connection`. It knows which link a command of the session is for; what a connection does by
+itself is not its matter.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from feeder.access import Access
-from feeder.backoff import BackoffPolicy
-from feeder.connection import Connection, Surroundings
-from feeder.handover import HandoverPolicy
+from feeder.connections.backoff import BackoffPolicy
+from feeder.connections.connection import Connection, Surroundings
+from feeder.connections.handover import HandoverPolicy
+from feeder.connections.limiter import HostLimiter, Rate, grant
+from feeder.connections.link import Link
+from feeder.connections.proof import ProofPolicy
+from feeder.connections.rotation import RotationPolicy
+from feeder.connections.sharding import Shard
 from feeder.intake import Intake
-from feeder.limiter import HostLimiter, Rate, grant
-from feeder.link import Link
-from feeder.proof import ProofPolicy
+from feeder.login.access import Access
 from feeder.publisher import Publisher
-from feeder.rotation import RotationPolicy
 from feeder.session import Command, Session
-from feeder.sharding import Shard
 from feeder.venue import Topic
 from protocol.schema import MsgType
 from runtime import logs
@@ -34,7 +34,7 @@ _SECOND = 1_000_000_000
 _NOTICE_SPREAD_S = 2.0
 """A venue announces a restart on every connection at once: they are replaced one after the other."""
 
-log = logs.get("feeder.connections")
+log = logs.get("feeder.connections.pool")
 
 
 class Connections:
