@@ -10,6 +10,9 @@ from feeder.session import Session
 __all__ = ["Announcer", "conn_line", "exchange_line"]
 
 _SECOND = 1_000_000_000
+_WHERE_ANY = ("unsent", "batches_failed", "unrecorded", "sync_overflow", "clock_steps")
+"""Losses of our own, told only where there are any: packets that the kernel did not take, batches that could not be sent, lines that
+could not be recorded, updates that found no room while a book was synchronised, and steps of our clock."""
 
 
 def conn_line(exchange: str, connected: int, disconnected: int, reconnects: int, total: int) -> str:
@@ -50,8 +53,7 @@ class Announcer:
             counts = publisher.events()
             for name in ("quarantine", "gaps", "resyncs"):
                 counts[name] = session.counts[name]
-            if session.counts["unrecorded"]:
-                counts["unrecorded"] = session.counts["unrecorded"]
+            counts.update((name, session.counts[name]) for name in _WHERE_ANY if session.counts[name])
             counts["live"] = session.live_books()
             counts["books"] = len(session.instruments)
             self._send(exchange_line(self._exchange, self._kind, counts, ts_ns).encode())

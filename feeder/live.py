@@ -234,6 +234,8 @@ class LiveFeeder:
         if pulse.second_due(now_ns):
             if self.recorder is not None and self.recorder.dropped:
                 session.counts["unrecorded"] = self.recorder.dropped
+            if unsent := sum(sender.stats.dropped for sender in self.line.senders):
+                session.counts["unsent"] = unsent
             session.check_stale(now_ns, int(self._config.feeder.stale_after_s * _SECOND), time.time_ns())
             session.sweep_handovers(now_ns)
             if session.quarantined:

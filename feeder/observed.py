@@ -22,7 +22,7 @@ __all__ = ["Observed"]
 
 _STUCK_S = 5.0
 """The heartbeats' loop turns forty times a second; one that has not for so long will not again."""
-_OWN = frozenset({"quarantine", "gaps", "resyncs", "unrecorded"})
+_OWN = frozenset({"quarantine", "gaps", "resyncs", "unrecorded", "unsent"})
 """Counts of a session that have a metric of their own."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from feeder.announcer import Announcer, conn_line, exchange_line
 from tests.support.feeder_frames import Feed, spot_depth, spot_trade
 
@@ -60,9 +62,10 @@ def test_counts_are_cumulative_and_say_what_went_wrong() -> None:
     assert values.items() >= expected.items()
 
 
-def test_lines_missing_in_the_recording_are_told_once_there_are_any() -> None:
-    """A recording that lost nothing, or that nobody makes, takes no room in the line."""
+@pytest.mark.parametrize("name", ["unsent", "batches_failed", "unrecorded", "sync_overflow", "clock_steps"])
+def test_a_loss_of_our_own_is_told_once_there_is_any(name: str) -> None:
+    """One that never happened takes no room in the line."""
     told = Told()
-    assert "unrecorded" not in "".join(told.tick(0.0))
-    told.feed.session.counts["unrecorded"] = 7
-    assert "unrecorded=7" in "".join(told.tick(2.0))
+    assert name not in "".join(told.tick(0.0))
+    told.feed.session.counts[name] = 7
+    assert f"{name}=7" in "".join(told.tick(2.0))
