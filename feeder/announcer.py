@@ -11,8 +11,8 @@ __all__ = ["Announcer", "conn_line", "exchange_line"]
 
 _SECOND = 1_000_000_000
 _WHERE_ANY = ("unsent", "batches_failed", "unrecorded", "sync_overflow", "clock_steps")
-"""Losses of our own, told only where there are any: packets that the kernel did not take, batches that could not be sent, lines that
-could not be recorded, updates that found no room while a book was synchronised, and steps of our clock."""
+"""Losses of our own, told only where there are any: packets that the kernel did not take, batches that could not be sent, lines
+that could not be recorded, updates that found no room while a book was synchronised, and steps of our clock."""
 
 
 def conn_line(exchange: str, connected: int, disconnected: int, reconnects: int, total: int) -> str:
