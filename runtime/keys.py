@@ -1,22 +1,21 @@
 """The keys of the channels: where they come from, and when there must be some (wire format, section on authentication).
 
 `TAPECAST_KEY_<VENUE>` is the key a venue's packets are sealed with and checked under, 64 hexadecimal digits;
-`TAPECAST_KEY_<VENUE>_ALSO` is accepted beside it while keys are being changed (docs/network.md tells how). A systemd credential
-of the same name in lower case comes before the variable. Keys are in no configuration, argument or log; no message shows one.
+`TAPECAST_KEY_<VENUE>_ALSO` is accepted beside it while keys are being changed (docs/network.md tells how). Where they are found,
+also as systemd credentials (`key_<venue>`), is `runtime.secrets`' matter; no message shows one.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
-from pathlib import Path
 
 from protocol.codec import KEY_SIZE
 from protocol.schema import TAG_SIZE, VENUES
 from protocol.sequencing import BatchSequencer
 from runtime.channels import channel_of
 from runtime.errors import ConfigError
+from runtime.secrets import describe, find, variable
 from runtime.settings import Network
 
 __all__ = ["Admission", "channel_keys", "is_authenticated", "key_names", "packet_room", "sending_key"]
@@ -53,8 +52,8 @@ def packet_room(network: Network) -> int:
 
 
 def key_names(venue: str) -> tuple[str, str]:
-    """Return the name of a venue's key, and of the one accepted beside it."""
-    name = f"TAPECAST_KEY_{venue.upper()}"
+    """Return the name of a venue's key, and of the one accepted beside it (`runtime.secrets`)."""
+    name = f"KEY_{venue.upper()}"
     return name, f"{name}_ALSO"
 
 
@@ -75,7 +74,6 @@ def channel_keys(
     """
     if not is_authenticated(network):
         return {}
-    environ = os.environ if environ is None else environ
     found: dict[int, tuple[bytes, ...]] = {}
     problems: list[str] = []
     for venue in VENUES if venues is None else venues:
@@ -84,7 +82,7 @@ def channel_keys(
         if texts[0][1] is not None:
             found.update({channel_of(venue, replica): tuple(keys) for replica in (0, 1)})
         elif venues is not None or keys:
-            problems.append(f"${texts[0][0]} is not set: {_why(network)}")
+            problems.append(f"${variable(texts[0][0])} is not set: {_why(network)}")
     if not found and not problems:
         problems.append(f"no $TAPECAST_KEY_<VENUE> is set: {_why(network)}")
     if problems:
@@ -101,24 +99,21 @@ def _why(network: Network) -> str:
     )
 
 
-def _secret(name: str, environ: Mapping[str, str], problems: list[str]) -> str | None:
-    folder = environ.get("CREDENTIALS_DIRECTORY")
-    if folder:
-        try:
-            return (Path(folder) / name.lower()).read_text(encoding="ascii").strip()
-        except FileNotFoundError:
-            pass
-        except (OSError, UnicodeDecodeError) as error:
-            problems.append(f"credential {name.lower()}: cannot be read: {type(error).__name__}")
-    return environ.get(name)
+def _secret(name: str, environ: Mapping[str, str] | None, problems: list[str]) -> str | None:
+    try:
+        secret = find(name, environ)
+    except OSError as error:
+        problems.append(f"{describe(name)}: cannot be read: {type(error).__name__}")
+        return None
+    return None if secret is None else secret.reveal()
 
 
 def _parsed(name: str, text: str, problems: list[str]) -> bytes:
     try:
         key = bytes.fromhex(text)
     except ValueError:
-        problems.append(f"${name}: not hexadecimal: a key has {2 * KEY_SIZE} hexadecimal digits")
+        problems.append(f"${variable(name)}: not hexadecimal: a key has {2 * KEY_SIZE} hexadecimal digits")
         return b""
     if len(key) != KEY_SIZE:
-        problems.append(f"${name}: {2 * len(key)} hexadecimal digits: a key has {2 * KEY_SIZE}")
+        problems.append(f"${variable(name)}: {2 * len(key)} hexadecimal digits: a key has {2 * KEY_SIZE}")
     return key

@@ -23,6 +23,7 @@ from protocol.sequencing import Counter
 from runtime.channels import lines_of
 from runtime.errors import ConfigError
 from runtime.keys import Admission, channel_keys, is_authenticated, key_names
+from runtime.secrets import find, variable
 from runtime.settings import Network
 
 __all__ = ["Facts", "Heard", "Link", "gather"]
@@ -94,7 +95,7 @@ def gather(network: Network, venues: Sequence[str], listen_s: float) -> Facts:
         problems: tuple[str, ...] = ()
     except ConfigError as error:
         problems = error.problems
-    unused = () if is_authenticated(network) else tuple(n for v in venues for n in key_names(v)[:1] if os.environ.get(n))
+    unused = () if is_authenticated(network) else tuple(variable(n) for v in venues for n in key_names(v)[:1] if find(n))
     return Facts(
         link=link,
         source=_source(network),

@@ -78,9 +78,6 @@ def _keys(venue: str, login: Login) -> list[Secret]:
     missing = [secrets.describe(name) for name, secret in found.items() if secret is None]
     if missing:
         raise MissingKeysError([f"venue {venue} needs keys: set {' and '.join(missing)}"])
-    for secret in found.values():
-        if secret is not None:
-            logs.hide(secret.reveal())
     return [secret for secret in found.values() if secret is not None]
 
 
