@@ -39,11 +39,14 @@ QUICK: dict[str, object] = {
     "feeder.heartbeat_idle_ms": 100,
     "feeder.heartbeat_max_ms": 200,
     "feeder.backoff.base_s": 0.1,
+    "feeder.backoff.cap_s": 2.0,
+    "feeder.circuit.pause_s": 2.0,
     "feeder.definition_cycle_s": 1.0,
     "feeder.snapshot_cycle_s": 0,
     "feeder.session_end_s": 0.2,
 }
-"""Heartbeats as a busy channel has them, and no cycle of snapshots: what is lost has to be recovered."""
+"""Heartbeats as a busy channel has them, and no cycle of snapshots: what is lost has to be recovered. A venue that is killed again and
+again is not left alone for long: the supervisor's pauses, which grow, are enough to wait for."""
 _QUIET_S = 1.5
 
 
