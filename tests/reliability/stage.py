@@ -45,8 +45,10 @@ QUICK: dict[str, object] = {
     "feeder.snapshot_cycle_s": 0,
     "feeder.session_end_s": 0.2,
 }
-"""Heartbeats as a busy channel has them, and no cycle of snapshots: what is lost has to be recovered. A venue that is killed again and
-again is not left alone for long: the supervisor's pauses, which grow, are enough to wait for."""
+"""Heartbeats as a busy channel has them, and no cycle of snapshots: what is lost has to be recovered.
+
+A venue that is killed again and again is not left alone for long: the supervisor's pauses, which grow, are enough to wait for.
+"""
 _QUIET_S = 1.5
 
 
