@@ -41,7 +41,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m protocol.generate --check
+	$(BIN)/python -m tapecast.protocol.generate --check
 
 bench: setup $(VENV)/.bench
 	@set -e; for file in $$(grep -l '^if __name__' benchmarks/*.py); do \

@@ -2,4 +2,4 @@
 
 from setuptools import setup
 
-setup(cffi_modules=["protocol/native/build.py:builder"])
+setup(cffi_modules=["tapecast/protocol/native/build.py:builder"])

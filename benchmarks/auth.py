@@ -1,8 +1,10 @@
-"""What does authentication cost a packet, at the sender and at the receiver? The hash library beside it.
+"""What does authentication cost a packet, at the sender and at the receiver? The hash library
+beside it.
 
-`python -m benchmarks.auth`: packets of a recorded order book, small (a few levels) and full. Sealing and checking run in C, a
-batch a call; `hashlib.blake2b`, which needs a Python call for every packet, is measured in the same rounds. Sequencing without
-keys stands beside sequencing with them, so that the price of the feature where it is off shows as well. No sockets.
+`python -m benchmarks.auth`: packets of a recorded order book, small (a few levels) and full.
+Sealing and checking run in C, a batch a call; `hashlib.blake2b`, which needs a Python call for
+every packet, is measured in the same rounds. Sequencing without keys stands beside sequencing
+with them, so that the price of the feature where it is off shows as well. No sockets.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ import numpy as np
 
 from benchmarks.corpus import PACKET_BYTES, uniform_packets
 from benchmarks.harness import Case, Options, Suite, main
-from protocol.authentication import Sealer
-from protocol.codec import auth_tag
-from protocol.io import SPAN
-from protocol.schema import TAG_SIZE
-from protocol.sequencing import BatchSequencer
-from protocol.stamping import Stamper
+from tapecast.protocol.authentication import Sealer
+from tapecast.protocol.codec import auth_tag
+from tapecast.protocol.net.io import SPAN
+from tapecast.protocol.net.sequencing import BatchSequencer
+from tapecast.protocol.schema import TAG_SIZE
+from tapecast.protocol.stamping import Stamper
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
 CALL = 64
@@ -38,7 +40,9 @@ def build(options: Options) -> Iterator[Suite]:
 
 def _sending(packets: bytearray, count: int, size: int) -> Suite:
     sealer, stamper = Sealer(KEY), Stamper(1, instruments=64)
-    calls = [bytearray(packets[at : at + CALL * size]) for at in range(0, len(packets), CALL * size)]
+    calls = [
+        bytearray(packets[at : at + CALL * size]) for at in range(0, len(packets), CALL * size)
+    ]
     singles = [bytes(packets[at : at + size]) for at in range(0, len(packets), size)]
     kept = [bytes(call) for call in calls]
 
@@ -101,7 +105,11 @@ def _receiving(packets: bytearray, count: int, size: int) -> Suite:
         Case("sequence, no keys", lambda: None, sequence(bytes(packets), {})),
         Case("sequence, tags not looked at", lambda: None, plain),
         Case("sequence, one key", lambda: None, sequence(sealed, {channel: (KEY,)})),
-        Case("sequence, the second of two keys", lambda: None, sequence(sealed, {channel: (OTHER, KEY)})),
+        Case(
+            "sequence, the second of two keys",
+            lambda: None,
+            sequence(sealed, {channel: (OTHER, KEY)}),
+        ),
         Case("sequence + hashlib.blake2b a packet", lambda: None, hash_library),
     ]
     return Suite(f"receiver, {size} B", count, "packet", cases, nbytes=len(packets))

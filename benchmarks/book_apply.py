@@ -1,8 +1,10 @@
-"""How long does a book take to apply one level? The C kernel against dictionaries and the ordered books of other packages.
+"""How long does a book take to apply one level? The C kernel against dictionaries and the
+ordered books of other packages.
 
-`python -m benchmarks.book_apply` over real recordings, each from its first snapshot on. The kernel reads packets; the peers get
-Python integers that are already decoded, so their figures contain no parsing. After each event all read the best bid and the
-best ask, but for the plain dictionary, which has no order.
+`python -m benchmarks.book_apply` over real recordings, each from its first snapshot on. The
+kernel reads packets; the peers get Python integers that are already decoded, so their figures
+contain no parsing. After each event all read the best bid and the best ask, but for the plain
+dictionary, which has no order.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 
 from benchmarks.harness import Case, Options, Suite, captures, installed, main
-from protocol.books import BookSet
-from protocol.codec import walk
+from tapecast.protocol.books.books import BookSet
+from tapecast.protocol.codec import walk
 from tests.support import book_recordings as recorded
 
 Event = tuple[int, bool, list[tuple[int, int]], list[tuple[int, int]]]
@@ -31,7 +33,9 @@ SMOKE_EVENTS = 50
 
 
 def integers(events: list[recorded.BookEvent]) -> list[Event]:
-    """Return the events with mantissas at their instrument's exponents and instruments by number."""
+    """Return the events with mantissas at their instrument's exponents and instruments by
+    number.
+    """
     exps = recorded.exponents(events)
     ids = {symbol: number for number, symbol in enumerate(exps, 1)}
     return [
@@ -39,7 +43,10 @@ def integers(events: list[recorded.BookEvent]) -> list[Event]:
             ids[event.symbol],
             event.snapshot,
             *(
-                [(int(p.scaleb(-exps[event.symbol][0])), int(q.scaleb(-exps[event.symbol][1]))) for p, q in levels]
+                [
+                    (int(p.scaleb(-exps[event.symbol][0])), int(q.scaleb(-exps[event.symbol][1])))
+                    for p, q in levels
+                ]
                 for levels in (event.bids, event.asks)
             ),
         )
@@ -48,7 +55,9 @@ def integers(events: list[recorded.BookEvent]) -> list[Event]:
 
 
 def buffers(messages: list[bytes]) -> list[bytes]:
-    """Join whole packets into buffers of at most `BUFFER` bytes, as a receiver's ring hands them over."""
+    """Join whole packets into buffers of at most `BUFFER` bytes, as a receiver's ring hands them
+    over.
+    """
     out, current = [], bytearray()
     for message in messages:
         for packet in walk(message):
@@ -100,9 +109,17 @@ def peers(events: list[Event]) -> tuple[list[Case], list[str]]:
 
         def best_sorted(sides: Sides) -> object:
             bids, asks = sides
-            return bids and bids.peekitem(-1), asks and asks.peekitem(0)  # type: ignore[attr-defined]
+            # type: ignore[attr-defined]
+            return bids and bids.peekitem(-1), asks and asks.peekitem(0)
 
-        cases.append(peer("sortedcontainers SortedDict", events, lambda: (SortedDict(), SortedDict()), best_sorted))
+        cases.append(
+            peer(
+                "sortedcontainers SortedDict",
+                events,
+                lambda: (SortedDict(), SortedDict()),
+                best_sorted,
+            )
+        )
     else:
         notes.append("peer left out: sortedcontainers is not installed")
     if installed("order-book"):
@@ -114,7 +131,8 @@ def peers(events: list[Event]) -> tuple[list[Case], list[str]]:
 
         def best_order_book(sides: Sides) -> object:
             bids, asks = sides
-            return len(bids) and bids.index(0), len(asks) and asks.index(0)  # type: ignore[attr-defined]
+            # type: ignore[attr-defined]
+            return len(bids) and bids.index(0), len(asks) and asks.index(0)
 
         cases.append(peer("order-book OrderBook", events, make, best_order_book))
     else:
@@ -130,14 +148,20 @@ def build(options: Options) -> Iterator[Suite]:
         exps = recorded.exponents(recording)
         events = integers(recording)
         messages = [
-            recorded.packets(event, number, 0, exps[event.symbol]) for event, (number, *_) in zip(recording, events, strict=True)
+            recorded.packets(event, number, 0, exps[event.symbol])
+            for event, (number, *_) in zip(recording, events, strict=True)
         ]
         cases, notes = peers(events)
         work = sum(len(bids) + len(asks) for _, _, bids, asks in events)
-        kernels = [kernel("kernel, 64 KiB of packets a call", buffers(messages)), kernel("kernel, one event a call", messages)]
+        kernels = [
+            kernel("kernel, 64 KiB of packets a call", buffers(messages)),
+            kernel("kernel, one event a call", messages),
+        ]
         notes.insert(0, f"{len(events):,} events, {work / len(events):.1f} levels an event")
         yield Suite(name, work, "level", kernels + cases, notes)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(__doc__.splitlines()[0], build, ["numpy", "cffi", "sortedcontainers", "order-book"]))
+    raise SystemExit(
+        main(__doc__.splitlines()[0], build, ["numpy", "cffi", "sortedcontainers", "order-book"])
+    )

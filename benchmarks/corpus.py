@@ -1,8 +1,9 @@
-"""Recordings as benchmarks need them: what starts the books, then the market data frames, each with its kind.
+"""Recordings as benchmarks need them: what starts the books, then the market data frames, each
+with its kind.
 
-A *kind* is the name of the declared shape that a frame has, with `snapshot` or `update` behind it where a shape is both.
-Frames that are no market data (acknowledgements, channels that are not published) are left out. Prices, sizes and times are
-those recorded.
+A *kind* is the name of the declared shape that a frame has, with `snapshot` or `update` behind
+it where a shape is both. Frames that are no market data (acknowledgements, channels that are not
+published) are left out. Prices, sizes and times are those recorded.
 """
 
 from __future__ import annotations
@@ -15,17 +16,27 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.harness import captures
-from feeder.publisher import MemoryLine, Publisher
-from feeder.record.recording import Line, read
-from feeder.session import Session, SessionOptions
-from feeder.venue import Exact, InstrumentDef, VenueSpec
-from feeder.venues import venue
-from protocol.codec import walk
-from protocol.extract import Extractor
-from protocol.extract_reference import ReferenceExtractor
-from protocol.schema import InstrumentState, MsgType
+from tapecast.feeder.extract.extractor import Extractor
+from tapecast.feeder.extract.fallback import ReferenceExtractor
+from tapecast.feeder.record.recording import Line, read
+from tapecast.feeder.session.session import Session, SessionOptions
+from tapecast.feeder.venues import venue
+from tapecast.feeder.venues.spec import Exact, InstrumentDef, VenueSpec
+from tapecast.protocol.codec import walk
+from tapecast.protocol.publish.publisher import MemoryLine, Publisher
+from tapecast.protocol.schema import InstrumentState, MsgType
 
-__all__ = ["PACKET_BYTES", "Corpus", "Frame", "Instrument", "load", "new_extractor", "new_session", "started", "uniform_packets"]
+__all__ = [
+    "PACKET_BYTES",
+    "Corpus",
+    "Frame",
+    "Instrument",
+    "load",
+    "new_extractor",
+    "new_session",
+    "started",
+    "uniform_packets",
+]
 
 PACKET_BYTES = 66 + 15 * 16
 """Header and 15 levels: a usual small packet."""
@@ -59,7 +70,9 @@ class Corpus:
     name: str
     instruments: list[Instrument]
     start: list[Line]
-    """Everything up to the last REST order book that starts a book; empty where books start in the stream."""
+    """Everything up to the last REST order book that starts a book; empty where books start in
+    the stream.
+    """
     frames: list[Frame]
     bodies: dict[str, bytes]
     """Symbol -> its first REST order book."""
@@ -74,15 +87,26 @@ class Corpus:
         return Counter(frame.kind for frame in self.frames)
 
     def after_snapshots(self) -> Corpus:
-        """Return the same recording with everything up to its last snapshot in the stream moved to the start."""
-        snapshots = [position for position, frame in enumerate(self.frames) if frame.kind.endswith(" snapshot")]
+        """Return the same recording with everything up to its last snapshot in the stream moved
+        to the start.
+        """
+        snapshots = [
+            position
+            for position, frame in enumerate(self.frames)
+            if frame.kind.endswith(" snapshot")
+        ]
         border = snapshots[-1] + 1 if snapshots else 0
-        moved = [Line("recv", "1", None, frame.raw, 1, False, Path(self.name), 0) for frame in self.frames[:border]]
+        moved = [
+            Line("recv", "1", None, frame.raw, 1, False, Path(self.name), 0)
+            for frame in self.frames[:border]
+        ]
         return replace(self, start=self.start + moved, frames=self.frames[border:])
 
 
 def load(venue_name: str, name: str, lines: int) -> Corpus:
-    """Read the first `lines` lines of a recording; leaves with a message where recordings are absent."""
+    """Read the first `lines` lines of a recording; leaves with a message where recordings are
+    absent.
+    """
     spec = venue(venue_name)
     taken = list(islice(read([captures() / name]), lines))
     trial = _session(spec, {})
@@ -100,22 +124,42 @@ def load(venue_name: str, name: str, lines: int) -> Corpus:
             only = only or (topic.symbol if topic else None)
         _handle(trial, line, only)
         trial.flush(_nowhere, 1, 1)
-    instruments = [Instrument(i.symbol, i.instrument_id, i.price_exp, i.qty_exp) for i in trial.instruments]
+    instruments = [
+        Instrument(i.symbol, i.instrument_id, i.price_exp, i.qty_exp) for i in trial.instruments
+    ]
     extractor = new_extractor(spec, instruments)
     frames = []
     for line in taken[border:]:
         if line.kind == "recv" and extractor.extract(line.raw, 1) == 0:
-            frames.append(Frame(line.raw, _kind(spec, extractor), int(extractor.r.msg_type), line.ts_recv_ns or 0))
+            frames.append(
+                Frame(
+                    line.raw,
+                    _kind(spec, extractor),
+                    int(extractor.r.msg_type),
+                    line.ts_recv_ns or 0,
+                )
+            )
     part = "" if len(taken) < lines else f" (first {lines:,} lines)"
     return Corpus(venue_name, name + part, instruments, taken[:border], frames, bodies)
 
 
 def new_extractor(
-    spec: VenueSpec, instruments: Iterable[Instrument], *, reference: bool = False, max_payload: int = 1400
+    spec: VenueSpec,
+    instruments: Iterable[Instrument],
+    *,
+    reference: bool = False,
+    max_payload: int = 1400,
 ) -> Extractor:
-    """Return an extractor that knows the instruments; `reference`: the one in plain Python, which has the same interface."""
+    """Return an extractor that knows the instruments; `reference`: the one in plain Python,
+    which has the same interface.
+    """
     make = ReferenceExtractor if reference else Extractor
-    out = make((*spec.shapes, *spec.rest_shapes), venue_id=spec.venue_id, channel_id=spec.venue_id, max_payload=max_payload)
+    out = make(
+        (*spec.shapes, *spec.rest_shapes),
+        venue_id=spec.venue_id,
+        channel_id=spec.venue_id,
+        max_payload=max_payload,
+    )
     for instrument in instruments:
         out.add_instrument(*instrument)
     return out  # type: ignore[return-value]
@@ -127,11 +171,15 @@ def new_session(corpus: Corpus) -> Session:
 
 
 def started(corpus: Corpus) -> tuple[Session, Publisher, MemoryLine]:
-    """Return a session whose books are LIVE after the start of the recording, and a publisher to memory."""
+    """Return a session whose books are LIVE after the start of the recording, and a publisher to
+    memory.
+    """
     session = new_session(corpus)
     spec = corpus.spec
     line = MemoryLine()
-    publisher = Publisher(line, venue_id=spec.venue_id, channel_id=spec.venue_id, session=1, base_flags=0)
+    publisher = Publisher(
+        line, venue_id=spec.venue_id, channel_id=spec.venue_id, session=1, base_flags=0
+    )
     publisher.instruments(len(session.instruments))
     only = corpus.instruments[0].symbol if len(corpus.instruments) == 1 else None
     for recorded in corpus.start:
@@ -142,12 +190,18 @@ def started(corpus: Corpus) -> tuple[Session, Publisher, MemoryLine]:
 
 
 def uniform_packets(count: int, nbytes: int = PACKET_BYTES) -> bytearray:
-    """Return contiguous BOOK packets of `nbytes` each, not stamped: a recorded order book in fragments, repeated."""
+    """Return contiguous BOOK packets of `nbytes` each, not stamped: a recorded order book in
+    fragments, repeated.
+    """
     corpus = load(*UNIFORM, 50)
     extractor = new_extractor(corpus.spec, corpus.instruments, max_payload=nbytes)
     if extractor.extract_as(0, next(iter(corpus.bodies.values())), 1):
         raise AssertionError(f"the order book of {corpus.name} is not understood")
-    whole = [bytes(packet) for packet in walk(bytes(extractor.out[: extractor.r.nbytes])) if len(packet) == nbytes]
+    whole = [
+        bytes(packet)
+        for packet in walk(bytes(extractor.out[: extractor.r.nbytes]))
+        if len(packet) == nbytes
+    ]
     return bytearray(b"".join(islice(cycle(whole), count)))
 
 
@@ -158,7 +212,14 @@ def _session(spec: VenueSpec, known: dict[str, Instrument]) -> Session:
         assert kind is not None
         tick, lot = Exact(1, instrument.price_exp), Exact(1, instrument.qty_exp)
         session.known[symbol] = InstrumentDef(
-            symbol=symbol, kind=kind, state=InstrumentState.TRADING, base="", quote="", settle="", tick=tick, lot=lot
+            symbol=symbol,
+            kind=kind,
+            state=InstrumentState.TRADING,
+            base="",
+            quote="",
+            settle="",
+            tick=tick,
+            lot=lot,
         )
     session.on_connect("1", 1, 1)
     session.subscribe(known, 1)

@@ -1,8 +1,10 @@
-"""What does it cost to finish a packet? Stamping in C, and the plain-Python codec that writes what is rare.
+"""What does it cost to finish a packet? Stamping in C, and the plain-Python codec that writes
+what is rare.
 
-`python -m benchmarks.encode`. Hot packets are written by the extractor (`benchmarks.normalise`) and only stamped here: session,
-channel and instrument sequence, send time. `codec.encode` and `decode` are the reference, which the feeder uses for definitions,
-states and heartbeats; a definition is what a publisher repeats for every instrument, once a cycle.
+`python -m benchmarks.encode`. Hot packets are written by the extractor (`benchmarks.normalise`)
+and only stamped here: session, channel and instrument sequence, send time. `codec.encode` and
+`decode` are the reference, which the feeder uses for definitions, states and heartbeats; a
+definition is what a publisher repeats for every instrument, once a cycle.
 """
 
 from __future__ import annotations
@@ -12,12 +14,15 @@ from itertools import cycle, islice
 
 from benchmarks.corpus import Corpus, load, new_session, started
 from benchmarks.harness import Case, Options, Suite, main
-from feeder.session import Instrument, Session
-from protocol.codec import Packet, decode, encode, walk
-from protocol.schema import MsgType
-from protocol.stamping import Stamper
+from tapecast.feeder.session.session import Instrument, Session
+from tapecast.protocol.codec import Packet, decode, encode, walk
+from tapecast.protocol.schema import MsgType
+from tapecast.protocol.stamping import Stamper
 
-CORPORA = [("binance", "binance/hft_20240808_spot_btcusdt.jsonl"), ("okx", "okx/cf_20220227_v5_books_l2_tbt.jsonl")]
+CORPORA = [
+    ("binance", "binance/hft_20240808_spot_btcusdt.jsonl"),
+    ("okx", "okx/cf_20220227_v5_books_l2_tbt.jsonl"),
+]
 LINES, SMOKE_LINES = 5_000, 300
 REFERENCE_PACKETS = 500
 DEFINITIONS = 500
@@ -38,13 +43,33 @@ def build(options: Options) -> Iterator[Suite]:
             _stamped(f"stamp (C), {CALL} packets a call", corpus, groups),
             _stamped("stamp (C), one packet a call", corpus, packets),
             Case("codec.encode (plain Python)", lambda: None, _encode(decoded), some, some_data),
-            Case("codec.decode (plain Python)", lambda: None, _decode(packets[:REFERENCE_PACKETS]), some, some_data),
+            Case(
+                "codec.decode (plain Python)",
+                lambda: None,
+                _decode(packets[:REFERENCE_PACKETS]),
+                some,
+                some_data,
+            ),
         ]
-        yield Suite(f"{corpus.name}, packets", len(packets), "packet", cases, [f"{data / len(packets):.0f} bytes a packet"], data)
+        yield Suite(
+            f"{corpus.name}, packets",
+            len(packets),
+            "packet",
+            cases,
+            [f"{data / len(packets):.0f} bytes a packet"],
+            data,
+        )
         session = new_session(corpus)
         used = list(islice(cycle(session.instruments), DEFINITIONS))
         size = sum(len(session.definition(instrument)) for instrument in used)
-        yield Suite(f"{corpus.name}, definitions", len(used), "packet", [_definitions(session, used)], [], size)
+        yield Suite(
+            f"{corpus.name}, definitions",
+            len(used),
+            "packet",
+            [_definitions(session, used)],
+            [],
+            size,
+        )
 
 
 def _packets(corpus: Corpus) -> list[bytes]:
@@ -63,10 +88,14 @@ def _packets(corpus: Corpus) -> list[bytes]:
 
 
 def _stamped(name: str, corpus: Corpus, packets: list[bytes]) -> Case:
-    """Return the case that stamps each buffer in one call; stamping changes the buffers, so every run gets its own."""
+    """Return the case that stamps each buffer in one call; stamping changes the buffers, so
+    every run gets its own.
+    """
 
     def prepare() -> object:
-        return Stamper(1, instruments=max(64, len(corpus.instruments))).stamp, [bytearray(packet) for packet in packets]
+        return Stamper(1, instruments=max(64, len(corpus.instruments))).stamp, [
+            bytearray(packet) for packet in packets
+        ]
 
     def run(state: object) -> None:
         stamp, buffers = state  # type: ignore[misc]

@@ -1,8 +1,10 @@
-"""How fast do 1, 2, 4 and 8 receivers of one host get the same multicast packets? Rates, losses, latencies.
+"""How fast do 1, 2, 4 and 8 receivers of one host get the same multicast packets? Rates, losses,
+latencies.
 
-`python -m benchmarks.fanout`: this process sends, every receiver is a process of its own that validates and sequences all it
-gets and waits in the kernel when there is nothing. Loopback, TTL 0, packets of equal size made of a recorded order book. Latency
-is from the send stamp in the packet to the moment after the receiving call, one clock, so queueing counts. More processes than
+`python -m benchmarks.fanout`: this process sends, every receiver is a process of its own that
+validates and sequences all it gets and waits in the kernel when there is nothing. Loopback, TTL
+0, packets of equal size made of a recorded order book. Latency is from the send stamp in the
+packet to the moment after the receiving call, one clock, so queueing counts. More processes than
 cores compete for them: that is part of the question.
 """
 
@@ -20,10 +22,10 @@ import numpy as np
 from benchmarks.corpus import PACKET_BYTES, uniform_packets
 from benchmarks.harness import Options, Table, Target, installed, main
 from benchmarks.peers import zeromq
-from protocol.dtypes import HEADER
-from protocol.io import Receiver, Sender
-from protocol.sequencing import BatchSequencer
-from protocol.stamping import Stamper
+from tapecast.protocol.dtypes import HEADER
+from tapecast.protocol.net.io import Receiver, Sender
+from tapecast.protocol.net.sequencing import BatchSequencer
+from tapecast.protocol.stamping import Stamper
 
 GROUP, PORT = "239.255.42.248", 20_000 + os.getpid() % 10_000
 RECEIVERS = (1, 2, 4, 8)
@@ -33,7 +35,17 @@ RATE = 10_000
 """Packets a second of the paced run."""
 SMOKE = (1, 2), 2_048, 512
 CALL = 32
-COLUMNS = ["", "sent/s", "slowest gets/s", "lost", "lost by one %", "p50 µs", "p99 µs", "p99.9 µs", "max µs"]
+COLUMNS = [
+    "",
+    "sent/s",
+    "slowest gets/s",
+    "lost",
+    "lost by one %",
+    "p50 µs",
+    "p99 µs",
+    "p99.9 µs",
+    "max µs",
+]
 OVER_ZEROMQ = 2.0
 SILENCE_S, PATIENCE_S = 0.5, 20.0
 
@@ -58,11 +70,19 @@ class Way(NamedTuple):
 
 
 def build(options: Options) -> Iterator[Table]:
-    """Yield a table per number of receivers: full speed by several ways, interleaved; then a fixed rate."""
+    """Yield a table per number of receivers: full speed by several ways, interleaved; then a
+    fixed rate.
+    """
     counts, full, paced = SMOKE if options.smoke else (RECEIVERS, FULL, PACED)
     packets = uniform_packets(CALL)
-    ways = [Way("multicast, GSO", _sender(gso=True), _receive), Way("multicast, sendmmsg", _sender(gso=False), _receive)]
-    notes = [f"{PACKET_BYTES} B; median of {options.rounds} run(s) by the slowest receiver's rate; latencies over all receivers"]
+    ways = [
+        Way("multicast, GSO", _sender(gso=True), _receive),
+        Way("multicast, sendmmsg", _sender(gso=False), _receive),
+    ]
+    notes = [
+        f"{PACKET_BYTES} B; median of {options.rounds} run(s) by the slowest receiver's rate;"
+        " latencies over all receivers"
+    ]
     if installed("pyzmq"):
         ways.append(Way("ZeroMQ PUB/SUB over TCP", _zeromq, zeromq.receive))
     else:
@@ -75,15 +95,30 @@ def build(options: Options) -> Iterator[Table]:
         targets = []
         if len(ways) == 3 and receivers == max(RECEIVERS):
             targets = [
-                Target(f"{ways[0].name} ÷ {ways[2].name}, slowest receiver", rates[0] / rates[2], at_least=OVER_ZEROMQ, unit="×")
+                Target(
+                    f"{ways[0].name} ÷ {ways[2].name}, slowest receiver",
+                    rates[0] / rates[2],
+                    at_least=OVER_ZEROMQ,
+                    unit="×",
+                )
             ]
-        yield Table(f"{receivers} receiver(s), full speed, {full:,} packets, {CALL} a call", COLUMNS, rows, notes, targets)
+        yield Table(
+            f"{receivers} receiver(s), full speed, {full:,} packets, {CALL} a call",
+            COLUMNS,
+            rows,
+            notes,
+            targets,
+        )
     way = Way("", _sender(gso=True, rate=RATE), _receive)
-    rows = [[f"{receivers} receiver(s)", *_run(way, packets, receivers, paced)] for receivers in counts]
+    rows = [
+        [f"{receivers} receiver(s)", *_run(way, packets, receivers, paced)] for receivers in counts
+    ]
     yield Table(f"multicast at {RATE:,} packets/s, one a call, {paced:,} packets", COLUMNS, rows)
 
 
-def _interleaved(ways: list[Way], packets: bytearray, receivers: int, number: int, rounds: int) -> Iterator[list[object]]:
+def _interleaved(
+    ways: list[Way], packets: bytearray, receivers: int, number: int, rounds: int
+) -> Iterator[list[object]]:
     """Yield each way's median run; the ways take turns."""
     taken = [[_run(way, packets, receivers, number) for way in ways] for _ in range(rounds)]
     for way, runs in zip(ways, zip(*taken, strict=True), strict=True):
@@ -104,7 +139,9 @@ def _run(way: Way, packets: bytearray, receivers: int, number: int) -> list[obje
     for child in children:
         child.join()
     lost = [result.lost for result in results]
-    slowest = min(result.packets / max(1e-9, (result.last_ns - started_ns) / 1e9) for result in results)
+    slowest = min(
+        result.packets / max(1e-9, (result.last_ns - started_ns) / 1e9) for result in results
+    )
     latencies = np.concatenate([result.latencies_ns for result in results])
     shares = np.percentile(latencies, (50, 99, 99.9, 100)) / 1e3 if latencies.size else np.zeros(4)
     return [
@@ -116,7 +153,9 @@ def _run(way: Way, packets: bytearray, receivers: int, number: int) -> list[obje
     ]
 
 
-def _sender(*, gso: bool, rate: int = 0) -> Callable[[list[Connection], bytearray, int], tuple[int, float]]:
+def _sender(
+    *, gso: bool, rate: int = 0
+) -> Callable[[list[Connection], bytearray, int], tuple[int, float]]:
     def send(pipes: list[Connection], packets: bytearray, number: int) -> tuple[int, float]:
         for pipe in pipes:
             pipe.recv()

@@ -1,7 +1,9 @@
-"""What every benchmark shares: interleaved rounds, medians, ratios, targets, and a header that names machine and versions.
+"""What every benchmark shares: interleaved rounds, medians, ratios, targets, and a header that
+names machine and versions.
 
-A benchmark builds `Suite`s (ways of doing the same work, timed here) or `Table`s (figures it took itself) for `main` to print.
-How to read the figures: `benchmarks/METHOD.md`. A target that is missed is printed as such; it does not change the exit code.
+A benchmark builds `Suite`s (ways of doing the same work, timed here) or `Table`s (figures it
+took itself) for `main` to print. How to read the figures: `benchmarks/METHOD.md`. A target that
+is missed is printed as such; it does not change the exit code.
 """
 
 from __future__ import annotations
@@ -18,7 +20,20 @@ from pathlib import Path
 
 from benchmarks.report import Table, Target, installed, machine, name_of_run, render, save, to_json
 
-__all__ = ["Case", "Goal", "Measured", "Options", "Suite", "Table", "Target", "captures", "installed", "main", "measure", "us"]
+__all__ = [
+    "Case",
+    "Goal",
+    "Measured",
+    "Options",
+    "Suite",
+    "Table",
+    "Target",
+    "captures",
+    "installed",
+    "main",
+    "measure",
+    "us",
+]
 
 
 @dataclass(frozen=True)
@@ -35,7 +50,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Case:
-    """One way of doing the work. `prepare` runs outside the timer and its result is what `run` gets."""
+    """One way of doing the work. `prepare` runs outside the timer and its result is what `run`
+    gets.
+    """
 
     name: str
     prepare: Callable[[], object]
@@ -48,8 +65,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a case is meant to reach: at least `ratio` times the time of `base`, at most `at_most` times it, or a rate; none of
-    the three: the ratio is printed, that is all."""
+    """What a case is meant to reach: at least `ratio` times the time of `base`, at most
+    `at_most` times it, or a rate; none of the three: the ratio is printed, that is all.
+    """
 
     case: str
     ratio: float | None = None
@@ -76,7 +94,9 @@ class Suite:
 
 @dataclass(frozen=True)
 class Measured:
-    """One case's figures: ns per unit, and its median over that of the suite's first case, from the same rounds."""
+    """One case's figures: ns per unit, and its median over that of the suite's first case, from
+    the same rounds.
+    """
 
     name: str
     median_ns: float
@@ -86,7 +106,9 @@ class Measured:
 
 
 def measure(suite: Suite, rounds: int) -> list[Measured]:
-    """Run the cases by turns (A B C, A B C, …), one unmeasured round first, garbage collection off inside the timer."""
+    """Run the cases by turns (A B C, A B C, …), one unmeasured round first, garbage collection
+    off inside the timer.
+    """
     times: dict[str, list[float]] = {case.name: [] for case in suite.cases}
     for number in range(rounds + 1):
         for case in suite.cases:
@@ -100,21 +122,38 @@ def measure(suite: Suite, rounds: int) -> list[Measured]:
             if number > 0:
                 times[case.name].append(taken / (case.work or suite.work))
     base = times[suite.cases[0].name]
-    return [Measured(name, statistics.median(own), min(own), _ratio(own, base), own) for name, own in times.items()]
+    return [
+        Measured(name, statistics.median(own), min(own), _ratio(own, base), own)
+        for name, own in times.items()
+    ]
 
 
 def main(
-    question: str, build: Callable[[Options], Iterable[Suite | Table]], distributions: Iterable[str] = (), *, rounds: int = 9
+    question: str,
+    build: Callable[[Options], Iterable[Suite | Table]],
+    distributions: Iterable[str] = (),
+    *,
+    rounds: int = 9,
 ) -> int:
-    """Parse the command line, run every suite and print figures; `distributions` are the packages whose versions matter."""
+    """Parse the command line, run every suite and print figures; `distributions` are the
+    packages whose versions matter.
+    """
     parser = argparse.ArgumentParser(description=question)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument("--smoke", action="store_true", help="one round on little data, for CI")
-    parser.add_argument("--rounds", type=int, default=rounds, help=f"measured rounds (default {rounds})")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only suites whose corpus contains this text")
-    parser.add_argument("--save", action="store_true", help="write the figures to benchmarks/results as well")
+    parser.add_argument(
+        "--rounds", type=int, default=rounds, help=f"measured rounds (default {rounds})"
+    )
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only suites whose corpus contains this text"
+    )
+    parser.add_argument(
+        "--save", action="store_true", help="write the figures to benchmarks/results as well"
+    )
     arguments = parser.parse_args()
-    options = Options(arguments.smoke, 1 if arguments.smoke else arguments.rounds, arguments.json, arguments.only)
+    options = Options(
+        arguments.smoke, 1 if arguments.smoke else arguments.rounds, arguments.json, arguments.only
+    )
     header = machine(distributions)
     texts = [question, "  ".join(f"{name} {value}" for name, value in header.items())]
     tables: list[Table] = []
@@ -142,7 +181,9 @@ def us(nanoseconds: float) -> float:
 
 
 def captures() -> Path:
-    """Return the folder of recordings, as the tests find it; leave with a message where it is absent."""
+    """Return the folder of recordings, as the tests find it; leave with a message where it is
+    absent.
+    """
     default = Path(__file__).resolve().parents[1].parent / "shared" / "captures"
     folder = Path(os.environ.get("TAPECAST_CAPTURES", default))
     if not folder.is_dir():
@@ -159,7 +200,13 @@ def _measured(suite: Suite, rounds: int) -> Table:
     if suite.nbytes:
         columns.insert(4, "MB/s")
     for case, m in zip(suite.cases, measured, strict=True):
-        row: list[object] = [m.name, round(m.median_ns, 1), round(m.least_ns, 1), round(1e9 / m.median_ns), round(m.ratio, 2)]
+        row: list[object] = [
+            m.name,
+            round(m.median_ns, 1),
+            round(m.least_ns, 1),
+            round(1e9 / m.median_ns),
+            round(m.ratio, 2),
+        ]
         if suite.nbytes:
             share = (case.nbytes or suite.nbytes) / (case.work or suite.work)
             row.insert(4, round(share / m.median_ns * 1e3, 1))
@@ -176,7 +223,9 @@ def _target(goal: Goal, unit: str, measured: dict[str, Measured], first: Measure
         return Target(goal.case, 1e9 / own.median_ns, at_least=goal.per_second, unit=f"{unit}s/s")
     base = measured[goal.base] if goal.base else first
     ratio = _ratio(own.rounds_ns, base.rounds_ns)
-    return Target(f"{own.name} ÷ {base.name}", ratio, at_least=goal.ratio, at_most=goal.at_most, unit="×")
+    return Target(
+        f"{own.name} ÷ {base.name}", ratio, at_least=goal.ratio, at_most=goal.at_most, unit="×"
+    )
 
 
 def _ratio(own: list[float], base: list[float]) -> float:

@@ -1,8 +1,10 @@
-"""What does it cost to normalise one venue message? The C extractor and the whole session against Python and cryptofeed.
+"""What does it cost to normalise one venue message? The C extractor and the whole session
+against Python and cryptofeed.
 
-`python -m benchmarks.normalise` over real recordings, per venue and per kind of message. Normalising is raw frame text to
-finished packets; with the book they are applied as well; the session adds the book rule, stamping and publishing to memory.
-cryptofeed's handlers decode to `Decimal`, keep a book and call a counting callback: they have no cheaper way. All get the same
+`python -m benchmarks.normalise` over real recordings, per venue and per kind of message.
+Normalising is raw frame text to finished packets; with the book they are applied as well; the
+session adds the book rule, stamping and publishing to memory. cryptofeed's handlers decode to
+`Decimal`, keep a book and call a counting callback: they have no cheaper way. All get the same
 frames in the same order.
 """
 
@@ -14,10 +16,10 @@ from collections.abc import Callable, Iterator
 from benchmarks.corpus import Corpus, Frame, load, new_extractor, started
 from benchmarks.harness import Case, Goal, Options, Suite, installed, main
 from benchmarks.peers.simple import DECODERS
-from protocol.books import BookSet
-from protocol.codec import format_decimal
-from protocol.extract import Extractor
-from protocol.schema import MsgType
+from tapecast.feeder.extract.extractor import Extractor
+from tapecast.protocol.books.books import BookSet
+from tapecast.protocol.codec import format_decimal
+from tapecast.protocol.schema import MsgType
 
 CORPORA = [
     ("binance", "long/binance_spot_btcusdt_20240808.jsonl.gz"),
@@ -33,11 +35,14 @@ LEAST_FRAMES = 10
 MIXED = "all kinds that both know"
 WITH_BOOKS, SESSION = "extractor + book (C)", "session + publish to memory"
 NORMALISE, WITH_BOOK = 10.0, 8.0
-"""What cryptofeed's time over ours is meant to be at least: extraction alone, and with the book."""
+"""What cryptofeed's time over ours is meant to be at least: extraction alone, and with the book.
+"""
 
 
 def build(options: Options) -> Iterator[Suite]:
-    """Yield for each recording one suite over everything that cryptofeed handles too, then one per kind."""
+    """Yield for each recording one suite over everything that cryptofeed handles too, then one
+    per kind.
+    """
     for venue, name in CORPORA:
         corpus = load(venue, name, SMOKE_LINES if options.smoke else LINES)
         both = [frame for frame in corpus.frames if _peer_handles(corpus, frame.kind)]
@@ -60,7 +65,13 @@ def _suite(corpus: Corpus, label: str, frames: list[Frame], *, peer: bool) -> Su
         Case("extractor (C)", lambda: extractor, _extract(raws)),
         Case(WITH_BOOKS, lambda: _with_books(corpus), _extract_and_apply(raws)),
         Case(SESSION, lambda: started(corpus), _session(raws)),
-        Case("extractor (plain Python)", lambda: reference, _extract(some), len(some), sum(map(len, some))),
+        Case(
+            "extractor (plain Python)",
+            lambda: reference,
+            _extract(some),
+            len(some),
+            sum(map(len, some)),
+        ),
         Case("json + Decimal, no book", lambda: None, _simple(decode, raws)),
     ]
     notes = [f"{sum(map(len, raws)) / len(raws):.0f} bytes a frame"]
@@ -74,8 +85,20 @@ def _suite(corpus: Corpus, label: str, frames: list[Frame], *, peer: bool) -> Su
         cases.append(case)
         notes.append(note)
         if label == MIXED:
-            goals = [Goal(case.name, NORMALISE), Goal(case.name, WITH_BOOK, WITH_BOOKS), Goal(case.name, base=SESSION)]
-    return Suite(f"{corpus.venue}, {label}, {corpus.name}", len(raws), "frame", cases, notes, sum(map(len, raws)), goals)
+            goals = [
+                Goal(case.name, NORMALISE),
+                Goal(case.name, WITH_BOOK, WITH_BOOKS),
+                Goal(case.name, base=SESSION),
+            ]
+    return Suite(
+        f"{corpus.venue}, {label}, {corpus.name}",
+        len(raws),
+        "frame",
+        cases,
+        notes,
+        sum(map(len, raws)),
+        goals,
+    )
 
 
 def _extract(raws: list[bytes]) -> Callable[[object], None]:
@@ -93,7 +116,9 @@ def _with_books(corpus: Corpus) -> tuple[Extractor, BookSet]:
 
 
 def _extract_and_apply(raws: list[bytes]) -> Callable[[object], None]:
-    """Do what cryptofeed's handlers do, no more: normalise, and apply to the book what belongs to it."""
+    """Do what cryptofeed's handlers do, no more: normalise, and apply to the book what belongs
+    to it.
+    """
 
     def run(state: object) -> None:
         extractor, books = state  # type: ignore[misc]
@@ -108,7 +133,9 @@ def _extract_and_apply(raws: list[bytes]) -> Callable[[object], None]:
 
 
 def _session(raws: list[bytes]) -> Callable[[object], None]:
-    """Do per frame what the live feeder does per frame and per read: one frame a read, which is the dearest case."""
+    """Do per frame what the live feeder does per frame and per read: one frame a read, which is
+    the dearest case.
+    """
 
     def run(state: object) -> None:
         session, publisher, _ = state  # type: ignore[misc]
@@ -139,7 +166,9 @@ def _peer_handles(corpus: Corpus, kind: str) -> bool:
 
 
 def _cryptofeed(corpus: Corpus, frames: list[Frame]) -> tuple[Case, str]:
-    """Return the peer's case and what a trial run showed: it must have handled the frames, with the same books as ours."""
+    """Return the peer's case and what a trial run showed: it must have handled the frames, with
+    the same books as ours.
+    """
     from benchmarks.peers.cryptofeed_handlers import CryptofeedFeed
 
     texts = [frame.raw.decode() for frame in frames]
@@ -157,12 +186,23 @@ def _cryptofeed(corpus: Corpus, frames: list[Frame]) -> tuple[Case, str]:
         book = ours[0].books.book(ours[0].by_symbol[symbol].instrument_id)
         assert book is not None
         touch = tuple(
-            format_decimal(int(side[0]["price"]), book.price_exp) if len(side) else "" for side in (book.bids(1), book.asks(1))
+            format_decimal(int(side[0]["price"]), book.price_exp) if len(side) else ""
+            for side in (book.bids(1), book.asks(1))
         )
         agree += touch == trial.best(symbol)
-    note = f"cryptofeed called back {trial.calls:,} times; {agree} of {len(books)} books end at the same best prices as ours"
+    note = (
+        f"cryptofeed called back {trial.calls:,} times; {agree} of {len(books)} books end at the"
+        " same best prices as ours"
+    )
     return Case("cryptofeed handlers", lambda: CryptofeedFeed(corpus).start(), run), note
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(__doc__.splitlines()[0], build, ["cffi", "numpy", "cryptofeed", "order-book", "yapic.json"], rounds=7))
+    raise SystemExit(
+        main(
+            __doc__.splitlines()[0],
+            build,
+            ["cffi", "numpy", "cryptofeed", "order-book", "yapic.json"],
+            rounds=7,
+        )
+    )

@@ -1,9 +1,11 @@
-"""What do ring and recovery service cost the feed; how fast do they repair? Joins beside the stream, and ranges.
+"""What do ring and recovery service cost the feed; how fast do they repair? Joins beside the
+stream, and ranges.
 
-`python -m benchmarks.recovery`. First the ring: publish calls with and without it. Then the steps of the service, between any two
-of which a feeder reads its sockets: processor time, no sockets. Then the live feeder as in `benchmarks.wire_to_wire`, process to
-process, alone and while a hundred clients join at the same moment once a second, each taking every definition and book. At last
-a client that repairs as fast as it can, and one that asks for single packets.
+`python -m benchmarks.recovery`. First the ring: publish calls with and without it. Then the
+steps of the service, between any two of which a feeder reads its sockets: processor time, no
+sockets. Then the live feeder as in `benchmarks.wire_to_wire`, process to process, alone and
+while a hundred clients join at the same moment once a second, each taking every definition and
+book. At last a client that repairs as fast as it can, and one that asks for single packets.
 """
 
 from __future__ import annotations
@@ -37,18 +39,18 @@ from benchmarks.wire_to_wire import (
     processors,
     row,
 )
-from feeder.offline import Offline
-from feeder.publisher import MulticastLine, Publisher
-from feeder.recovery.server import RecoveryServer
-from feeder.recovery.source import SessionSource
-from feeder.recovery.types import Limits
-from feeder.venues import venue
-from protocol.codec import decode
-from protocol.io import Receiver, Sender
-from protocol.records import HeartbeatItem, RequestItem
-from protocol.recovery import MAX_RANGE, encode_request
-from protocol.ring import Ring
-from protocol.schema import RequestKind
+from tapecast.feeder.offline import Offline
+from tapecast.feeder.recovery_source import SessionSource
+from tapecast.feeder.venues import venue
+from tapecast.protocol.codec import decode
+from tapecast.protocol.net.io import Receiver, Sender
+from tapecast.protocol.publish.publisher import MulticastLine, Publisher
+from tapecast.protocol.publish.recovery_server import RecoveryServer
+from tapecast.protocol.publish.recovery_types import Limits
+from tapecast.protocol.records import HeartbeatItem, RequestItem
+from tapecast.protocol.recovery import MAX_RANGE, encode_request
+from tapecast.protocol.ring import Ring
+from tapecast.protocol.schema import RequestKind
 
 VENUE, RECORDING = "binance", "long/binance_spot_btcusdt_20240808.jsonl.gz"
 LINES, SMOKE_LINES = 45_000, 2_000
@@ -89,7 +91,13 @@ def _ring(count: int, packets: int) -> Suite:
     pieces = [bytearray(data[i : i + size]) for i in range(0, len(data), size)]
 
     def publisher(ring: Ring | None) -> Publisher:
-        out = Publisher(MulticastLine(Sender(f"{PREFIX}.9", PORT)), venue_id=1, channel_id=1, session=1, base_flags=0)
+        out = Publisher(
+            MulticastLine(Sender(f"{PREFIX}.9", PORT)),
+            venue_id=1,
+            channel_id=1,
+            session=1,
+            base_flags=0,
+        )
         out.ring = ring
         return out
 
@@ -107,11 +115,15 @@ def _ring(count: int, packets: int) -> Suite:
         Case("publish", lambda: None, run(publisher(None))),
         Case("publish and keep in the ring", lambda: None, run(publisher(ring))),
     ]
-    return Suite(f"{packets} packets of {PACKET_BYTES} B a call, nobody listens", len(pieces), "call", cases)
+    return Suite(
+        f"{packets} packets of {PACKET_BYTES} B a call, nobody listens", len(pieces), "call", cases
+    )
 
 
 def _steps(clients: int) -> Table:
-    """Play a recording and serve what it left: a frame may have to wait as long as the longest step."""
+    """Play a recording and serve what it left: a frame may have to wait as long as the longest
+    step.
+    """
     offline = Offline(venue(VENUE), [captures() / STEPS_RECORDING])
     offline.publisher.ring = ring = Ring(RING_BYTES)
     for _ in offline.run():
@@ -139,8 +151,16 @@ def _steps(clients: int) -> Table:
             taken.append(time.thread_time_ns() - start_ns)
             if step is None:
                 break
-        rows.append([*row(name, np.array(taken[:-1], np.int64)), server.counts["books_read"], server.counts["bytes"]])
-    title = f"steps of the service, {len(offline.session.instruments)} instruments, {STEPS_RECORDING}"
+        rows.append(
+            [
+                *row(name, np.array(taken[:-1], np.int64)),
+                server.counts["books_read"],
+                server.counts["bytes"],
+            ]
+        )
+    title = (
+        f"steps of the service, {len(offline.session.instruments)} instruments, {STEPS_RECORDING}"
+    )
     return Table(title, ["", "steps", *COLUMNS[2:], "books read", "bytes"], rows)
 
 
@@ -152,7 +172,9 @@ def _live(corpus: Corpus, options: Options) -> Iterator[Table]:
     try:
         with tempfile.TemporaryDirectory() as folder:
             scratch = Path(folder)
-            with feeder_process(corpus, f"ws://{url}", f"http://{url}", scratch, busy=False, cpus=cpus, **UNLIMITED):
+            with feeder_process(
+                corpus, f"ws://{url}", f"http://{url}", scratch, busy=False, cpus=cpus, **UNLIMITED
+            ):
                 port = _recovery_port(corpus)
                 if cpus:
                     os.sched_setaffinity(0, own)
@@ -160,7 +182,11 @@ def _live(corpus: Corpus, options: Options) -> Iterator[Table]:
                 go_live(stub, corpus, frames, events)
                 rows: list[list[object]] = []
                 notes: list[str] = []
-                for name, joining in (("alone", 0), (f"{clients} join a second, at once", clients), ("alone again", 0)):
+                for name, joining in (
+                    ("alone", 0),
+                    (f"{clients} join a second, at once", clients),
+                    ("alone again", 0),
+                ):
                     part = part_of(frames, RATE, 0, seconds)
                     joiners = _start(port, corpus, "join", joining, seconds) if joining else None
                     sent_ns, seen = measure(stub, events, part, due_times(part, RATE, 0))
@@ -170,9 +196,16 @@ def _live(corpus: Corpus, options: Options) -> Iterator[Table]:
                 if cpus:
                     os.sched_setaffinity(0, {*own, *cpus})
                 repairs = _repairs(port, corpus, min(seconds, 3.0))
-            longest_us = json.loads((scratch / "report").read_bytes())["recovery"]["longest_turn_us"]
-        notes.append(f"longest turn of the service, repairs included: {longest_us:,} µs, whatever took the processor meanwhile")
-        yield Table(f"{RATE:,} frames/s, feeder sleeps between frames, {corpus.name}", COLUMNS, rows, notes)
+            longest_us = json.loads((scratch / "report").read_bytes())["recovery"][
+                "longest_turn_us"
+            ]
+        notes.append(
+            f"longest turn of the service, repairs included: {longest_us:,} µs, whatever took the"
+            " processor meanwhile"
+        )
+        yield Table(
+            f"{RATE:,} frames/s, feeder sleeps between frames, {corpus.name}", COLUMNS, rows, notes
+        )
         yield repairs
     finally:
         events.close()
@@ -195,7 +228,9 @@ def _recovery_port(corpus: Corpus) -> int:
 
 def _start(port: int, corpus: Corpus, kind: str, *rest: object) -> subprocess.Popen[bytes]:
     words = [str(word) for word in (port, corpus.spec.venue_id, kind, *rest)]
-    return subprocess.Popen([sys.executable, "-m", "benchmarks.peers.joiners", *words], stdout=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.peers.joiners", *words], stdout=subprocess.PIPE
+    )
 
 
 def _rows(name: str, sent_ns: list[int], seen: list[Seen]) -> list[list[object]]:
@@ -215,12 +250,17 @@ def _joined(out: dict[str, object]) -> str:
 
 def _repairs(port: int, corpus: Corpus, seconds: float) -> Table:
     rows: list[list[object]] = []
-    for name, kind in (("ranges of 512, eight at a time", "repair"), ("one packet after the other", "single")):
+    for name, kind in (
+        ("ranges of 512, eight at a time", "repair"),
+        ("one packet after the other", "single"),
+    ):
         out = json.loads(_start(port, corpus, kind, seconds).communicate()[0])
         p50, p99 = np.percentile(np.array(out["ms"], np.float64) * 1e3, (50, 99))
         rates = [round(out[what] / out["s"]) for what in ("requests", "packets", "bytes")]
         rows.append([name, *rates[:2], round(rates[2] / 1e6, 1), round(p50), round(p99)])
-    return Table(f"repair, {corpus.name}", ["", "requests/s", "packets/s", "MB/s", "p50 µs", "p99 µs"], rows)
+    return Table(
+        f"repair, {corpus.name}", ["", "requests/s", "packets/s", "MB/s", "p50 µs", "p99 µs"], rows
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""Tables of figures and how they are shown: as text, as JSON, and as files in `benchmarks/results`.
+"""Tables of figures and how they are shown: as text, as JSON, and as files in
+`benchmarks/results`.
 
-The layout of those files is told in `benchmarks/results/README.md`. Nothing here measures anything.
+The layout of those files is told in `benchmarks/results/README.md`. Nothing here measures
+anything.
 """
 
 from __future__ import annotations
@@ -33,18 +35,29 @@ class Target:
     @property
     def met(self) -> bool:
         """Whether the figure is within its bound."""
-        return (self.at_least is None or self.value >= self.at_least) and (self.at_most is None or self.value <= self.at_most)
+        return (self.at_least is None or self.value >= self.at_least) and (
+            self.at_most is None or self.value <= self.at_most
+        )
 
     def __str__(self) -> str:
         if self.at_least is None and self.at_most is None:
             return f"{self.text} {_number(self.value)} {self.unit}"
-        bound = f"at least {_number(self.at_least)}" if self.at_least is not None else f"at most {_number(self.at_most)}"
-        return f"target {'met' if self.met else 'MISSED'}: {self.text} {_number(self.value)} {self.unit}, {bound} {self.unit}"
+        bound = (
+            f"at least {_number(self.at_least)}"
+            if self.at_least is not None
+            else f"at most {_number(self.at_most)}"
+        )
+        return (
+            f"target {'met' if self.met else 'MISSED'}: {self.text} {_number(self.value)}"
+            f" {self.unit}, {bound} {self.unit}"
+        )
 
 
 @dataclass(frozen=True)
 class Table:
-    """Figures of one corpus: the first column names the case, the others hold numbers or short texts."""
+    """Figures of one corpus: the first column names the case, the others hold numbers or short
+    texts.
+    """
 
     title: str
     columns: list[str]
@@ -67,7 +80,9 @@ def render(table: Table) -> str:
 
 
 def to_json(question: str, header: dict[str, str], rounds: int, tables: Iterable[Table]) -> str:
-    """Return a whole run as one JSON object: each row of a table is an object by the names of the columns."""
+    """Return a whole run as one JSON object: each row of a table is an object by the names of
+    the columns.
+    """
     return json.dumps(
         {
             "question": question,
@@ -76,7 +91,10 @@ def to_json(question: str, header: dict[str, str], rounds: int, tables: Iterable
             "tables": [
                 {
                     "title": table.title,
-                    "rows": [dict(zip(["case", *table.columns[1:]], row, strict=True)) for row in table.rows],
+                    "rows": [
+                        dict(zip(["case", *table.columns[1:]], row, strict=True))
+                        for row in table.rows
+                    ],
                     "notes": list(table.notes),
                     "targets": [{**vars(target), "met": target.met} for target in table.targets],
                 }
@@ -105,7 +123,9 @@ def name_of_run() -> str:
 
 
 def machine(distributions: Iterable[str]) -> dict[str, str]:
-    """Return the date, processor, cores, load, and the versions of system, Python and the named packages."""
+    """Return the date, processor, cores, load, and the versions of system, Python and the named
+    packages.
+    """
     out = {
         "date": time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()),
         "cpu": _cpu(),
@@ -131,13 +151,25 @@ def _number(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:,.2f}" if abs(value) < 100 else f"{value:,.1f}"
+        return (
+            f"{value:,.0f}"
+            if abs(value) >= 10_000
+            else f"{value:,.2f}"
+            if abs(value) < 100
+            else f"{value:,.1f}"
+        )
     return "–" if value is None else str(value)
 
 
 def _cpu() -> str:
     info = Path("/proc/cpuinfo")
     names = (
-        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
+        [
+            line.split(":", 1)[1].strip()
+            for line in info.read_text().splitlines()
+            if "model name" in line
+        ]
+        if info.exists()
+        else []
     )
     return names[0] if names else platform.machine()

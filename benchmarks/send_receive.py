@@ -1,8 +1,10 @@
-"""How many packets a second does one core send and receive? Multicast against plain calls and a C loop.
+"""How many packets a second does one core send and receive? Multicast against plain calls and a
+C loop.
 
-`python -m benchmarks.send_receive`: loopback multicast, TTL 0, packets of equal size made of a recorded order book. Sender and
-receiver run by turns in one process, so neither waits for the other: a sending run ends in the receive buffer of a listener,
-which is emptied outside the timer; a receiving run finds everything in its buffer. Several processes: `benchmarks.fanout`.
+`python -m benchmarks.send_receive`: loopback multicast, TTL 0, packets of equal size made of a
+recorded order book. Sender and receiver run by turns in one process, so neither waits for the
+other: a sending run ends in the receive buffer of a listener, which is emptied outside the
+timer; a receiving run finds everything in its buffer. Several processes: `benchmarks.fanout`.
 """
 
 from __future__ import annotations
@@ -15,15 +17,17 @@ from collections.abc import Callable, Iterator
 from benchmarks.corpus import PACKET_BYTES, uniform_packets
 from benchmarks.harness import Case, Goal, Options, Suite, main
 from benchmarks.peers.c_loop import gso_loop
-from protocol.io import Receiver, Sender
-from protocol.records import HEADER_STRUCT, Header
-from protocol.sequencing import BatchSequencer
-from protocol.stamping import Stamper
+from tapecast.protocol.net.io import Receiver, Sender
+from tapecast.protocol.net.sequencing import BatchSequencer
+from tapecast.protocol.records import HEADER_STRUCT, Header
+from tapecast.protocol.stamping import Stamper
 
 GROUP, PORT = "239.255.42.249", 20_000 + os.getpid() % 10_000
 PACKETS, SMOKE_PACKETS = 8_192, 512
 BYTES_ACCOUNTED = 1_536
-"""What the kernel charges a small packet at most in a receive buffer, so that a run fits where little buffer is permitted."""
+"""What the kernel charges a small packet at most in a receive buffer, so that a run fits where
+little buffer is permitted.
+"""
 CALL = 64
 SEND, RECEIVE_GRO, RECEIVE, OVER_C = 1e6, 3e6, 1e6, 1.15
 HEADER, SEQ = HEADER_STRUCT, Header._fields.index("channel_seq")
@@ -48,7 +52,9 @@ def build(options: Options) -> Iterator[Suite]:
     yield _receiving(packets, count, note)
 
 
-def _sending(title: str, packets: bytearray, count: int, listener: Receiver | None, notes: list[str]) -> Suite:
+def _sending(
+    title: str, packets: bytearray, count: int, listener: Receiver | None, notes: list[str]
+) -> Suite:
     size = len(packets) // count
     pieces = [bytearray(packets[i : i + CALL * size]) for i in range(0, len(packets), CALL * size)]
     gso, plain = Sender(GROUP, PORT), Sender(GROUP, PORT, gso=False)
@@ -65,7 +71,9 @@ def _sending(title: str, packets: bytearray, count: int, listener: Receiver | No
     out = bytearray(CALL * size)
 
     def publish(_: object) -> None:
-        """Fill the one output buffer and publish it, as the feeder does; the copy stands for the extractor's writing."""
+        """Fill the one output buffer and publish it, as the feeder does; the copy stands for the
+        extractor's writing.
+        """
         for piece in pieces:
             out[: len(piece)] = piece
             gso.publish(stamper, out, len(piece))
@@ -98,7 +106,9 @@ def _sending(title: str, packets: bytearray, count: int, listener: Receiver | No
         cases.append(Case("C loop of GSO messages, the bound", drain, lambda _: c_loop(data)))
         if listener is not None:
             goals.append(Goal(cases[1].name, at_most=OVER_C, base=cases[-1].name))
-    return Suite(f"{title}, {size} B, TTL 0 on loopback", count, "packet", cases, notes, len(packets), goals)
+    return Suite(
+        f"{title}, {size} B, TTL 0 on loopback", count, "packet", cases, notes, len(packets), goals
+    )
 
 
 def _receiving(packets: bytearray, count: int, note: str) -> Suite:
@@ -114,7 +124,9 @@ def _receiving(packets: bytearray, count: int, note: str) -> Suite:
 
 
 def _filler(packets: bytearray, port: int) -> Callable[[], None]:
-    """Return a function that sends everything to a port, numbered on; it waits in the buffer of whoever has joined."""
+    """Return a function that sends everything to a port, numbered on; it waits in the buffer of
+    whoever has joined.
+    """
     sender, stamper, size = Sender(GROUP, port), Stamper(1, instruments=64), CALL * PACKET_BYTES
 
     def fill() -> None:
@@ -127,7 +139,9 @@ def _filler(packets: bytearray, port: int) -> Callable[[], None]:
 
 def _sequenced(name: str, packets: bytearray, count: int, port: int, *, gro: bool) -> Case:
     receiver, sequencer = Receiver([(GROUP, port)], gro=gro), BatchSequencer()
-    return Case(name, _filler(packets, port), _until(name, count, lambda: sequencer.receive(receiver)))
+    return Case(
+        name, _filler(packets, port), _until(name, count, lambda: sequencer.receive(receiver))
+    )
 
 
 def _received(name: str, packets: bytearray, count: int, port: int) -> Case:
@@ -157,7 +171,11 @@ def _python(packets: bytearray, count: int, port: int) -> Case:
         with contextlib.suppress(PermissionError):
             sock.setsockopt(socket.SOL_SOCKET, option, RCVBUF)
     sock.bind((GROUP, port))
-    sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(GROUP) + socket.inet_aton("127.0.0.1"))
+    sock.setsockopt(
+        socket.IPPROTO_IP,
+        socket.IP_ADD_MEMBERSHIP,
+        socket.inet_aton(GROUP) + socket.inet_aton("127.0.0.1"),
+    )
     sock.settimeout(1.0)
 
     def run(_: object) -> None:

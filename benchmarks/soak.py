@@ -1,9 +1,12 @@
-"""Does memory stay flat, and the feed right, over a day? Recordings in a loop, with times and sequence numbers that go on.
+"""Does memory stay flat, and the feed right, over a day? Recordings in a loop, with times and
+sequence numbers that go on.
 
-One process holds the session and publisher of every venue and one consumer that keeps every book, fed through memory as fast as
-they go. Each recording is played again and again until 24 hours of feed time have passed: in every round its times and sequence
-numbers are moved on, and at the seam of two rounds the connection is lost and made anew, for the book at the end of a recording
-is not that of its beginning. After each round every book must be LIVE and the same as after the first.
+One process holds the session and publisher of every venue and one consumer that keeps every
+book, fed through memory as fast as they go. Each recording is played again and again until 24
+hours of feed time have passed: in every round its times and sequence numbers are moved on, and
+at the seam of two rounds the connection is lost and made anew, for the book at the end of a
+recording is not that of its beginning. After each round every book must be LIVE and the same as
+after the first.
 
 The full run takes a quarter of an hour: `nice -n 19 python -m benchmarks.soak --save`.
 """
@@ -21,14 +24,14 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.harness import Options, Table, Target, captures, main
-from consumers.feed.source import Chunks
-from feeder.publisher import Cycle, MemoryLine, Publisher
-from feeder.record.recording import Line, read
-from feeder.session import Session, SessionOptions
-from feeder.venue import qualified
-from feeder.venues import venue
-from protocol.records import HeartbeatItem
 from tapecast import Feed, Gap
+from tapecast.consumers.feed.source import Chunks
+from tapecast.feeder.record.recording import Line, read
+from tapecast.feeder.session.session import Session, SessionOptions
+from tapecast.feeder.venues import venue
+from tapecast.feeder.venues.spec import qualified
+from tapecast.protocol.publish.publisher import Cycle, MemoryLine, Publisher
+from tapecast.protocol.records import HeartbeatItem
 from tests.support.processes import resident_bytes
 from tests.support.standin.rewriting import Movable
 
@@ -58,7 +61,11 @@ SOURCES = (
     Source("binance_coinm", "long/binance_coinm_btcusd_perp_20240808.jsonl.gz", lines=4000),
     Source("bybit", "bybit/cf_20260809_v5_linear_spot.p1.jsonl", ("DOGEUSDT", "SOLUSDT")),
     Source("coinbase", "coinbase/cf_20260809_advanced_trade.p1.jsonl"),
-    Source("coinbase_exchange", "coinbase/cf_20210417_exchange_ws_feed.p1.jsonl", ("NU-GBP", "BAND-GBP")),
+    Source(
+        "coinbase_exchange",
+        "coinbase/cf_20210417_exchange_ws_feed.p1.jsonl",
+        ("NU-GBP", "BAND-GBP"),
+    ),
     Source("deribit", "deribit/cf_20210405_options.jsonl"),
     Source("kraken", "kraken/crossbook_20260802_v2_ethusd_d25.jsonl"),
     Source("okx", "okx/cf_20220513_v5_books.jsonl"),
@@ -121,36 +128,58 @@ def load(source: Source) -> Loop:
         symbol = _symbol(source.venue, line)
         if line.kind == "http" and line.url and spec.is_instruments_url(line.url):
             instruments.append(line.raw)
-        elif line.kind in ("recv", "http") and (symbol is not None or spec.connection_number is not None):
+        elif line.kind in ("recv", "http") and (
+            symbol is not None or spec.connection_number is not None
+        ):
             if wanted and symbol not in wanted:
                 continue
             if symbol:
                 found[symbol] = None
             only = symbol or next(iter(found), "")
-            steps.append(Step(last_ns - first_ns, only if line.kind == "http" else "", Movable(source.venue, line.raw)))
+            steps.append(
+                Step(
+                    last_ns - first_ns,
+                    only if line.kind == "http" else "",
+                    Movable(source.venue, line.raw),
+                )
+            )
             url = url or line.url or ""
     seconds = (last_ns - first_ns) // 10**9 + 1
     line_out = MemoryLine()
-    session = Session(spec, SessionOptions(channel_id=spec.venue_id, verify_checksum=True, accept_any=True))
-    publisher = Publisher(line_out, venue_id=spec.venue_id, channel_id=spec.venue_id, session=1, base_flags=0)
+    session = Session(
+        spec, SessionOptions(channel_id=spec.venue_id, verify_checksum=True, accept_any=True)
+    )
+    publisher = Publisher(
+        line_out, venue_id=spec.venue_id, channel_id=spec.venue_id, session=1, base_flags=0
+    )
     for body in instruments:
         session.on_instruments(body, 1, 1)
     origin_ns = first_ns or 1_700_000_000 * 10**9
-    loop = Loop(source, steps, seconds * 10**9, origin_ns, session, publisher, line_out, list(found), url)
+    loop = Loop(
+        source, steps, seconds * 10**9, origin_ns, session, publisher, line_out, list(found), url
+    )
     loop.cycle = Cycle(CYCLE_S, 0)
     publisher.start(HeartbeatItem(0, 0, 0, 1000, 0))
     return loop
 
 
 def _symbol(name: str, line: Line) -> str | None:
-    """Return the qualified symbol that a line is about; "" for a REST order book that names none."""
+    """Return the qualified symbol that a line is about; "" for a REST order book that names
+    none.
+    """
     spec = venue(name)
     if line.kind == "http":
-        return (spec.snapshot_symbol(line.url) if line.url else "") or ("" if b'"lastUpdateId"' in line.raw[:300] else None)
+        return (spec.snapshot_symbol(line.url) if line.url else "") or (
+            "" if b'"lastUpdateId"' in line.raw[:300] else None
+        )
     topic = spec.peek(line.raw)
     if topic is None or spec.control(line.raw) is not None:
         return None
-    return topic.symbol if spec.market is None else qualified(spec.market(line.url or "", line.raw), topic.symbol)
+    return (
+        topic.symbol
+        if spec.market is None
+        else qualified(spec.market(line.url or "", line.raw), topic.symbol)
+    )
 
 
 def play(loop: Loop) -> Iterator[bytes]:
@@ -214,19 +243,31 @@ def _second(loop: Loop, now_ns: int, ts_ns: int) -> int:
 
 def _compare(loop: Loop) -> None:
     """Hold the books at the end of a round against those of the first."""
-    books = [loop.session.books.book(instrument.instrument_id) for instrument in loop.session.instruments]
+    books = [
+        loop.session.books.book(instrument.instrument_id) for instrument in loop.session.instruments
+    ]
     ends = [
-        None if book is None else (instrument.sync.live, hash(tuple(map(tuple, map(tuple, book.levels())))))
+        (
+            None
+            if book is None
+            else (instrument.sync.live, hash(tuple(map(tuple, map(tuple, book.levels())))))
+        )
         for instrument, book in zip(loop.session.instruments, books, strict=True)
     ]
     if not loop.ends:
         loop.ends = list(ends)
-    if ends != loop.ends or not any(end is not None for end in ends) or not all(end is None or end[0] for end in ends):
+    if (
+        ends != loop.ends
+        or not any(end is not None for end in ends)
+        or not all(end is None or end[0] for end in ends)
+    ):
         loop.differing += 1
 
 
 def packets(loops: list[Loop], hours: float, sample: Callable[[int], None]) -> Iterator[bytes]:
-    """Play every loop for so many hours of feed time, the one behind first; sample the memory every quarter of an hour."""
+    """Play every loop for so many hours of feed time, the one behind first; sample the memory
+    every quarter of an hour.
+    """
     waiting = [(0, number) for number in range(len(loops))]
     heapq.heapify(waiting)
     quarter = 0
@@ -297,31 +338,57 @@ def _per_venue(loops: list[Loop]) -> Table:
         )
     notes = [
         "reconnects: the seams of the rounds; after each every book starts from a snapshot",
-        "rounds that differ: after which some book was not LIVE, or not the one after the first round",
-        "µs/frame: processor time to move numbers and times, of session and publisher, and of the comparison; not the consumer's",
+        (
+            "rounds that differ: after which some book was not LIVE, or not the one after the first"
+            " round"
+        ),
+        (
+            "µs/frame: processor time to move numbers and times, of session and publisher, and of"
+            " the comparison; not the consumer's"
+        ),
     ]
-    wrong = sum(loop.session.counts["gaps"] + loop.session.counts["quarantine"] + loop.differing for loop in loops)
+    wrong = sum(
+        loop.session.counts["gaps"] + loop.session.counts["quarantine"] + loop.differing
+        for loop in loops
+    )
     targets = [Target("gaps, quarantined messages and differing rounds", wrong, at_most=0)]
     return Table(f"{len(loops)} recordings in a loop, one process", columns, rows, notes, targets)
 
 
-def _memory(samples: list[tuple[int, int]], loops: list[Loop], feed: Feed, lost: list[Gap], wall_s: float) -> Table:
+def _memory(
+    samples: list[tuple[int, int]], loops: list[Loop], feed: Feed, lost: list[Gap], wall_s: float
+) -> Table:
     hours = np.array([at for at, _ in samples]) / HOUR_NS
     resident = np.array([nbytes for _, nbytes in samples], float)
     late = hours >= hours[-1] / 2
     slope = float(np.polyfit(hours[late], resident[late], 1)[0]) if late.sum() > 2 else 0.0
     step = max(1, len(samples) // 12)
     rows: list[list[object]] = [
-        [f"{at:.2f} h", round(nbytes / 2**20, 1)] for at, nbytes in zip(hours[::step], resident[::step], strict=True)
+        [f"{at:.2f} h", round(nbytes / 2**20, 1)]
+        for at, nbytes in zip(hours[::step], resident[::step], strict=True)
     ]
     rows.append([f"{hours[-1]:.2f} h (end)", round(resident[-1] / 2**20, 1)])
-    frames, events = sum(loop.frames for loop in loops), sum(sum(loop.publisher.events().values()) for loop in loops)
+    frames, events = (
+        sum(loop.frames for loop in loops),
+        sum(sum(loop.publisher.events().values()) for loop in loops),
+    )
     notes = [
-        f"{frames:,} frames, {events:,} events, {feed.stats.received:,} packets at the consumer, {wall_s:,.0f} s of wall time",
-        f"second half: {(resident[late].max() - resident[late].min()) / 2**20:.1f} MiB between the least and the most",
+        (
+            f"{frames:,} frames, {events:,} events, {feed.stats.received:,} packets at the"
+            f" consumer, {wall_s:,.0f} s of wall time"
+        ),
+        (
+            f"second half: {(resident[late].max() - resident[late].min()) / 2**20:.1f} MiB between"
+            " the least and the most"
+        ),
     ]
     targets = [
-        Target("growth of memory in the second half, per hour of feed time,", slope / 2**20, at_most=SLOPE / 2**20, unit="MiB"),
+        Target(
+            "growth of memory in the second half, per hour of feed time,",
+            slope / 2**20,
+            at_most=SLOPE / 2**20,
+            unit="MiB",
+        ),
         Target("packets lost and gaps at the consumer", feed.stats.lost + len(lost), at_most=0),
     ]
     return Table("memory of the whole process (RSS)", ["feed time", "MiB"], rows, notes, targets)

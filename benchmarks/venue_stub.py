@@ -1,7 +1,9 @@
-"""A venue reduced to its wire, inside the benchmark: one WebSocket connection and REST order books, by plain blocking sockets.
+"""A venue reduced to its wire, inside the benchmark: one WebSocket connection and REST order
+books, by plain blocking sockets.
 
-`tapecast replay` is the real replay server; this one exists because the benchmark has to know the instant of every send. It
-understands requests only as far as they matter here and answers what it does not know with 404.
+`tapecast replay` is the real replay server; this one exists because the benchmark has to know
+the instant of every send. It understands requests only as far as they matter here and answers
+what it does not know with 404.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ def framed(raw: bytes) -> bytes:
 
 
 class VenueStub:
-    """Listens on a loopback port; `bodies` are the order books by symbol. `serve` handles what comes until a condition holds."""
+    """Listens on a loopback port; `bodies` are the order books by symbol. `serve` handles what
+    comes until a condition holds.
+    """
 
     def __init__(self, bodies: dict[str, bytes]) -> None:
         self._bodies = bodies
@@ -73,9 +77,14 @@ class VenueStub:
             return
         lines = text.split("\r\n")
         target = urlsplit(lines[0].split(" ")[1])
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        headers = {
+            name.lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in lines[1:])
+        }
         if "sec-websocket-key" in headers:
-            accept = base64.b64encode(hashlib.sha1(headers["sec-websocket-key"].encode() + _GUID).digest()).decode()
+            accept = base64.b64encode(
+                hashlib.sha1(headers["sec-websocket-key"].encode() + _GUID).digest()
+            ).decode()
             client.sendall(
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 f"Sec-WebSocket-Accept: {accept}\r\n\r\n".encode()
@@ -87,6 +96,13 @@ class VenueStub:
         body = self._bodies.get(next(iter(parse_qs(target.query).get("symbol", [""]))))
         if target.path.endswith("/depth") and body is not None:
             self.books_served += 1
-            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            client.sendall(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                % len(body)
+                + body
+            )
         else:
-            client.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+            client.sendall(
+                b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length:"
+                b" 2\r\n\r\n{}"
+            )

@@ -1,11 +1,13 @@
-"""How long from the venue's TCP send to the packet in a receiver's hands? The live feeder, process to process.
+"""How long from the venue's TCP send to the packet in a receiver's hands? The live feeder,
+process to process.
 
-`python -m benchmarks.wire_to_wire`. The feeder is `tapecast feed`, a process of its own on its event loop, which sleeps between
-frames (the default) or never does (`feeder.busy_poll`). In the first part this process is both ends of the wire: it notes the
-time, sends one recorded frame over TCP, and spins on the multicast receiver, so every frame has both its times from one clock;
-what the machine takes for itself is shown by a bare relay (`peers/bare_relay.py`). In the second part the frames come from
-`tapecast replay`, and what is measured stands in the packets: frame complete in the feeder (`ts_recv_ns`) to datagram handed to
-the kernel (`ts_send_ns`).
+`python -m benchmarks.wire_to_wire`. The feeder is `tapecast feed`, a process of its own on its
+event loop, which sleeps between frames (the default) or never does (`feeder.busy_poll`). In the
+first part this process is both ends of the wire: it notes the time, sends one recorded frame
+over TCP, and spins on the multicast receiver, so every frame has both its times from one clock;
+what the machine takes for itself is shown by a bare relay (`peers/bare_relay.py`). In the second
+part the frames come from `tapecast replay`, and what is measured stands in the packets: frame
+complete in the feeder (`ts_recv_ns`) to datagram handed to the kernel (`ts_send_ns`).
 """
 
 from __future__ import annotations
@@ -29,13 +31,17 @@ import numpy.typing as npt
 from benchmarks.corpus import Corpus, Frame, load
 from benchmarks.harness import Options, Table, Target, captures, main
 from benchmarks.venue_stub import VenueStub, framed
-from feeder.venue import VenueSpec
-from protocol.io import Receiver
-from protocol.records import HEADER_STRUCT, Header
-from protocol.schema import Flag, MsgType
+from tapecast.feeder.venues.spec import VenueSpec
+from tapecast.protocol.net.io import Receiver
+from tapecast.protocol.records import HEADER_STRUCT, Header
+from tapecast.protocol.schema import Flag, MsgType
 
 CORPORA = [
-    ("binance", "long/binance_spot_btcusdt_20240808.jsonl.gz", "binance/hft_20240808_spot_btcusdt.jsonl"),
+    (
+        "binance",
+        "long/binance_spot_btcusdt_20240808.jsonl.gz",
+        "binance/hft_20240808_spot_btcusdt.jsonl",
+    ),
     (
         "binance_futures",
         "long/binance_futures_usdm_btcusdt_20240808.jsonl.gz",
@@ -63,7 +69,9 @@ WARM_UP = 200
 P50_US, P99_US = 55.0, 150.0
 PREFIX, PORT = "239.255.47", 20_000 + os.getpid() % 10_000
 HOT = {int(MsgType.BOOK), int(MsgType.BBO), int(MsgType.TRADE)}
-TYPE, FLAGS, RECV, SEND = (Header._fields.index(name) for name in ("msg_type", "flags", "ts_recv_ns", "ts_send_ns"))
+TYPE, FLAGS, RECV, SEND = (
+    Header._fields.index(name) for name in ("msg_type", "flags", "ts_recv_ns", "ts_send_ns")
+)
 LAST, RECOVERED = int(Flag.LAST), int(Flag.RECOVERED)
 QUIET_S = 1.0
 COLUMNS = ["", "frames", "p50 µs", "p90 µs", "p99 µs", "p99.9 µs", "max µs"]
@@ -129,17 +137,28 @@ def build(options: Options) -> Iterator[Table]:
 
 
 def processors() -> tuple[set[int], list[int]]:
-    """Return the processors of this process and of the feeder: apart where there are two, so that neither takes the other's."""
+    """Return the processors of this process and of the feeder: apart where there are two, so
+    that neither takes the other's.
+    """
     allowed = sorted(os.sched_getaffinity(0))
     return ({allowed[0]}, [allowed[-1]]) if len(allowed) > 1 else (set(allowed), [])
 
 
 def _floor(frames: int) -> Table:
-    """Measure a process that waits in the kernel and does nothing but pass something on: what a wake-up costs here."""
+    """Measure a process that waits in the kernel and does nothing but pass something on: what a
+    wake-up costs here.
+    """
     own, others = processors()
     receiver = Receiver([(f"{PREFIX}.0", PORT)])
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        command = [sys.executable, "-m", "benchmarks.peers.bare_relay", str(listener.getsockname()[1]), f"{PREFIX}.0", str(PORT)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.peers.bare_relay",
+            str(listener.getsockname()[1]),
+            f"{PREFIX}.0",
+            str(PORT),
+        ]
         with subprocess.Popen(command) as relay:
             stream = listener.accept()[0]
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -163,16 +182,24 @@ def _floor(frames: int) -> Table:
 
 
 def _both_ends(
-    corpus: Corpus, rates: Sequence[tuple[str, float, float]], seconds: float, waits: str, busy: bool
+    corpus: Corpus,
+    rates: Sequence[tuple[str, float, float]],
+    seconds: float,
+    waits: str,
+    busy: bool,
 ) -> Iterator[Table]:
-    """Measure at several paces with one feeder; frames go on where the last pace ended, so the book stays in order."""
+    """Measure at several paces with one feeder; frames go on where the last pace ended, so the
+    book stays in order.
+    """
     own, cpus = processors()
     events, stub = Events(corpus.spec), VenueStub(corpus.bodies)
     url = f"127.0.0.1:{stub.port}"
     try:
         with (
             tempfile.TemporaryDirectory() as scratch,
-            feeder_process(corpus, f"ws://{url}", f"http://{url}", Path(scratch), busy=busy, cpus=cpus),
+            feeder_process(
+                corpus, f"ws://{url}", f"http://{url}", Path(scratch), busy=busy, cpus=cpus
+            ),
         ):
             if cpus:
                 stub.serve(lambda: stub.subscribed, 30.0)  # the feeder has taken its processor
@@ -185,7 +212,9 @@ def _both_ends(
                     break
                 due_ns = due_times(part, rate, speed)
                 sent_ns, seen = measure(stub, events, part, due_ns)
-                yield _table(f"{title}, feeder {waits}, one process both ends, {corpus.name}", sent_ns, seen)
+                yield _table(
+                    f"{title}, feeder {waits}, one process both ends, {corpus.name}", sent_ns, seen
+                )
     finally:
         os.sched_setaffinity(0, own.union(cpus))
         events.close()
@@ -212,7 +241,11 @@ def part_of(frames: Iterator[Frame], rate: float, speed: float, seconds: float) 
     out: list[Frame] = []
     for frame in frames:
         out.append(frame)
-        if (len(out) >= rate * seconds) if rate else (frame.ts_recv_ns - out[0].ts_recv_ns > seconds * speed * 1e9):
+        if (
+            (len(out) >= rate * seconds)
+            if rate
+            else (frame.ts_recv_ns - out[0].ts_recv_ns > seconds * speed * 1e9)
+        ):
             break
     return out
 
@@ -224,10 +257,19 @@ def due_times(frames: list[Frame], rate: float, speed: float) -> list[int]:
     return [int((frame.ts_recv_ns - frames[0].ts_recv_ns) / speed) for frame in frames]
 
 
-def measure(stub: VenueStub, events: Events, frames: list[Frame], due_ns: list[int]) -> tuple[list[int], list[Seen]]:
-    """Send every frame when it is due and spin on the receiver in between; each frame becomes exactly one event."""
+def measure(
+    stub: VenueStub, events: Events, frames: list[Frame], due_ns: list[int]
+) -> tuple[list[int], list[Seen]]:
+    """Send every frame when it is due and spin on the receiver in between; each frame becomes
+    exactly one event.
+    """
     assert stub.stream is not None
-    send, poll, realtime, clock = stub.stream.sendall, events.poll, time.time_ns, time.perf_counter_ns
+    send, poll, realtime, clock = (
+        stub.stream.sendall,
+        events.poll,
+        time.time_ns,
+        time.perf_counter_ns,
+    )
     wires = [framed(frame.raw) for frame in frames]
     sent_ns: list[int] = []
     seen = events.seen
@@ -266,10 +308,15 @@ def _replayed(corpus: Corpus, path: Path, waits: str, busy: bool) -> Table:
             str(speed),
             str(path),
         ]
-        with tempfile.TemporaryDirectory() as scratch, _process(command, stdout=subprocess.PIPE) as server:
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            _process(command, stdout=subprocess.PIPE) as server,
+        ):
             assert server.stdout is not None
             listening = json.loads(server.stdout.readline())
-            with feeder_process(corpus, listening["ws"], listening["rest"], Path(scratch), busy=busy, cpus=[]):
+            with feeder_process(
+                corpus, listening["ws"], listening["rest"], Path(scratch), busy=busy, cpus=[]
+            ):
                 started = time.monotonic()
                 while time.monotonic() - started < 60.0 and not (
                     events.poll(0.05) == 0 and len(events.seen) > len(corpus.frames) / 2
@@ -309,14 +356,26 @@ def row(name: str, taken_ns: npt.NDArray[np.int64]) -> list[object]:
     """Return a row of `COLUMNS`."""
     if not taken_ns.size:
         return [name, 0, *(None,) * 5]
-    return [name, int(taken_ns.size), *(round(float(v) / 1e3, 1) for v in np.percentile(taken_ns, (50, 90, 99, 99.9, 100)))]
+    return [
+        name,
+        int(taken_ns.size),
+        *(round(float(v) / 1e3, 1) for v in np.percentile(taken_ns, (50, 90, 99, 99.9, 100))),
+    ]
 
 
 @contextlib.contextmanager
 def feeder_process(
-    corpus: Corpus, ws: str, rest: str, scratch: Path, *, busy: bool, cpus: list[int], **further: str
+    corpus: Corpus,
+    ws: str,
+    rest: str,
+    scratch: Path,
+    *,
+    busy: bool,
+    cpus: list[int],
+    **further: str,
 ) -> Iterator[None]:
-    """Run `tapecast feed` against a stand-in venue, on a group of this benchmark's own, with `further` settings.
+    """Run `tapecast feed` against a stand-in venue, on a group of this benchmark's own, with
+    `further` settings.
 
     Its report is in the file `report` of the folder `scratch` afterwards.
     """
@@ -336,7 +395,10 @@ def feeder_process(
         "LOG__LEVEL": "error",
         key + "SYMBOLS": found,
         key + "CHANNELS": json.dumps([name for name in channels.values() if name]),
-        **{f"{key}ENDPOINTS__{route.upper()}": _url(route, ws, rest) for route in corpus.spec.endpoints},
+        **{
+            f"{key}ENDPOINTS__{route.upper()}": _url(route, ws, rest)
+            for route in corpus.spec.endpoints
+        },
         **further,
     }
     environ = {**os.environ, **{f"TAPECAST__{name}": value for name, value in settings.items()}}

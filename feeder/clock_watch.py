@@ -1,7 +1,9 @@
-"""Whether our realtime clock was set while the feeder ran: then the receive times before and after it do not fit together.
+"""Whether our realtime clock was set while the feeder ran: then the receive times before and
+after it do not fit together.
 
-Sans-I/O: the two clocks are arguments. A clock that is slewed (at most 0.05 %) never moves this far between two looks; one that
-is set does, and so does that of a host that slept. Timers are not concerned, they run on the monotonic clock.
+Sans-I/O: the two clocks are arguments. A clock that is slewed (at most 0.05 %) never moves this
+far between two looks; one that is set does, and so does that of a host that slept. Timers are
+not concerned, they run on the monotonic clock.
 """
 
 from __future__ import annotations

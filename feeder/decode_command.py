@@ -1,4 +1,6 @@
-"""`tapecast decode FILE… --venue V`: the normalised events of a recording as JSON lines on stdout, without any network."""
+"""`tapecast decode FILE… --venue V`: the normalised events of a recording as JSON lines on
+stdout, without any network.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,11 @@ from typing import BinaryIO
 
 import orjson
 
-from feeder.offline import Offline
-from feeder.session import Quarantined
-from feeder.venues import VENUES, venue
-from protocol.codec import walk
-from protocol.render import Event, Renderer
+from tapecast.feeder.offline import Offline
+from tapecast.feeder.session.session import Quarantined
+from tapecast.feeder.venues import VENUES, venue
+from tapecast.protocol.codec import walk
+from tapecast.protocol.render import EventDict, Renderer
 
 __all__ = ["add_arguments", "events", "run"]
 
@@ -24,11 +26,20 @@ _EXCERPT = 120
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE", help="recording (.jsonl, .jsonl.gz); several are one, in order"
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="recording (.jsonl, .jsonl.gz); several are one, in order",
     )
-    parser.add_argument("--venue", required=True, choices=sorted(VENUES), help="the venue that was recorded")
     parser.add_argument(
-        "--packets", type=Path, metavar="TAPE", help="also write the packets themselves, contiguous, to this file"
+        "--venue", required=True, choices=sorted(VENUES), help="the venue that was recorded"
+    )
+    parser.add_argument(
+        "--packets",
+        type=Path,
+        metavar="TAPE",
+        help="also write the packets themselves, contiguous, to this file",
     )
 
 
@@ -43,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
             _print(offline, out, tape)
     counts = dict(sorted(offline.session.counts.items()))
     sys.stderr.write(
-        f"{offline.lines} lines, {offline.publisher.packets} packets, {len(offline.session.instruments)} instruments"
+        f"{offline.lines} lines, {offline.publisher.packets} packets,"
+        f" {len(offline.session.instruments)} instruments"
         + "".join(f", {name} {value}" for name, value in counts.items())
         + "\n"
         + "".join(f"{text}\n" for text in offline.truncated)
@@ -51,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def events(offline: Offline) -> Iterator[Event]:
+def events(offline: Offline) -> Iterator[EventDict]:
     """Yield the events of a recording in its order, quarantined messages included."""
     renderer = Renderer(trade_texts=offline.trade_texts)
     for step in offline.run():
@@ -61,7 +73,7 @@ def events(offline: Offline) -> Iterator[Event]:
             yield quarantine_event(offline.spec.name, message)
 
 
-def quarantine_event(venue_name: str, message: Quarantined) -> Event:
+def quarantine_event(venue_name: str, message: Quarantined) -> EventDict:
     """Return the event of a message that was not understood."""
     return {
         "type": "quarantine",
@@ -74,7 +86,11 @@ def quarantine_event(venue_name: str, message: Quarantined) -> Event:
         "flags": [],
         "reason": message.reason,
         "offset": message.offset,
-        "excerpt": message.data[max(0, message.offset - _EXCERPT // 2) :][:_EXCERPT].decode("utf-8", "replace"),
+        "excerpt": (
+            message.data[max(0, message.offset - _EXCERPT // 2) :][:_EXCERPT].decode(
+                "utf-8", "replace"
+            )
+        ),
     }
 
 

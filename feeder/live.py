@@ -1,7 +1,9 @@
-"""A venue's live feeder: one process, one event loop, one venue, one channel; assembly, lifecycle, and what beats.
+"""A venue's live feeder: one process, one event loop, one venue, one channel; assembly,
+lifecycle, and what beats.
 
-The thin shell around `feeder.session` (what to do) and `feeder.publisher` (how it goes out). Connections are kept by
-`feeder.connections.pool`, REST is asked by `feeder.connections.desk`; everything that decides is sans-I/O.
+The thin shell around `feeder.session.session` (what to do) and `protocol.publish.publisher` (how
+it goes out). Connections are kept by `feeder.connections.pool`, REST is asked by
+`feeder.connections.snapshots`; everything that decides is sans-I/O.
 """
 
 from __future__ import annotations
@@ -13,31 +15,31 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from feeder.announcer import Announcer
-from feeder.clock_watch import ClockWatch
-from feeder.connections.desk import Desk
-from feeder.connections.limiter import HostLimiter
-from feeder.connections.pool import Connections
-from feeder.connections.rest import RestClient
-from feeder.connections.sharding import plan
-from feeder.intake import Intake
-from feeder.login.access import Access
-from feeder.outlet import open_outlet
-from feeder.pulse import Pulse
-from feeder.quarantine import QuarantineFile
-from feeder.record.recorder import Recorder
-from feeder.record.session import RecordedSession
-from feeder.recovery.source import recovery_service
-from feeder.session import CommandKind, Session, SessionOptions
-from feeder.symbols.starting import starting_symbols
-from feeder.sync import SyncPolicy
-from feeder.venue import VenueSpec
-from protocol.records import HeartbeatItem
-from protocol.schema import Flag, StatusState
-from runtime import logs
-from runtime.channels import channel_of
-from runtime.keys import packet_room
-from runtime.settings import Config
+from tapecast.feeder.channel_sender import open_channel_sender
+from tapecast.feeder.clock_watch import ClockWatch
+from tapecast.feeder.connections.pool import Connections
+from tapecast.feeder.connections.sharding import plan
+from tapecast.feeder.connections.snapshots import SnapshotFetcher
+from tapecast.feeder.frame_handler import FrameHandler
+from tapecast.feeder.login.access import Access
+from tapecast.feeder.monitor_lines import MonitorLines
+from tapecast.feeder.quarantine import QuarantineFile
+from tapecast.feeder.record.recorder import Recorder
+from tapecast.feeder.record.session import RecordedSession
+from tapecast.feeder.recovery_source import recovery_service
+from tapecast.feeder.session.session import CommandKind, Session, SessionOptions
+from tapecast.feeder.session.sync import SyncPolicy
+from tapecast.feeder.symbols.starting import starting_symbols
+from tapecast.feeder.venues.spec import VenueSpec
+from tapecast.protocol.publish.schedule import Schedule
+from tapecast.protocol.records import HeartbeatItem
+from tapecast.protocol.schema import Flag, StatusState
+from tapecast.runtime import logs
+from tapecast.runtime.channels import channel_of
+from tapecast.runtime.keys import packet_room
+from tapecast.runtime.net.limiter import HostLimiter
+from tapecast.runtime.net.rest import RestClient
+from tapecast.runtime.settings import Config
 
 __all__ = ["LiveFeeder"]
 
@@ -49,10 +51,11 @@ log = logs.get("feeder.live")
 
 
 class LiveFeeder:
-    """Feeds one venue until told to stop. `replay` marks every packet as coming from a recording.
+    """Feeds one venue until told to stop. `replay` marks every packet as coming from a
+    recording.
 
-    With a `recorder` everything that the session is given is recorded. Without `publish` nothing is sent and no session is begun.
-    `access`: the venue's login.
+    With a `recorder` everything that the session is given is recorded. Without `publish` nothing
+    is sent and no session is begun. `access`: the venue's login.
     """
 
     def __init__(
@@ -81,10 +84,14 @@ class LiveFeeder:
             verify_checksum=replay,
             sync=_sync_policy(config, spec),
         )
-        self.session = Session(spec, options) if recorder is None else RecordedSession(spec, options, recorder)
+        self.session = (
+            Session(spec, options) if recorder is None else RecordedSession(spec, options, recorder)
+        )
         self.recorder = recorder
-        self.line, self.publisher, tell = open_outlet(spec, config, flags, publish=publish)
-        self._announcer = Announcer(label, "feed", tell, config.monitor.conn_interval_s, config.monitor.exchange_interval_s)
+        self.line, self.publisher, tell = open_channel_sender(spec, config, flags, publish=publish)
+        self._monitor_lines = MonitorLines(
+            label, "feed", tell, config.monitor.conn_interval_s, config.monitor.exchange_interval_s
+        )
         self.quarantine = QuarantineFile(Path(feeder.quarantine_dir) / f"{label}.jsonl")
         limits = self._venue.limits
         self._limiter = HostLimiter.of(Path(feeder.state_dir), spec.name, limits)
@@ -97,11 +104,31 @@ class LiveFeeder:
             record=None if recorder is None else recorder.body,
             access=self._access,
         )
-        self.intake = Intake(self.session, self.publisher, self._carry_out, recorder)
-        self.recovery = recovery_service(spec.name, self.session, self.publisher, config, self.intake.flush, listen=publish)
-        self._desk = Desk(self.session, self.rest, self.intake, self._spawn, int(limits.get("snapshot_levels", 0)))
+        self.frame_handler = FrameHandler(self.session, self.publisher, self._carry_out, recorder)
+        self.recovery = recovery_service(
+            spec.name,
+            self.session,
+            self.publisher,
+            config,
+            self.frame_handler.flush,
+            listen=publish,
+        )
+        self._snapshots = SnapshotFetcher(
+            self.session,
+            self.rest,
+            self.frame_handler,
+            self._spawn,
+            int(limits.get("snapshot_levels", 0)),
+        )
         self.connections = Connections(
-            feeder, self._venue, self.session, self.publisher, self.intake, self._limiter, self._access, self._spawn
+            feeder,
+            self._venue,
+            self.session,
+            self.publisher,
+            self.frame_handler,
+            self._limiter,
+            self._access,
+            self._spawn,
         )
         self._clock = ClockWatch()
         self.ticked_ns = time.monotonic_ns()
@@ -113,12 +140,18 @@ class LiveFeeder:
         await self.recovery.start()
         self.publisher.start(self._beat())
         self._spawn(self._beat_and_repeat())
-        whole = await self._desk.learn_instruments(stop, _LEARN_S)
+        whole = await self._snapshots.learn_instruments(stop, _LEARN_S)
         symbols = await starting_symbols(
-            self._spec, self._config, self.session.known, self.rest, stop, whole=whole, replay=self._replay
+            self._spec,
+            self._config,
+            self.session.known,
+            self.rest,
+            stop,
+            whole=whole,
+            replay=self._replay,
         )
         self.session.subscribe(symbols, time.time_ns())
-        self.intake.flush()
+        self.frame_handler.flush()
         shards = plan(
             self._spec,
             symbols,
@@ -135,13 +168,17 @@ class LiveFeeder:
         await self._drain()
 
     def report(self) -> dict[str, object]:
-        """Return what this feeder did, for the end of a run: frames, events, packets, losses, and the session's counters."""
+        """Return what this feeder did, for the end of a run: frames, events, packets, losses,
+        and the session's counters.
+        """
         stats = [sender.stats for sender in self.line.senders]
         return {
             "venue": self._spec.name,
             "session": self.publisher.session,
-            "frames": self.intake.frames - self._answers(),
-            "control_frames": sum(n for name, n in self.session.counts.items() if name.startswith("control_")),
+            "frames": self.frame_handler.frames - self._answers(),
+            "control_frames": sum(
+                n for name, n in self.session.counts.items() if name.startswith("control_")
+            ),
             "events": self.publisher.events(),
             "packets": self.publisher.packets,
             "bytes": self.publisher.bytes,
@@ -157,13 +194,17 @@ class LiveFeeder:
         }
 
     async def _drain(self) -> None:
-        self.intake.flush()
+        self.frame_handler.flush()
         self.connections.stop()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         # A disk that hangs takes its time while the end is announced, not behind it.
-        recorded = asyncio.create_task(asyncio.to_thread(self.recorder.close)) if self.recorder is not None else None
+        recorded = (
+            asyncio.create_task(asyncio.to_thread(self.recorder.close))
+            if self.recorder is not None
+            else None
+        )
         until = time.monotonic() + self._config.feeder.session_end_s
         self.publisher.end(self._beat(), time.time_ns())
         while time.monotonic() < until:
@@ -183,7 +224,7 @@ class LiveFeeder:
         venue = self._spec.name
         for command in commands:
             if command.kind is CommandKind.FETCH_SNAPSHOT:
-                self._desk.fetch(command.symbol)
+                self._snapshots.fetch(command.symbol)
             elif command.kind is CommandKind.RESUBSCRIBE:
                 self.connections.resubscribe_book(command)
             elif command.kind is CommandKind.RECONNECT:
@@ -193,73 +234,98 @@ class LiveFeeder:
             elif command.kind is CommandKind.LOGIN:
                 self._access.rejected(command.connection)
             elif command.kind is CommandKind.ROTATE:
-                log.warning("venue announces a restart", venue=venue, connection=command.connection, text=command.reason)
+                log.warning(
+                    "venue announces a restart",
+                    venue=venue,
+                    connection=command.connection,
+                    text=command.reason,
+                )
                 self.connections.rotate(command)
             elif command.kind is CommandKind.COMPLAIN:
-                log.error("the venue answered an error", venue=venue, connection=command.connection, text=command.reason)
+                log.error(
+                    "the venue answered an error",
+                    venue=venue,
+                    connection=command.connection,
+                    text=command.reason,
+                )
 
     def _answers(self) -> int:
-        """Return how many frames answered the feeder itself: no part of the stream, unless the venue numbers them with it."""
+        """Return how many frames answered the feeder itself: no part of the stream, unless the
+        venue numbers them with it.
+        """
         counts = self.session.counts
-        controls = sum(n for name, n in counts.items() if name.startswith("control_")) - counts["control_ignored"]
+        controls = (
+            sum(n for name, n in counts.items() if name.startswith("control_"))
+            - counts["control_ignored"]
+        )
         return controls if self._spec.connection_number is None else 0
 
     # what beats
 
     async def _beat_and_repeat(self) -> None:
-        pulse = Pulse(self._config.feeder, time.monotonic_ns())
+        schedule = Schedule(self._config.feeder, time.monotonic_ns())
         while True:
             await asyncio.sleep(_TICK_S)
             try:
-                self._tick(pulse, time.monotonic_ns())
+                self._tick(schedule, time.monotonic_ns())
                 self.ticked_ns = time.monotonic_ns()
             except Exception as error:  # a defect here must not silence the heartbeats
                 log.error("tick failed", venue=self._spec.name, error=repr(error), exc_info=error)
                 await asyncio.sleep(1.0)
 
-    def _tick(self, pulse: Pulse, now_ns: int) -> None:
+    def _tick(self, schedule: Schedule, now_ns: int) -> None:
         session, publisher = self.session, self.publisher
         self._watch_clock(now_ns, time.time_ns())
         deadline = session.next_deadline()
         if deadline is not None and deadline <= now_ns:
             session.on_timer(now_ns, time.time_ns())
-        self.intake.flush()
-        if pulse.heartbeat_due(publisher.packets, now_ns):
+        self.frame_handler.flush()
+        if schedule.heartbeat_due(publisher.packets, now_ns):
             publisher.heartbeat(self._beat(), time.time_ns())
         instruments = session.instruments
-        for index in pulse.definitions.due(len(instruments), now_ns):
+        for index in schedule.definitions.due(len(instruments), now_ns):
             publisher.repeat(session.definition(instruments[index]))
-        for index in pulse.snapshots.due(len(instruments), now_ns):
+        for index in schedule.snapshots.due(len(instruments), now_ns):
             publisher.repeat(session.book_snapshot(instruments[index]))
-        if pulse.second_due(now_ns):
+        if schedule.second_due(now_ns):
             if self.recorder is not None and self.recorder.dropped:
                 session.counts["unrecorded"] = self.recorder.dropped
             if unsent := sum(sender.stats.dropped for sender in self.line.senders):
                 session.counts["unsent"] = unsent
-            session.check_stale(now_ns, int(self._config.feeder.stale_after_s * _SECOND), time.time_ns())
+            session.check_stale(
+                now_ns, int(self._config.feeder.stale_after_s * _SECOND), time.time_ns()
+            )
             session.sweep_handovers(now_ns)
             if session.quarantined:
                 messages, session.quarantined = session.quarantined, []
                 self.quarantine.write(messages)
         up, wanted = self.connections.up, len(self.connections.all)
         connections = (up, wanted - up, self.connections.losses, wanted)
-        self._announcer.tick(now_ns, time.time_ns(), connections, session, publisher)
+        self._monitor_lines.tick(now_ns, time.time_ns(), connections, session, publisher)
 
     def _watch_clock(self, now_ns: int, ts_ns: int) -> None:
         steps = self._clock.steps
         self.line.flags = int(Flag.BAD_TS_RECV) if self._clock.look(now_ns, ts_ns) else 0
         if self._clock.steps != steps:
             self.session.counts["clock_steps"] += 1
-            log.error("our clock was set", venue=self._spec.name, by_s=round(self._clock.step_ns / _SECOND, 3))
+            log.error(
+                "our clock was set",
+                venue=self._spec.name,
+                by_s=round(self._clock.step_ns / _SECOND, 3),
+            )
 
     def _beat(self) -> HeartbeatItem:
         session = self.session
         live = session.live_books()
-        wanted = sum(1 for instrument in session.instruments if instrument.sync.state is not StatusState.IDLE)
+        wanted = sum(
+            1 for instrument in session.instruments if instrument.sync.state is not StatusState.IDLE
+        )
         up = self.connections.up
         return HeartbeatItem(
             oldest_seq=self.publisher.oldest_seq,
-            upstream_dropped=session.counts["gaps"] + session.counts["quarantine"] + session.counts["batches_failed"],
+            upstream_dropped=session.counts["gaps"]
+            + session.counts["quarantine"]
+            + session.counts["batches_failed"],
             instruments=len(session.instruments),
             suspect=wanted - live,
             interval_ms=self._config.feeder.heartbeat_max_ms,
@@ -276,7 +342,12 @@ class LiveFeeder:
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log.error("task failed", venue=self._spec.name, error=repr(task.exception()), exc_info=task.exception())
+            log.error(
+                "task failed",
+                venue=self._spec.name,
+                error=repr(task.exception()),
+                exc_info=task.exception(),
+            )
 
 
 def _sync_policy(config: Config, spec: VenueSpec) -> SyncPolicy:

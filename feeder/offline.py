@@ -1,7 +1,9 @@
-"""A recording through the feeder's own session and publisher, without a network: packets and quarantined messages, line by line.
+"""A recording through the feeder's own session and publisher, without a network: packets and
+quarantined messages, line by line.
 
-What a live feeder would publish from the same bytes, this yields; so decoding, replay from a file and regression tests run the
-code that runs live. Deadlines do not act here: a recording has no one to ask, it has only what it holds.
+What a live feeder would publish from the same bytes, this yields; so decoding, replay from a
+file and regression tests run the code that runs live. Deadlines do not act here: a recording has
+no one to ask, it has only what it holds.
 """
 
 from __future__ import annotations
@@ -10,14 +12,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from feeder.connections.handover import HandoverPolicy
-from feeder.publisher import MemoryLine, Publisher
-from feeder.record.recording import Line, RecordingError, Universe, read, universe
-from feeder.session import Quarantined, Session, SessionOptions
-from feeder.trade_texts import TradeTexts
-from feeder.venue import VenueSpec
-from protocol.schema import Flag
-from runtime.channels import channel_of
+from tapecast.feeder.extract.trade_texts import TradeTexts
+from tapecast.feeder.record.recording import Line, RecordingError, Universe, read, universe
+from tapecast.feeder.session.handover import HandoverPolicy
+from tapecast.feeder.session.session import Quarantined, Session, SessionOptions
+from tapecast.feeder.venues.spec import VenueSpec
+from tapecast.protocol.publish.publisher import MemoryLine, Publisher
+from tapecast.protocol.schema import Flag
+from tapecast.runtime.channels import channel_of
 
 __all__ = ["Offline", "Step"]
 
@@ -36,7 +38,13 @@ class Offline:
     """Runs a recording of one venue. `session` and `publisher` may be looked at between steps."""
 
     def __init__(
-        self, spec: VenueSpec, paths: Sequence[Path], *, max_payload: int = 1400, replica: int = 0, session: int = 1
+        self,
+        spec: VenueSpec,
+        paths: Sequence[Path],
+        *,
+        max_payload: int = 1400,
+        replica: int = 0,
+        session: int = 1,
     ) -> None:
         self._paths = paths
         self.spec = spec
@@ -68,13 +76,18 @@ class Offline:
         self._begun = False
 
     def run(self) -> Iterator[Step]:
-        """Yield a step per line that came to something. Raises RecordingError for a file that is not a recording."""
+        """Yield a step per line that came to something. Raises RecordingError for a file that is
+        not a recording.
+        """
         session, publisher = self.session, self.publisher
         for line in read(self._paths, truncated=self.truncated):
             self.lines += 1
             ts_ns = line.ts_recv_ns or 0
             if not 0 <= ts_ns < _TIMES:
-                raise RecordingError(f"{line.file}:{line.number}: receive time {ts_ns} ns is outside what 63 bits hold")
+                raise RecordingError(
+                    f"{line.file}:{line.number}: receive time {ts_ns} ns is outside what 63 bits"
+                    " hold"
+                )
             self._clock_ns = max(self._clock_ns, ts_ns)
             self.line.clock_ns = self._clock_ns or 1
             self._handle(line, ts_ns)
@@ -108,7 +121,14 @@ class Offline:
         elif line.kind == "reduced":
             frame = None if self.spec.reduced is None else self.spec.reduced(line.conn, line.raw)
             if frame is None:
-                session.quarantine(line.conn, line.raw, "cut by its recorder: not a message of the venue", 0, ts_ns, None)
+                session.quarantine(
+                    line.conn,
+                    line.raw,
+                    "cut by its recorder: not a message of the venue",
+                    0,
+                    ts_ns,
+                    None,
+                )
             else:
                 session.on_frame(line.conn, frame, ts_ns, self._clock_ns)
 
@@ -132,8 +152,14 @@ class Offline:
         if line.url is not None and self.spec.is_instruments_url(line.url):
             session.on_instruments(line.raw, ts_ns, self._clock_ns)
             return
-        symbol = self.spec.snapshot_symbol(line.url) if line.url is not None else self.universe.only_symbol
+        symbol = (
+            self.spec.snapshot_symbol(line.url)
+            if line.url is not None
+            else self.universe.only_symbol
+        )
         if symbol is None:
-            session.quarantine(line.conn, line.raw, "REST body that belongs to no known symbol", 0, ts_ns, None)
+            session.quarantine(
+                line.conn, line.raw, "REST body that belongs to no known symbol", 0, ts_ns, None
+            )
         else:
             session.on_snapshot(symbol, line.raw, ts_ns, self._clock_ns)

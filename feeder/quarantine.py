@@ -1,6 +1,8 @@
-"""The file of messages that were not understood: JSON lines, bounded in size, a recording in format so that it can be decoded.
+"""The file of messages that were not understood: JSON lines, bounded in size, a recording in
+format so that it can be decoded.
 
-When the file has grown to its limit it becomes `NAME.1`, which is replaced; so the newest messages are kept.
+When the file has grown to its limit it becomes `NAME.1`, which is replaced; so the newest
+messages are kept.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from pathlib import Path
 
 import orjson
 
-from feeder.session import Quarantined
-from runtime import logs
+from tapecast.feeder.session.session import Quarantined
+from tapecast.runtime import logs
 
 __all__ = ["QuarantineFile"]
 
@@ -22,7 +24,9 @@ log = logs.get("feeder.quarantine")
 
 
 class QuarantineFile:
-    """Appends to one venue's file. A full disk costs messages here, counted in `lost`, and never the feed."""
+    """Appends to one venue's file. A full disk costs messages here, counted in `lost`, and never
+    the feed.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -30,7 +34,9 @@ class QuarantineFile:
         self.lost = 0
 
     def write(self, messages: Sequence[Quarantined]) -> None:
-        """Append messages, each cut to 64 KiB; the reason, the offset and the true length stand beside it."""
+        """Append messages, each cut to 64 KiB; the reason, the offset and the true length stand
+        beside it.
+        """
         if not messages:
             return
         lines = [
@@ -59,4 +65,9 @@ class QuarantineFile:
             self.written += len(messages)
         except OSError as error:
             self.lost += len(messages)
-            log.error("quarantine file not written", file=str(self._path), error=str(error), messages=len(messages))
+            log.error(
+                "quarantine file not written",
+                file=str(self._path),
+                error=str(error),
+                messages=len(messages),
+            )

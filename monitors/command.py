@@ -1,7 +1,9 @@
-"""`tapecast monitor udp`: listens to the text lines of the monitoring group and shows, once a second, what they say.
+"""`tapecast monitor udp`: listens to the text lines of the monitoring group and shows, once a
+second, what they say.
 
-The shell around `monitors.model` and `monitors.plain`: it owns the socket, the clock and the terminal. On a terminal the table is
-redrawn in place; in a pipe one block (or one JSON line) follows the other. It receives only, so any number may run.
+The shell around `monitors.model` and `monitors.plain`: it owns the socket, the clock and the
+terminal. On a terminal the table is redrawn in place; in a pipe one block (or one JSON line)
+follows the other. It receives only, so any number may run.
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ import sys
 import time
 from typing import BinaryIO, Final
 
-from monitors import model
-from monitors.plain import json_line, table
-from protocol.io import Receiver
-from runtime import config as configuration
+from tapecast.monitors import model
+from tapecast.monitors.plain import json_line, table
+from tapecast.protocol.net.io import Receiver
+from tapecast.runtime import config as configuration
 
 __all__ = ["add_arguments", "run"]
 
@@ -30,23 +32,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--plain", action="store_true", help="a table as text (the default)")
     form.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--seconds", type=float, metavar="S", help="end after S seconds")
-    parser.add_argument("--once", action="store_true", help="listen for --seconds (default 2), print once, end")
+    parser.add_argument(
+        "--once", action="store_true", help="listen for --seconds (default 2), print once, end"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Listen and print until the time is over or Ctrl-C."""
     network = configuration.load(args.overlay).network
-    groups = [(network.monitor_group, network.port_crypto), (network.monitor_group, network.port_stock)]
+    groups = [
+        (network.monitor_group, network.port_crypto),
+        (network.monitor_group, network.port_stock),
+    ]
     receiver = Receiver(groups, interface=network.interface, rcvbuf=_RCVBUF, gro=False, slots=64)
     limit_s = args.seconds if args.seconds is not None else (2.0 if args.once else None)
     try:
-        watch(receiver, sys.stdout.buffer, json=args.json, in_place=sys.stdout.isatty(), seconds=limit_s, once=args.once)
+        watch(
+            receiver,
+            sys.stdout.buffer,
+            json=args.json,
+            in_place=sys.stdout.isatty(),
+            seconds=limit_s,
+            once=args.once,
+        )
     finally:
         receiver.close()
     return 0
 
 
-def watch(receiver: Receiver, out: BinaryIO, *, json: bool, in_place: bool, seconds: float | None, once: bool) -> None:
+def watch(
+    receiver: Receiver,
+    out: BinaryIO,
+    *,
+    json: bool,
+    in_place: bool,
+    seconds: float | None,
+    once: bool,
+) -> None:
     """Print the view every second, or `once` at the end, until `seconds` are over."""
     now_ns = time.monotonic_ns()
     state = model.initial(now_ns)
@@ -70,5 +92,10 @@ def _show(out: BinaryIO, view: model.View, *, json: bool, in_place: bool) -> Non
     if json:
         out.write(json_line(view) + b"\n")
     else:
-        out.write((_HOME_AND_CLEAR if in_place else b"") + table(view).encode() + b"\n" + (b"" if in_place else b"\n"))
+        out.write(
+            (_HOME_AND_CLEAR if in_place else b"")
+            + table(view).encode()
+            + b"\n"
+            + (b"" if in_place else b"\n")
+        )
     out.flush()

@@ -1,13 +1,15 @@
-"""What the monitor knows: a pure reducer from the text lines of the monitoring group to the state of every exchange.
+"""What the monitor knows: a pure reducer from the text lines of the monitoring group to the
+state of every exchange.
 
-The lines are `CONN|exchange|connected|disconnected|reconnects|total` (also without the total) and
-`EXCHANGE|name|type|counts|timestamp`, section 5 of the wire specification. `reduce` takes a state, one datagram and the
-present time and returns the next state; `view` turns a state into the rows a screen shows. Both are deterministic: no
-input or output, no clock, no terminal. Times named `now_ns` are monotonic nanoseconds of the caller; the timestamp inside
-a line is UTC nanoseconds of its sender and serves for rates only.
+The lines are `CONN|exchange|connected|disconnected|reconnects|total` (also without the total)
+and `EXCHANGE|name|type|counts|timestamp`, section 5 of the wire specification. `reduce` takes a
+state, one datagram and the present time and returns the next state; `view` turns a state into
+the rows a screen shows. Both are deterministic: no input or output, no clock, no terminal. Times
+named `now_ns` are monotonic nanoseconds of the caller; the timestamp inside a line is UTC
+nanoseconds of its sender and serves for rates only.
 
-Everything in a line is untrusted: control characters are removed, lengths and the number of exchanges are bounded, and
-what does not parse is counted and shown.
+Everything in a line is untrusted: control characters are removed, lengths and the number of
+exchanges are bounded, and what does not parse is counted and shown.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ CONN_STALE_S: Final = 12.0
 EXCHANGE_STALE_S: Final = 3.5
 """An EXCHANGE line comes every second: three missed and a little more."""
 HINT_AFTER_S: Final = 10.0
-HINT: Final = "No venue is connected. `make run REPLAY=folder` plays recordings and needs no network."
+HINT: Final = (
+    "No venue is connected. `make run REPLAY=folder` plays recordings and needs no network."
+)
 MAX_EXCHANGES: Final = 64
 MAX_NAME: Final = 32
 MAX_COUNTS: Final = 32
@@ -64,7 +68,9 @@ class Connections(msgspec.Struct, frozen=True, gc=False):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """The EXCHANGE lines of one exchange and type: the last counts, and the samples the rate is measured from."""
+    """The EXCHANGE lines of one exchange and type: the last counts, and the samples the rate is
+    measured from.
+    """
 
     counts: dict[str, int]
     timestamp_ns: int
@@ -97,7 +103,9 @@ class State(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One line of the table. Rates are per second, measured; None where they are not known (yet)."""
+    """One line of the table. Rates are per second, measured; None where they are not known
+    (yet).
+    """
 
     exchange: str
     state: str
@@ -129,8 +137,12 @@ def initial(now_ns: int) -> State:
 
 
 def clean(text: str, limit: int = MAX_LINE) -> str:
-    """Return untrusted text without control, format and unassigned characters, cut to `limit` characters."""
-    kept = "".join(c for c in text[:limit] if unicodedata.category(c)[0] != "C" and c not in "\u2028\u2029")
+    """Return untrusted text without control, format and unassigned characters, cut to `limit`
+    characters.
+    """
+    kept = "".join(
+        c for c in text[:limit] if unicodedata.category(c)[0] != "C" and c not in "\u2028\u2029"
+    )
     return kept.strip()
 
 
@@ -143,7 +155,9 @@ def reduce(state: State, datagram: bytes, now_ns: int) -> State:
 
 
 def view(state: State, now_ns: int) -> View:
-    """Return the rows as of `now_ns`, exchanges by name, with ages, rates and staleness worked out."""
+    """Return the rows as of `now_ns`, exchanges by name, with ages, rates and staleness worked
+    out.
+    """
     rows = tuple(_row(state.exchanges[name], now_ns) for name in sorted(state.exchanges))
     quiet_since = state.connected_ns if state.connected_ns is not None else state.started_ns
     anyone = any(row.state in ("live", "partial") for row in rows)
@@ -174,12 +188,17 @@ def _line(state: State, raw: bytes, now_ns: int) -> State:
         elif fields[0] == "EXCHANGE":
             name, kind, counts, timestamp_ns = _counts(fields)
             known = state.exchanges.get(name)
-            update = (kind, _sample(known.feeds.get(kind) if known else None, counts, timestamp_ns, now_ns))
+            update = (
+                kind,
+                _sample(known.feeds.get(kind) if known else None, counts, timestamp_ns, now_ns),
+            )
         else:
             raise _MalformedError(text)
     except (_MalformedError, UnicodeDecodeError):
         shown = clean(raw.decode("utf-8", "replace"), 80)
-        return msgspec.structs.replace(state, lines=lines, malformed=state.malformed + 1, last_malformed=shown)
+        return msgspec.structs.replace(
+            state, lines=lines, malformed=state.malformed + 1, last_malformed=shown
+        )
     exchange = state.exchanges.get(name)
     if exchange is None:
         if len(state.exchanges) >= MAX_EXCHANGES:
@@ -193,8 +212,12 @@ def _line(state: State, raw: bytes, now_ns: int) -> State:
     else:
         if update[0] not in exchange.feeds and len(exchange.feeds) >= MAX_COUNTS:
             return msgspec.structs.replace(state, lines=lines, refused=state.refused + 1)
-        exchange = msgspec.structs.replace(exchange, feeds={**exchange.feeds, update[0]: update[1]}, lines=exchange.lines + 1)
-    return msgspec.structs.replace(state, exchanges={**state.exchanges, name: exchange}, lines=lines, connected_ns=connected_ns)
+        exchange = msgspec.structs.replace(
+            exchange, feeds={**exchange.feeds, update[0]: update[1]}, lines=exchange.lines + 1
+        )
+    return msgspec.structs.replace(
+        state, exchanges={**state.exchanges, name: exchange}, lines=lines, connected_ns=connected_ns
+    )
 
 
 def _number(text: str) -> int:
@@ -214,7 +237,9 @@ def _connections(fields: list[str], now_ns: int) -> tuple[str, Connections]:
         raise _MalformedError("|".join(fields))
     total = _number(fields[5]) if len(fields) == 6 else None
     name = _name(fields[1])
-    return name, Connections(_number(fields[2]), _number(fields[3]), _number(fields[4]), total, now_ns)
+    return name, Connections(
+        _number(fields[2]), _number(fields[3]), _number(fields[4]), total, now_ns
+    )
 
 
 def _counts(fields: list[str]) -> tuple[str, str, dict[str, int], int]:
@@ -234,7 +259,9 @@ def _sample(known: Counts | None, counts: dict[str, int], timestamp_ns: int, now
     restarts = known.restarts if known else 0
     if samples:
         last_ns, last = samples[-1]
-        if timestamp_ns < last_ns or any(counts.get(key, 0) < last[key] for key in _CUMULATIVE if key in last):
+        if timestamp_ns < last_ns or any(
+            counts.get(key, 0) < last[key] for key in _CUMULATIVE if key in last
+        ):
             samples = ()
             restarts += 1
         elif timestamp_ns == last_ns:
@@ -243,7 +270,16 @@ def _sample(known: Counts | None, counts: dict[str, int], timestamp_ns: int, now
     return Counts(counts, timestamp_ns, now_ns, samples, restarts)
 
 
-_CUMULATIVE: Final = ("trade", "book", "bbo", "stat", "liquidation", "quarantine", "gaps", "resyncs")
+_CUMULATIVE: Final = (
+    "trade",
+    "book",
+    "bbo",
+    "stat",
+    "liquidation",
+    "quarantine",
+    "gaps",
+    "resyncs",
+)
 """Counts since the feeder's start; `live` and `books` are levels and have no rate."""
 
 
@@ -260,7 +296,9 @@ def _rates(feed: Counts) -> dict[str, float | None]:
 
 def _row(exchange: Exchange, now_ns: int) -> Row:
     connections = exchange.connections
-    feed = exchange.feeds.get("feed") or next((exchange.feeds[kind] for kind in sorted(exchange.feeds)), None)
+    feed = exchange.feeds.get("feed") or next(
+        (exchange.feeds[kind] for kind in sorted(exchange.feeds)), None
+    )
     seen = [item.seen_ns for item in (connections, feed) if item is not None]
     conn_stale = connections is not None and now_ns - connections.seen_ns > CONN_STALE_S * _NS
     feed_stale = feed is not None and now_ns - feed.seen_ns > EXCHANGE_STALE_S * _NS
@@ -270,7 +308,9 @@ def _row(exchange: Exchange, now_ns: int) -> Row:
         state = "waiting"
     elif connections.connected == 0:
         state = "down"
-    elif connections.disconnected or (connections.total is not None and connections.connected < connections.total):
+    elif connections.disconnected or (
+        connections.total is not None and connections.connected < connections.total
+    ):
         state = "partial"
     else:
         state = "live"
@@ -282,7 +322,11 @@ def _row(exchange: Exchange, now_ns: int) -> Row:
         reconnects=connections.reconnects if connections else None,
         total=connections.total if connections else None,
         counts=feed.counts if feed else {},
-        rates={key: (None if feed_stale else rate) for key, rate in _rates(feed).items()} if feed else {},
+        rates=(
+            {key: None if feed_stale else rate for key, rate in _rates(feed).items()}
+            if feed
+            else {}
+        ),
         age_s=(now_ns - max(seen)) / _NS if seen else 0.0,
         restarts=feed.restarts if feed else 0,
     )

@@ -1,4 +1,5 @@
-"""The monitor without a screen: the same view as text for people (`table`) or as one JSON line for programs (`json_line`).
+"""The monitor without a screen: the same view as text for people (`table`) or as one JSON line
+for programs (`json_line`).
 
 Pure functions of `monitors.model.View`; they write nothing.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from monitors.model import Row, View
+from tapecast.monitors.model import Row, View
 
 __all__ = ["json_line", "table"]
 
@@ -17,7 +18,9 @@ _LAST = ("quarantine", "gaps", "resyncs", "live", "books")
 
 
 def table(view: View) -> str:
-    """Return the view as aligned text, one exchange a line, ending with a line of totals; no colours, no final newline."""
+    """Return the view as aligned text, one exchange a line, ending with a line of totals; no
+    colours, no final newline.
+    """
     keys = _keys(view.rows)
     head = [*_FIXED, *(key.upper() for key in keys), "MSG/S", "AGE"]
     cells = [head, *(_cells(row, keys) for row in view.rows)]

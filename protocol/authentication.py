@@ -1,7 +1,9 @@
-"""Tags of packets: sealing what a publisher sends, and the keys under which a receiver checks it.
+"""Tags of packets: sealing what a publisher sends, and the keys under which a receiver checks
+it.
 
-The rule is section 10 of the wire specification, its plain form `protocol.codec.auth_tag`, the routine `protocol/native/auth.c`.
-Where keys come from is `runtime.keys`; nothing here prints one; what is kept is the state of the hash after it, just as secret.
+The rule is section 10 of the wire specification, its plain form `protocol.codec.auth_tag`, the
+routine `protocol/native/auth.c`. Where keys come from is `runtime.keys`; nothing here prints
+one; what is kept is the state of the hash after it, just as secret.
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from protocol._native import ffi, lib
-from protocol.codec import KEY_SIZE, Buffer
-from protocol.schema import HEADER_SIZE, TAG_SIZE
-from protocol.stamping import StampError, reason_of
+from tapecast.protocol._native import ffi, lib
+from tapecast.protocol.codec import KEY_SIZE, Buffer
+from tapecast.protocol.schema import HEADER_SIZE, TAG_SIZE
+from tapecast.protocol.stamping import StampError, reason_of
 
 __all__ = ["MAX_KEYS", "Keys", "Sealer", "key_table"]
 
@@ -43,7 +45,9 @@ class Sealer:
             self._c.out, self._c.capacity = ffi.from_buffer("uint8_t[]", self.out), len(self.out)
 
     def seal(self, packets: Buffer) -> bytes:
-        """Return contiguous packets with their tags; StampError where one has a tag or no room for it."""
+        """Return contiguous packets with their tags; StampError where one has a tag or no room
+        for it.
+        """
         self.reserve(len(packets))
         data = ffi.from_buffer("uint8_t[]", packets)
         size = int(lib.tc_seal_size(self._c, data, len(packets)))
@@ -54,7 +58,9 @@ class Sealer:
 
 
 def key_table(keys: Keys) -> object:
-    """Return the C form of the keys, a `tc_channel_keys` array; ValueError for a wrong number or length of keys."""
+    """Return the C form of the keys, a `tc_channel_keys` array; ValueError for a wrong number or
+    length of keys.
+    """
     table = ffi.new("tc_channel_keys[]", len(keys))
     for entry, (channel_id, accepted) in zip(table, keys.items(), strict=True):
         if not 1 <= len(accepted) <= MAX_KEYS:

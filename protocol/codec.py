@@ -1,7 +1,8 @@
 """The reference codec: packets to tuples and back, in plain Python.
 
-`protocol/SPEC.md` and `protocol.schema` are the truth; the C core and every other codec are compared with this one. It covers one
-packet at a time up to authentication: source address, session and sequence belong to `protocol.sequencing`. It does no I/O.
+`protocol/SPEC.md` and `protocol.schema` are the truth; the C core and every other codec are
+compared with this one. It covers one packet at a time up to authentication: source address,
+session and sequence belong to `protocol.net.sequencing`. It does no I/O.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import struct
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
-from protocol import schema
-from protocol.decimals import format_decimal, parse_decimal, to_mantissa
-from protocol.records import (
+from tapecast.protocol import schema
+from tapecast.protocol.decimals import format_decimal, parse_decimal, to_mantissa
+from tapecast.protocol.records import (
     HEADER_STRUCT,
     ITEM_CLASS,
     ITEM_STRUCT,
@@ -32,7 +33,17 @@ from protocol.records import (
     TickBand,
     TradeItem,
 )
-from protocol.schema import HEADER_SIZE, MAGIC, MAX_ITEMS, MAX_MANTISSA, MAX_PACKET, TAG_SIZE, UNDEFINED, Flag, MsgType
+from tapecast.protocol.schema import (
+    HEADER_SIZE,
+    MAGIC,
+    MAX_ITEMS,
+    MAX_MANTISSA,
+    MAX_PACKET,
+    TAG_SIZE,
+    UNDEFINED,
+    Flag,
+    MsgType,
+)
 
 __all__ = [
     "KEY_SIZE",
@@ -78,7 +89,9 @@ _LAST, _AUTH, _CRITICAL = int(Flag.LAST), int(Flag.AUTH), int(Flag.CRITICAL)
 
 
 class ValidationError(IntEnum):
-    """Why a receiver drops a datagram, in the order of the checks; the lower-case name is the name of the counter."""
+    """Why a receiver drops a datagram, in the order of the checks; the lower-case name is the
+    name of the counter.
+    """
 
     TOO_SHORT = 1
     BAD_MAGIC = 2
@@ -95,8 +108,8 @@ class ValidationError(IntEnum):
 class WireError(ValueError):
     """Bytes that are no valid packet, or values that no packet can hold.
 
-    `reason` is the lower-case name of a `ValidationError`, or begins with the name of the field at fault; `offset` is in bytes
-    from the start of the packet, the record or the walked buffer.
+    `reason` is the lower-case name of a `ValidationError`, or begins with the name of the field
+    at fault; `offset` is in bytes from the start of the packet, the record or the walked buffer.
     """
 
     def __init__(self, reason: str, offset: int = 0) -> None:
@@ -123,12 +136,16 @@ _MIN_ITEM = {msg_type: packer.size for msg_type, packer in ITEM_STRUCT.items()}
 
 
 def instrument_id(text: str) -> int:
-    """Return the id of an instrument text `venue.kind.symbol`: BLAKE2b-64 of its UTF-8 bytes, read little-endian."""
+    """Return the id of an instrument text `venue.kind.symbol`: BLAKE2b-64 of its UTF-8 bytes,
+    read little-endian.
+    """
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def auth_tag(packet: Buffer, key: bytes) -> bytes:
-    """Return the 16-byte keyed BLAKE2b of a packet's header and payload (`packet` without the tag); `key` has 32 bytes."""
+    """Return the 16-byte keyed BLAKE2b of a packet's header and payload (`packet` without the
+    tag); `key` has 32 bytes.
+    """
     if len(key) != KEY_SIZE:
         raise ValueError(f"a channel key has {KEY_SIZE} bytes, not {len(key)}")
     return hashlib.blake2b(packet, digest_size=TAG_SIZE, key=key).digest()
@@ -139,18 +156,22 @@ def packet_size(header: Header) -> int:
     return HEADER_SIZE + header.payload_len + (TAG_SIZE if header.flags & _AUTH else 0)
 
 
-def validate(data: Buffer, *, auth_required: bool = False, keys: Sequence[bytes] = ()) -> ValidationError | None:
+def validate(
+    data: Buffer, *, auth_required: bool = False, keys: Sequence[bytes] = ()
+) -> ValidationError | None:
     """Return the first check that a datagram fails, in the order of the specification, or None.
 
-    With `keys` (one, or two during rotation) a tag is required and must match one of them; `auth_required` alone asks for a tag
-    without verifying it. Unknown message types pass.
+    With `keys` (one, or two during rotation) a tag is required and must match one of them;
+    `auth_required` alone asks for a tag without verifying it. Unknown message types pass.
     """
     if len(data) < HEADER_SIZE:
         return ValidationError.TOO_SHORT
     return _check(data, Header._make(HEADER_STRUCT.unpack_from(data)), auth_required, keys)
 
 
-def _check(data: Buffer, header: Header, auth_required: bool, keys: Sequence[bytes]) -> ValidationError | None:
+def _check(
+    data: Buffer, header: Header, auth_required: bool, keys: Sequence[bytes]
+) -> ValidationError | None:
     if header.magic != MAGIC:
         return ValidationError.BAD_MAGIC
     if header.version != schema.VERSION:
@@ -177,8 +198,8 @@ def _check(data: Buffer, header: Header, auth_required: bool, keys: Sequence[byt
 def decode(data: Buffer, *, auth_required: bool = False, keys: Sequence[bytes] = ()) -> Packet:
     """Return the packet in a datagram; raise WireError with the name of the failed check.
 
-    Items are walked by `item_size`, so what a newer version appends to them is passed over. A definition whose text is not
-    UTF-8 fails too, naming the field.
+    Items are walked by `item_size`, so what a newer version appends to them is passed over. A
+    definition whose text is not UTF-8 fails too, naming the field.
     """
     if len(data) < HEADER_SIZE:
         raise WireError("too_short")
@@ -213,21 +234,29 @@ def _decode_instrument(data: Buffer, start: int) -> InstrumentItem:
             texts[field.name] = bytes(data[at : at + field.size]).rstrip(b"\0").decode()
         except UnicodeDecodeError as error:
             raise WireError(f"{field.name} is not UTF-8", at + error.start) from None
-    return raw._replace(symbol=texts["symbol"], base=texts["base"], quote=texts["quote"], settle=texts["settle"])
+    return raw._replace(
+        symbol=texts["symbol"], base=texts["base"], quote=texts["quote"], settle=texts["settle"]
+    )
 
 
 def encode(
-    header: Header, items: Sequence[Item], *, max_payload: int = DEFAULT_MAX_PAYLOAD, key: bytes | None = None
+    header: Header,
+    items: Sequence[Item],
+    *,
+    max_payload: int = DEFAULT_MAX_PAYLOAD,
+    key: bytes | None = None,
 ) -> list[bytes]:
     """Return the packets of one event.
 
-    `header` is the template. From it are taken: msg_type, flags, session, ids, sequences, exponents and times, and `bid_count`
-    as the number of bids in the whole event (bids come first in `items`). Set here: magic, version, item_count, item_size,
-    payload_len, fragment, each fragment's own bid_count, LAST on the final fragment only, AUTH when a 32-byte `key` is given.
-    `channel_seq` belongs to the first packet and counts on from there; 0 (not stamped yet) stays 0.
+    `header` is the template. From it are taken: msg_type, flags, session, ids, sequences,
+    exponents and times, and `bid_count` as the number of bids in the whole event (bids come
+    first in `items`). Set here: magic, version, item_count, item_size, payload_len, fragment,
+    each fragment's own bid_count, LAST on the final fragment only, AUTH when a 32-byte `key` is
+    given. `channel_seq` belongs to the first packet and counts on from there; 0 (not stamped
+    yet) stays 0.
 
-    `max_payload` is the largest datagram in bytes, header and tag included, at most 1472. Raises WireError naming the field that
-    does not fit the format.
+    `max_payload` is the largest datagram in bytes, header and tag included, at most 1472. Raises
+    WireError naming the field that does not fit the format.
     """
     packer = ITEM_STRUCT.get(header.msg_type)
     if packer is None:
@@ -240,7 +269,9 @@ def encode(
     out: list[bytes] = []
     for fragment, first in enumerate(range(0, max(len(items), 1), room)):
         chunk = items[first : first + room]
-        payload = b"".join([_pack_item(header.msg_type, item, first + i) for i, item in enumerate(chunk)])
+        payload = b"".join(
+            [_pack_item(header.msg_type, item, first + i) for i, item in enumerate(chunk)]
+        )
         flags = header.flags & ~(_LAST | _AUTH)
         if first + room >= len(items):
             flags |= _LAST
@@ -268,14 +299,19 @@ def _check_bid_count(header: Header, count: int) -> None:
         raise WireError(f"bid_count {header.bid_count} of {count} items", at)
     if header.msg_type == MsgType.BBO:
         if header.bid_count > 1 or count - header.bid_count > 1:
-            raise WireError(f"bid_count {header.bid_count} of {count} items: a BBO has at most one item a side", at)
+            raise WireError(
+                f"bid_count {header.bid_count} of {count} items: a BBO has at most one item a side",
+                at,
+            )
     elif header.bid_count and header.msg_type != MsgType.BOOK:
         raise WireError(f"bid_count {header.bid_count}: only books have bids", at)
 
 
 def _pack_item(msg_type: int, item: Item, index: int) -> bytes:
     if type(item) is not ITEM_CLASS[msg_type]:
-        raise WireError(f"items[{index}] is a {type(item).__name__}, not a {ITEM_CLASS[msg_type].__name__}")
+        raise WireError(
+            f"items[{index}] is a {type(item).__name__}, not a {ITEM_CLASS[msg_type].__name__}"
+        )
     return _pack(_RECORD_OF[msg_type], ITEM_STRUCT[msg_type], item, index)
 
 
@@ -291,20 +327,28 @@ _RANGES = {
 }
 
 
-_RECORD_OF: dict[int, schema.Record] = {int(msg_type): record for msg_type, record in schema.ITEM_OF.items()}
+_RECORD_OF: dict[int, schema.Record] = {
+    int(msg_type): record for msg_type, record in schema.ITEM_OF.items()
+}
 _NUMERIC = {
     record.name: tuple(i for i, field in enumerate(record.fields) if field.mantissa)
     for record in schema.RECORDS
     if not any(field.type in ("utf8", "bytes") for field in record.fields)
 }
-"""Name of a record without text -> positions of its mantissas: `struct` alone would cut longer text silently."""
+"""Name of a record without text -> positions of its mantissas: `struct` alone would cut longer
+text silently.
+"""
 
 
 def _pack(record: schema.Record, packer: struct.Struct, values: Header | Item, index: int) -> bytes:
     mantissas = _NUMERIC.get(record.name)
     if mantissas is not None:
         try:
-            bounded = all(-MAX_MANTISSA <= values[i] <= MAX_MANTISSA or values[i] == UNDEFINED for i in mantissas)  # type: ignore[operator]
+            bounded = all(
+                -MAX_MANTISSA <= values[i] <= MAX_MANTISSA  # type: ignore[operator]
+                or values[i] == UNDEFINED
+                for i in mantissas
+            )
             if bounded:
                 return packer.pack(*values)
         except (struct.error, TypeError):
@@ -342,14 +386,18 @@ def _pack_bytes(field: schema.Field, value: object, name: str) -> bytes:
     elif field.type == "bytes" and isinstance(value, bytes):
         data = value
     else:
-        raise WireError(f"{name} {value!r} is not {'text' if field.type == 'utf8' else 'bytes'}", field.offset)
+        raise WireError(
+            f"{name} {value!r} is not {'text' if field.type == 'utf8' else 'bytes'}", field.offset
+        )
     if len(data) > field.size:
         raise WireError(f"{name} has {len(data)} bytes, more than {field.size}", field.offset)
     return data.ljust(field.size, b"\0")
 
 
 def walk(buffer: Buffer) -> Iterator[memoryview]:
-    """Yield each packet of a contiguous buffer as a view; raise WireError where the next one is cut or is no packet."""
+    """Yield each packet of a contiguous buffer as a view; raise WireError where the next one is
+    cut or is no packet.
+    """
     view = memoryview(buffer)
     offset = 0
     while offset < len(view):
@@ -373,11 +421,15 @@ def encode_text(text: str) -> tuple[TextChunk, ...]:
         raise WireError(f"text {text[:40]!r} is not UTF-8") from None
     if data.endswith(b"\0"):
         raise WireError("text ends in a zero byte")
-    return tuple(TextChunk(data[i : i + _CHUNK].ljust(_CHUNK, b"\0")) for i in range(0, len(data), _CHUNK))
+    return tuple(
+        TextChunk(data[i : i + _CHUNK].ljust(_CHUNK, b"\0")) for i in range(0, len(data), _CHUNK)
+    )
 
 
 def decode_text(items: Sequence[Item]) -> str:
-    """Return the text of a TEXT event from the items of all its fragments; WireError where it is not UTF-8."""
+    """Return the text of a TEXT event from the items of all its fragments; WireError where it is
+    not UTF-8.
+    """
     data = b"".join([item.text for item in items if isinstance(item, TextChunk)]).rstrip(b"\0")
     try:
         return data.decode()
@@ -386,13 +438,17 @@ def decode_text(items: Sequence[Item]) -> str:
 
 
 def gap_detail(expected: int, got: int) -> bytes:
-    """Return the detail of a GAP or CHECKSUM status; a negative value (a signed checksum) goes as its two's complement."""
+    """Return the detail of a GAP or CHECKSUM status; a negative value (a signed checksum) goes
+    as its two's complement.
+    """
     return (expected % 2**64).to_bytes(8, "little") + (got % 2**64).to_bytes(8, "little")
 
 
 def parse_gap_detail(detail: bytes, *, signed: bool = False) -> tuple[int, int]:
     """Return (expected, got) of a GAP detail; `signed` for CHECKSUM, whose values are signed."""
-    return int.from_bytes(detail[:8], "little", signed=signed), int.from_bytes(detail[8:16], "little", signed=signed)
+    return int.from_bytes(detail[:8], "little", signed=signed), int.from_bytes(
+        detail[8:16], "little", signed=signed
+    )
 
 
 def text_detail(text: str) -> bytes:

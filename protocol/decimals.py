@@ -1,25 +1,30 @@
-"""Exact conversion between decimal text and (mantissa, exponent): value = mantissa x 10^exponent.
+"""Exact conversion between decimal text and (mantissa, exponent): value = mantissa x
+10^exponent.
 
-Integers and strings only: no float takes part, nothing is ever rounded. The limits are those of the wire (`protocol/SPEC.md`):
-|mantissa| < 2^62, exponent within i8. The meaning of `UNDEFINED` is the caller's business.
+Integers and strings only: no float takes part, nothing is ever rounded. The limits are those of
+the wire (`protocol/SPEC.md`): |mantissa| < 2^62, exponent within i8. The meaning of `UNDEFINED`
+is the caller's business.
 """
 
 from __future__ import annotations
 
 import re
 
-from protocol.schema import MAX_MANTISSA
+from tapecast.protocol.schema import MAX_MANTISSA
 
 __all__ = ["format_decimal", "parse_decimal", "to_mantissa"]
 
 _NUMBER = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?(?:[eE]([+-]?[0-9]{1,5}))?", re.ASCII)
 _MIN_EXP = -128
-# The longest text a value within the limits can need is a 19-digit mantissa behind 128 zeros; some slack for venues' padding.
+# The longest text a value within the limits can need is a 19-digit mantissa behind 128 zeros;
+# some slack for venues' padding.
 _MAX_TEXT = 400
 
 
 def format_decimal(mantissa: int, exp: int) -> str:
-    """Return the exact value without exponent, in its shortest form: no trailing zeros after the point, "0" for zero."""
+    """Return the exact value without exponent, in its shortest form: no trailing zeros after the
+    point, "0" for zero.
+    """
     if exp >= 0:
         return str(mantissa * 10**exp)
     digits = str(mantissa)
@@ -33,10 +38,11 @@ def format_decimal(mantissa: int, exp: int) -> str:
 
 
 def parse_decimal(text: str) -> tuple[int, int]:
-    """Return (mantissa, exp) of a decimal text with the fewest fractional digits: exp <= 0, and 0 for every integer.
+    """Return (mantissa, exp) of a decimal text with the fewest fractional digits: exp <= 0, and
+    0 for every integer.
 
-    Accepts a sign, a fraction and an exponent (`-1.50`, `1.16539E8`, `2E-7`). Raises ValueError for anything else and for values
-    that the wire cannot hold.
+    Accepts a sign, a fraction and an exponent (`-1.50`, `1.16539E8`, `2E-7`). Raises ValueError
+    for anything else and for values that the wire cannot hold.
     """
     match = _NUMBER.fullmatch(text) if len(text) <= _MAX_TEXT else None
     if match is None:
@@ -60,12 +66,15 @@ def parse_decimal(text: str) -> tuple[int, int]:
 
 
 def to_mantissa(text: str, exp: int) -> int:
-    """Return the mantissa of a decimal text at a given exponent; ValueError where the value is not exactly representable."""
+    """Return the mantissa of a decimal text at a given exponent; ValueError where the value is
+    not exactly representable.
+    """
     mantissa, own = parse_decimal(text)
     if own >= exp:
         scaled = mantissa * int(10 ** (own - exp))
     else:
-        # The exponent is the largest that fits an integer's fraction, but an integer may still be a multiple of 10^exp.
+        # The exponent is the largest that fits an integer's fraction, but an integer may still
+        # be a multiple of 10^exp.
         scaled, rest = divmod(mantissa, int(10 ** (exp - own)))
         if rest:
             raise ValueError(f"{text[:40]!r} is not a multiple of 10^{exp}")

@@ -1,7 +1,8 @@
 """Packed numpy dtypes of the wire records, built from `protocol.schema`.
 
-A packet's bytes can be viewed as these records without a copy (`numpy.frombuffer`). Layout and meanings live in the schema; this
-module adds nothing but the translation of scalar names. It validates nothing: `protocol.codec.validate` comes first.
+A packet's bytes can be viewed as these records without a copy (`numpy.frombuffer`). Layout and
+meanings live in the schema; this module adds nothing but the translation of scalar names. It
+validates nothing: `protocol.codec.validate` comes first.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from protocol import schema
+from tapecast.protocol import schema
 
 __all__ = [
     "HEADER",
@@ -42,7 +43,8 @@ _FORMATS = {
 
 
 def _format(field: schema.Field) -> str:
-    # numpy's S cuts trailing zero bytes, which is right for padded text and wrong for binary detail: that is V.
+    # numpy's S cuts trailing zero bytes, which is right for padded text and wrong for binary
+    # detail: that is V.
     if field.type == "utf8":
         return f"S{field.size}"
     if field.type == "bytes":
@@ -66,5 +68,9 @@ TEXT_CHUNK = _dtype(schema.TEXT_CHUNK)
 REQUEST = _dtype(schema.REQUEST)
 REPLY = _dtype(schema.REPLY)
 
-ITEM_DTYPE: dict[int, RecordDtype] = {int(msg_type): _dtype(record) for msg_type, record in schema.ITEM_OF.items()}
-"""Message type -> dtype of its item at the size this version knows; a packet's `item_size` may be larger."""
+ITEM_DTYPE: dict[int, RecordDtype] = {
+    int(msg_type): _dtype(record) for msg_type, record in schema.ITEM_OF.items()
+}
+"""Message type -> dtype of its item at the size this version knows; a packet's `item_size` may
+be larger.
+"""

@@ -1,7 +1,9 @@
-"""Generate what is derived from the schema: `python -m protocol.generate` writes, `--check` compares and exits 1 on a difference.
+"""Generate what is derived from the schema: `python -m tapecast.protocol.generate` writes,
+`--check` compares and exits 1 on a difference.
 
-Outputs: the C header `protocol/native/wire.h`, the Wireshark dissector `protocol/wireshark/tapecast.lua`, and the tables of
-`protocol/SPEC.md`, whose prose is written by hand.
+Outputs: the C header `protocol/native/wire.h`, the Wireshark dissector
+`protocol/wireshark/tapecast.lua`, and the tables of `protocol/SPEC.md`, whose prose is written
+by hand.
 """
 
 from __future__ import annotations
@@ -9,9 +11,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from protocol import schema
-from protocol.generate_lua import lua_dissector
-from protocol.generate_spec import fill_tables
+from tapecast.protocol import schema
+from tapecast.protocol.generate_lua import lua_dissector
+from tapecast.protocol.generate_spec import fill_tables
 
 __all__ = ["c_header", "main", "outputs"]
 
@@ -29,9 +31,14 @@ _C_TYPES = {
 
 
 def c_header() -> str:
-    """Return the text of `wire.h`: packed structs, offsets checked by the compiler, enumerations."""
+    """Return the text of `wire.h`: packed structs, offsets checked by the compiler,
+    enumerations.
+    """
     out = [
-        "/* Generated from protocol/schema.py by `python -m protocol.generate`. Do not edit. */",
+        (
+            "/* Generated from protocol/schema.py by `python -m tapecast.protocol.generate`. Do not"
+            " edit. */"
+        ),
         "#ifndef TAPECAST_WIRE_H",
         "#define TAPECAST_WIRE_H",
         "#include <stddef.h>",
@@ -70,14 +77,18 @@ def c_header() -> str:
         out.append(f"}} tc_{record.name};")
         out.append(f'_Static_assert(sizeof(tc_{record.name}) == {record.size}, "{record.name}");')
         out.extend(
-            f'_Static_assert(offsetof(tc_{record.name}, {f.name}) == {f.offset}, "{record.name}.{f.name}");'
+            f"_Static_assert(offsetof(tc_{record.name}, {f.name}) == {f.offset},"
+            f' "{record.name}.{f.name}");'
             for f in record.fields
         )
         out.append("")
     out.append("/* Minimum item size a receiver knows for a message type; 0 = unknown type. */")
     out.append("static inline unsigned tc_min_item_size(unsigned msg_type) {")
     out.append("    switch (msg_type) {")
-    out.extend(f"    case TC_MSG_{msg.name}: return sizeof(tc_{record.name});" for msg, record in schema.ITEM_OF.items())
+    out.extend(
+        f"    case TC_MSG_{msg.name}: return sizeof(tc_{record.name});"
+        for msg, record in schema.ITEM_OF.items()
+    )
     out.append("    default: return 0;")
     out.append("    }")
     out.append("}")
@@ -107,7 +118,9 @@ def main(arguments: list[str]) -> int:
         else:
             path.write_text(text)
     for name in stale:
-        sys.stderr.write(f"{name} differs from the schema: run `python -m protocol.generate`\n")
+        sys.stderr.write(
+            f"{name} differs from the schema: run `python -m tapecast.protocol.generate`\n"
+        )
     return 1 if stale else 0
 
 

@@ -1,14 +1,15 @@
 """Write the Wireshark dissector from the schema: `protocol/wireshark/tapecast.lua`.
 
-Field tables and enumerations come from `protocol.schema`; the walk over packets and items below is the receiver's of
-`protocol/SPEC.md`, without its checks of session and sequence. Called by `protocol.generate`; it writes no file itself.
+Field tables and enumerations come from `protocol.schema`; the walk over packets and items below
+is the receiver's of `protocol/SPEC.md`, without its checks of session and sequence. Called by
+`protocol.generate`; it writes no file itself.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
 
-from protocol import schema
+from tapecast.protocol import schema
 
 __all__ = ["lua_dissector"]
 
@@ -197,29 +198,52 @@ def _proto_field(record: schema.Record, field: schema.Field) -> str:
 
 
 def lua_dissector() -> str:
-    """Return the text of the dissector, for UDP ports 9001 and 9002, and any TCP port that the user names."""
+    """Return the text of the dissector, for UDP ports 9001 and 9002, and any TCP port that the
+    user names.
+    """
     flags = [flag for flag in schema.Flag if flag.name is not None]
     out = [
-        "-- Generated from protocol/schema.py by `python -m protocol.generate`. Do not edit.",
+        (
+            "-- Generated from protocol/schema.py by `python -m tapecast.protocol.generate`. Do not"
+            " edit."
+        ),
         "-- Wireshark dissector: wireshark -X lua_script:tapecast.lua",
         'local tapecast = Proto("tapecast", "tapecast market data")',
-        f"local MAGIC, HEADER_SIZE, TAG_SIZE = 0x{schema.MAGIC:04X}, {schema.HEADER_SIZE}, {schema.TAG_SIZE}",
-        f"local AUTH, PORTS = 0x{schema.Flag.AUTH:04X}, {{{schema.PORT_CRYPTO}, {schema.PORT_STOCK}}}",
+        (
+            f"local MAGIC, HEADER_SIZE, TAG_SIZE = 0x{schema.MAGIC:04X}, {schema.HEADER_SIZE},"
+            f" {schema.TAG_SIZE}"
+        ),
+        (
+            f"local AUTH, PORTS = 0x{schema.Flag.AUTH:04X}, {{{schema.PORT_CRYPTO},"
+            f" {schema.PORT_STOCK}}}"
+        ),
         f'local UNDEFINED = "{schema.UNDEFINED}"',
         f"local MSG_TYPES = {_values(schema.MsgType)}",
-        "local ITEM_OF = {" + ", ".join(f"[{m.value}] = {_quote(r.name)}" for m, r in schema.ITEM_OF.items()) + "}",
-        "local SIZES = {" + ", ".join(f"{record.name} = {record.size}" for record in schema.RECORDS) + "}",
-        "local FLAGS = {" + ", ".join(_quote(flag.name.lower()) for flag in flags if flag.name) + "}",
+        "local ITEM_OF = {"
+        + ", ".join(f"[{m.value}] = {_quote(r.name)}" for m, r in schema.ITEM_OF.items())
+        + "}",
+        "local SIZES = {"
+        + ", ".join(f"{record.name} = {record.size}" for record in schema.RECORDS)
+        + "}",
+        "local FLAGS = {"
+        + ", ".join(_quote(flag.name.lower()) for flag in flags if flag.name)
+        + "}",
         "local RECORDS = {",
     ]
     for record in schema.RECORDS:
         out.append(f"    {record.name} = {{")
-        out.extend(f"        {{name = {_quote(f.name)}, offset = {f.offset}, size = {f.size}}}," for f in record.fields)
+        out.extend(
+            f"        {{name = {_quote(f.name)}, offset = {f.offset}, size = {f.size}}},"
+            for f in record.fields
+        )
         out.append("    },")
     out.append("}")
     out.append("local F = {")
     for record in schema.RECORDS:
-        out.extend(f"    [{_quote(f'{record.name}.{f.name}')}] = {_proto_field(record, f)}," for f in record.fields)
+        out.extend(
+            f"    [{_quote(f'{record.name}.{f.name}')}] = {_proto_field(record, f)},"
+            for f in record.fields
+        )
     for flag in flags:
         name = f"flags.{str(flag.name).lower()}"
         label = f"{_quote(f'tapecast.{name}')}, {_quote(str(flag.name))}"
@@ -227,7 +251,10 @@ def lua_dissector() -> str:
         out.append(f"    [{_quote(name)}] = ProtoField.bool({label}, {mask}),")
     out.extend(
         [
-            '    ["item.appended"] = ProtoField.bytes("tapecast.appended", "appended by a newer version"),',
+            (
+                '    ["item.appended"] = ProtoField.bytes("tapecast.appended", "appended by a newer'
+                ' version"),'
+            ),
             '    ["payload"] = ProtoField.bytes("tapecast.payload", "payload of an unknown type"),',
             '    ["tag"] = ProtoField.bytes("tapecast.tag", "authentication tag"),',
             '    ["text"] = ProtoField.string("tapecast.text", "text", base.UNICODE),',
@@ -235,8 +262,14 @@ def lua_dissector() -> str:
             "}",
             "tapecast.fields = F",
             "local E = {",
-            '    cut = ProtoExpert.new("tapecast.cut", "packet is cut", expert.group.MALFORMED, expert.severity.ERROR),',
-            '    items = ProtoExpert.new("tapecast.bad_items", "item_count x item_size is not payload_len",',
+            (
+                '    cut = ProtoExpert.new("tapecast.cut", "packet is cut", expert.group.MALFORMED,'
+                " expert.severity.ERROR),"
+            ),
+            (
+                '    items = ProtoExpert.new("tapecast.bad_items", "item_count x item_size is not'
+                ' payload_len",'
+            ),
             "        expert.group.MALFORMED, expert.severity.ERROR),",
             "}",
             "tapecast.experts = E",

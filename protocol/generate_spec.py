@@ -1,7 +1,7 @@
 """Fill the tables of `protocol/SPEC.md` from the schema.
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`; all other text of the document is written by hand and kept.
-Called by `protocol.generate`; it writes no file itself.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; all other text of the document
+is written by hand and kept. Called by `protocol.generate`; it writes no file itself.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from enum import IntEnum
 
-from protocol import schema
+from tapecast.protocol import schema
 
 __all__ = ["fill_tables"]
 
@@ -26,7 +26,11 @@ def _record(record: schema.Record) -> str:
     for field in record.fields:
         kind = f"{field.type}[{field.size}]" if field.type in ("utf8", "bytes") else field.type
         rows.append((str(field.offset), kind, f"`{field.name}`", field.doc))
-    title = f"`{record.name}`: {record.size} bytes. {record.doc}\n\n" if record is not schema.HEADER else ""
+    title = (
+        f"`{record.name}`: {record.size} bytes. {record.doc}\n\n"
+        if record is not schema.HEADER
+        else ""
+    )
     return title + _table(("offset", "type", "field", "meaning"), rows)
 
 
@@ -39,23 +43,33 @@ def _tables() -> dict[str, str]:
         "header": _record(schema.HEADER),
         "message_types": _table(
             ("msg_type", "name", "item", "item bytes"),
-            [(str(m.value), m.name, f"`{record.name}`", str(record.size)) for m, record in schema.ITEM_OF.items()],
+            [
+                (str(m.value), m.name, f"`{record.name}`", str(record.size))
+                for m, record in schema.ITEM_OF.items()
+            ],
         ),
         "flags": _table(
             ("flag", "name", "meaning"),
             [(f"0x{flag.value:04X}", str(flag.name), doc) for flag, doc in schema.FLAG_DOC.items()],
         ),
-        "items": "\n".join(_record(record) for record in schema.RECORDS if record is not schema.HEADER),
+        "items": "\n".join(
+            _record(record) for record in schema.RECORDS if record is not schema.HEADER
+        ),
         "status_scope": _enum(schema.StatusScope),
         "status_state": _enum(schema.StatusState),
         "status_reason": _enum(schema.StatusReason),
         "request_kind": _enum(schema.RequestKind),
         "reply_status": _enum(schema.ReplyStatus),
-        "venues": _table(("venue_id", "name"), [(str(number), f"`{name}`") for name, number in schema.VENUES.items()]),
+        "venues": _table(
+            ("venue_id", "name"),
+            [(str(number), f"`{name}`") for name, number in schema.VENUES.items()],
+        ),
     }
 
 
 def fill_tables(text: str) -> str:
-    """Return the document with every table written anew; KeyError for a table the schema does not have."""
+    """Return the document with every table written anew; KeyError for a table the schema does
+    not have.
+    """
     tables = _tables()
     return _PART.sub(lambda part: part[1] + tables[part[2]] + part[3], text)

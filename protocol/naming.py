@@ -1,15 +1,18 @@
-"""What an instrument is called: the canonical name that one product has on every venue, and the texts that mean an instrument.
+"""What an instrument is called: the canonical name that one product has on every venue, and the
+texts that mean an instrument.
 
-The canonical name together with kind and venue names one instrument: `BTC-USDT` (a spot pair, a perpetual), with the day of
-expiry `BTC-USDT-20260327`, with strike and type `BTC-USD-20260327-60000-C`. The rules are written down for users in
-`docs/normalisation.md`. Feeder, consumers and commands take them from here; the venue's own symbol is always kept beside it.
+The canonical name together with kind and venue names one instrument: `BTC-USDT` (a spot pair, a
+perpetual), with the day of expiry `BTC-USDT-20260327`, with strike and type
+`BTC-USD-20260327-60000-C`. The rules are written down for users in `docs/normalisation.md`.
+Feeder, consumers and commands take them from here; the venue's own symbol is always kept beside
+it.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from protocol.schema import InstrumentKind, OptionType
+from tapecast.protocol.schema import InstrumentKind, OptionType
 
 __all__ = ["canonical_name", "has_wildcard", "meanings"]
 
@@ -28,10 +31,12 @@ def canonical_name(
     strike: str = "",
     option_type: int = OptionType.NONE,
 ) -> str | None:
-    """Return the canonical name; None where the definition does not say enough for one that means this instrument alone.
+    """Return the canonical name; None where the definition does not say enough for one that
+    means this instrument alone.
 
-    `strike` is an exact decimal in its shortest form. A derivative settled in another currency than its pair implies has that
-    currency in its name (`BTC-USD:USDC`): a pair quoted in dollars implies the base, every other one the quote.
+    `strike` is an exact decimal in its shortest form. A derivative settled in another currency
+    than its pair implies has that currency in its name (`BTC-USD:USDC`): a pair quoted in
+    dollars implies the base, every other one the quote.
     """
     if not base or not quote:
         return None
@@ -53,10 +58,11 @@ def canonical_name(
 
 
 def meanings(venue: str, kind: str, symbol: str, canonical: str | None) -> tuple[str, ...]:
-    """Return every text that means an instrument, in capitals: which of them a user writes makes no difference.
+    """Return every text that means an instrument, in capitals: which of them a user writes makes
+    no difference.
 
-    These are the venue's own symbol, the instrument text (`okx.spot.BTC-USDT`), the canonical name and, for one kind of it
-    alone, `spot.BTC-USDT`.
+    These are the venue's own symbol, the instrument text (`okx.spot.BTC-USDT`), the canonical
+    name and, for one kind of it alone, `spot.BTC-USDT`.
     """
     texts = [symbol, f"{venue}.{kind}.{symbol}"]
     if canonical is not None:

@@ -1,7 +1,8 @@
 """The wire records as typed tuples, with their packers.
 
-Field names and order are those of `protocol.schema` (a test compares them); the classes are written out for the type checker.
-Text fields are `str` without padding, binary fields `bytes` at full length. Limits are checked by `protocol.codec`, not here.
+Field names and order are those of `protocol.schema` (a test compares them); the classes are
+written out for the type checker. Text fields are `str` without padding, binary fields `bytes` at
+full length. Limits are checked by `protocol.codec`, not here.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple, TypeAlias
 
-from protocol import schema
-from protocol.schema import MAGIC, UNDEFINED, VERSION, MsgType
+from tapecast.protocol import schema
+from tapecast.protocol.schema import MAGIC, UNDEFINED, VERSION, MsgType
 
 __all__ = [
     "HEADER_STRUCT",
@@ -179,27 +180,51 @@ class ReplyItem(NamedTuple):
 
 
 Item: TypeAlias = (
-    Level | TradeItem | StatItem | InstrumentItem | TickBand | StatusItem | HeartbeatItem | TextChunk | RequestItem | ReplyItem
+    Level
+    | TradeItem
+    | StatItem
+    | InstrumentItem
+    | TickBand
+    | StatusItem
+    | HeartbeatItem
+    | TextChunk
+    | RequestItem
+    | ReplyItem
 )
 
 
 class Packet(NamedTuple):
-    """A decoded packet. `items` is empty for a message type this version does not know; `tag` is empty without AUTH."""
+    """A decoded packet. `items` is empty for a message type this version does not know; `tag` is
+    empty without AUTH.
+    """
 
     header: Header
     items: tuple[Item, ...]
     tag: bytes = b""
 
 
-_CODES = {"u8": "B", "i8": "b", "u16": "H", "i16": "h", "u32": "I", "i32": "i", "u64": "Q", "i64": "q"}
+_CODES = {
+    "u8": "B",
+    "i8": "b",
+    "u16": "H",
+    "i16": "h",
+    "u32": "I",
+    "i32": "i",
+    "u64": "Q",
+    "i64": "q",
+}
 
 
 def _struct(record: schema.Record) -> struct.Struct:
-    return struct.Struct("<" + "".join(_CODES.get(field.type, f"{field.size}s") for field in record.fields))
+    return struct.Struct(
+        "<" + "".join(_CODES.get(field.type, f"{field.size}s") for field in record.fields)
+    )
 
 
 HEADER_STRUCT = _struct(schema.HEADER)
-ITEM_STRUCT: dict[int, struct.Struct] = {int(msg_type): _struct(record) for msg_type, record in schema.ITEM_OF.items()}
+ITEM_STRUCT: dict[int, struct.Struct] = {
+    int(msg_type): _struct(record) for msg_type, record in schema.ITEM_OF.items()
+}
 """Message type -> packer of its item at the size this version knows."""
 
 _CLASSES: dict[str, type[Item]] = {
@@ -214,5 +239,7 @@ _CLASSES: dict[str, type[Item]] = {
     schema.REQUEST.name: RequestItem,
     schema.REPLY.name: ReplyItem,
 }
-ITEM_CLASS: dict[int, type[Item]] = {int(MsgType(m)): _CLASSES[record.name] for m, record in schema.ITEM_OF.items()}
+ITEM_CLASS: dict[int, type[Item]] = {
+    int(MsgType(m)): _CLASSES[record.name] for m, record in schema.ITEM_OF.items()
+}
 """Message type -> tuple class of its item."""

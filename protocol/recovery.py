@@ -1,30 +1,42 @@
-"""The recovery service's conversation: requests and replies to bytes and back, and packets out of a TCP stream.
+"""The recovery service's conversation: requests and replies to bytes and back, and packets out
+of a TCP stream.
 
-The one place through which both ends pass what they say (wire specification, section 8), so that a tag is added and checked here
-and nowhere else. The packets of an answer are served as they are and do not pass here. It decides nothing and does no I/O.
+The one place through which both ends pass what they say (wire specification, section 8), so that
+a tag is added and checked here and nowhere else. The packets of an answer are served as they are
+and do not pass here. It decides nothing and does no I/O.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from protocol.codec import Buffer, WireError, decode, encode, packet_size
-from protocol.records import HEADER_STRUCT, Header, ReplyItem, RequestItem
-from protocol.schema import HEADER_SIZE, MAGIC, MAX_PACKET, MsgType, RequestKind
+from tapecast.protocol.codec import Buffer, WireError, decode, encode, packet_size
+from tapecast.protocol.records import HEADER_STRUCT, Header, ReplyItem, RequestItem
+from tapecast.protocol.schema import HEADER_SIZE, MAGIC, MAX_PACKET, MsgType, RequestKind
 
-__all__ = ["MAX_RANGE", "decode_reply", "decode_request", "encode_reply", "encode_request", "first_packet"]
+__all__ = [
+    "MAX_RANGE",
+    "decode_reply",
+    "decode_request",
+    "encode_reply",
+    "encode_request",
+    "first_packet",
+]
 
 MAX_RANGE = 512
 """Packets that one request may ask for."""
 
 
 def encode_request(header: Header, item: RequestItem, *, key: bytes | None = None) -> bytes:
-    """Return a request as a packet; of `header` count channel_id, venue_id and session. WireError where a value does not fit."""
+    """Return a request as a packet; of `header` count channel_id, venue_id and session.
+    WireError where a value does not fit.
+    """
     return encode(header._replace(msg_type=MsgType.REQUEST), (item,), key=key)[0]
 
 
 def decode_request(packet: Buffer, *, keys: Sequence[bytes] = ()) -> tuple[Header, RequestItem]:
-    """Return a request's header and item; raise WireError where the packet is none, or asks for what cannot be.
+    """Return a request's header and item; raise WireError where the packet is none, or asks for
+    what cannot be.
 
     With `keys` (one, or two during rotation) a request without the right tag is refused.
     """
@@ -43,12 +55,16 @@ def decode_request(packet: Buffer, *, keys: Sequence[bytes] = ()) -> tuple[Heade
 
 
 def encode_reply(header: Header, item: ReplyItem, *, key: bytes | None = None) -> bytes:
-    """Return a reply as a packet; of `header` count channel_id, venue_id, session, flags and ts_send_ns."""
+    """Return a reply as a packet; of `header` count channel_id, venue_id, session, flags and
+    ts_send_ns.
+    """
     return encode(header._replace(msg_type=MsgType.REPLY), (item,), key=key)[0]
 
 
 def decode_reply(packet: Buffer, *, keys: Sequence[bytes] = ()) -> tuple[Header, ReplyItem]:
-    """Return a reply's header and item; raise WireError where the packet is none. A status may be one of a later version."""
+    """Return a reply's header and item; raise WireError where the packet is none. A status may
+    be one of a later version.
+    """
     header, items, _ = decode(packet, keys=keys)
     if len(items) != 1 or not isinstance(items[0], ReplyItem):
         raise WireError("not a reply")

@@ -1,8 +1,10 @@
-"""Packets to normalised events: plain dictionaries with exact decimal strings, one JSON line each.
+"""Packets to normalised events: plain dictionaries with exact decimal strings, one JSON line
+each.
 
-`decode`, `up --events` and `dump` all print through this module, so their lines are equal by construction. The wire's layout is
-in `protocol/SPEC.md`. It keeps the names that definitions announce and the fragments of unfinished events, nothing else: it
-holds no book, checks no channel sequence and does no I/O.
+`decode`, `up --events` and `dump` all print through this module, so their lines are equal by
+construction. The wire's layout is in `protocol/SPEC.md`. It keeps the names that definitions
+announce and the fragments of unfinished events, nothing else: it holds no book, checks no
+channel sequence and does no I/O.
 """
 
 from __future__ import annotations
@@ -12,16 +14,28 @@ from enum import IntEnum
 from functools import cache
 from typing import NamedTuple, TypeAlias
 
-from protocol import schema
-from protocol.codec import Buffer, decode, decode_text, parse_gap_detail
-from protocol.decimals import format_decimal
-from protocol.records import Header, HeartbeatItem, InstrumentItem, Item, Level, StatItem, StatusItem, TickBand, TradeItem
-from protocol.schema import UNDEFINED, Flag, MsgType
+from tapecast.protocol import schema
+from tapecast.protocol.codec import Buffer, decode, decode_text, parse_gap_detail
+from tapecast.protocol.decimals import format_decimal
+from tapecast.protocol.records import (
+    Header,
+    HeartbeatItem,
+    InstrumentItem,
+    Item,
+    Level,
+    StatItem,
+    StatusItem,
+    TickBand,
+    TradeItem,
+)
+from tapecast.protocol.schema import UNDEFINED, Flag, MsgType
 
-__all__ = ["Event", "JsonValue", "Renderer"]
+__all__ = ["EventDict", "JsonValue", "Renderer"]
 
-JsonValue: TypeAlias = "str | int | bool | list[JsonValue] | list[str] | list[list[str | None]] | None"
-Event: TypeAlias = dict[str, JsonValue]
+JsonValue: TypeAlias = (
+    "str | int | bool | list[JsonValue] | list[str] | list[list[str | None]] | None"
+)
+EventDict: TypeAlias = dict[str, JsonValue]
 
 # Plain integers: an operation with an IntFlag member is slow.
 _LAST, _SNAPSHOT, _CYCLIC = int(Flag.LAST), int(Flag.SNAPSHOT), int(Flag.SNAPSHOT | Flag.RECOVERED)
@@ -50,8 +64,9 @@ class _Pending:
 class Renderer:
     """Turns packets of any number of channels into events, in the order of the packets.
 
-    The packets must be in the order of their channel and free of duplicates (`protocol.sequencing`). With `raw`, heartbeats,
-    session marks, tick tables and texts become events too, and repeated definitions and cyclic snapshots are shown as well.
+    The packets must be in the order of their channel and free of duplicates
+    (`protocol.net.sequencing`). With `raw`, heartbeats, session marks, tick tables and texts
+    become events too, and repeated definitions and cyclic snapshots are shown as well.
     `trade_texts` maps hashed trade ids to the venue's text, where the caller knows it.
     """
 
@@ -63,7 +78,7 @@ class Renderer:
         self._definitions: dict[int, InstrumentItem] = {}
         self._pending: dict[tuple[int, int, int], _Pending] = {}
         self._book_seq: dict[tuple[int, int], tuple[int, int]] = {}
-        self._render: dict[int, Callable[[_Pending], list[Event]]] = {
+        self._render: dict[int, Callable[[_Pending], list[EventDict]]] = {
             MsgType.BOOK: self._book,
             MsgType.BBO: self._bbo,
             MsgType.TRADE: self._trades,
@@ -78,7 +93,7 @@ class Renderer:
             for msg_type in (MsgType.HEARTBEAT, MsgType.SESSION_START, MsgType.SESSION_END):
                 self._render[msg_type] = self._heartbeats
 
-    def feed(self, packet: Buffer) -> list[Event]:
+    def feed(self, packet: Buffer) -> list[EventDict]:
         """Return the events that a packet completes; raise WireError where it is invalid.
 
         An event in fragments comes with its last one, and not at all where one is missing.
@@ -123,7 +138,7 @@ class Renderer:
         identity = f"#{header.instrument_id:016x}" if header.instrument_id else None
         return _Names(schema.venue_name(header.venue_id), None, None, identity)
 
-    def _common(self, type_name: str, header: Header, names: _Names | None = None) -> Event:
+    def _common(self, type_name: str, header: Header, names: _Names | None = None) -> EventDict:
         venue, kind, symbol, instrument = names if names is not None else self._names_of(header)
         return {
             "type": type_name,
@@ -136,7 +151,7 @@ class Renderer:
             "flags": _flag_names(header.flags),
         }
 
-    def _book(self, event: _Pending) -> list[Event]:
+    def _book(self, event: _Pending) -> list[EventDict]:
         header = event.header
         if self._is_cyclic(header):
             return []
@@ -147,27 +162,32 @@ class Renderer:
         return [out]
 
     def _is_cyclic(self, header: Header) -> bool:
-        """Whether a snapshot only repeats, for late joiners, what was already said: it carries the last event's number."""
+        """Whether a snapshot only repeats, for late joiners, what was already said: it carries
+        the last event's number.
+        """
         if self._raw or not header.session:
             return False
-        key, state = (header.channel_id, header.instrument_id), (header.session, header.instrument_seq)
+        key, state = (
+            (header.channel_id, header.instrument_id),
+            (header.session, header.instrument_seq),
+        )
         if header.flags & _CYCLIC == _CYCLIC and self._book_seq.get(key) == state:
             return True
         self._book_seq[key] = state
         return False
 
-    def _bbo(self, event: _Pending) -> list[Event]:
+    def _bbo(self, event: _Pending) -> list[EventDict]:
         out = self._common("bbo", event.header)
         for side, levels in (("bid", event.bids), ("ask", event.items)):
             pairs = _pairs(levels, event.header)
             out[side] = list[JsonValue](pairs[0]) if pairs else None
         return [out]
 
-    def _trades(self, event: _Pending) -> list[Event]:
+    def _trades(self, event: _Pending) -> list[EventDict]:
         header = event.header
         name = "trade" if header.msg_type == MsgType.TRADE else "liquidation"
         names = self._names_of(header)
-        events: list[Event] = []
+        events: list[EventDict] = []
         for item in event.items:
             if not isinstance(item, TradeItem):
                 continue
@@ -184,8 +204,8 @@ class Renderer:
             events.append(out)
         return events
 
-    def _stats(self, event: _Pending) -> list[Event]:
-        events: list[Event] = []
+    def _stats(self, event: _Pending) -> list[EventDict]:
+        events: list[EventDict] = []
         for item in event.items:
             if not isinstance(item, StatItem):
                 continue
@@ -197,22 +217,25 @@ class Renderer:
             events.append(out)
         return events
 
-    def _instruments(self, event: _Pending) -> list[Event]:
-        events: list[Event] = []
+    def _instruments(self, event: _Pending) -> list[EventDict]:
+        events: list[EventDict] = []
         for item in event.items:
             if not isinstance(item, InstrumentItem):
                 continue
             if self._definitions.get(item.id) == item and not self._raw:
                 continue
-            venue, kind = schema.venue_name(item.venue), _enum_name(schema.InstrumentKind, item.kind)
+            venue, kind = (
+                schema.venue_name(item.venue),
+                _enum_name(schema.InstrumentKind, item.kind),
+            )
             names = _Names(venue, kind, item.symbol, f"{venue}.{kind}.{item.symbol}")
             self._definitions[item.id] = item
             self._names[item.id] = names
             events.append(self._common("instrument", event.header, names) | _definition(item))
         return events
 
-    def _statuses(self, event: _Pending) -> list[Event]:
-        events: list[Event] = []
+    def _statuses(self, event: _Pending) -> list[EventDict]:
+        events: list[EventDict] = []
         for item in event.items:
             if not isinstance(item, StatusItem):
                 continue
@@ -231,21 +254,25 @@ class Renderer:
             events.append(out)
         return events
 
-    def _tick_table(self, event: _Pending) -> list[Event]:
+    def _tick_table(self, event: _Pending) -> list[EventDict]:
         out = self._common("tick_table", event.header)
         exp = event.header.price_exp
-        bands = [[_decimal(b.from_price, exp), _decimal(b.tick, exp)] for b in event.items if isinstance(b, TickBand)]
+        bands = [
+            [_decimal(b.from_price, exp), _decimal(b.tick, exp)]
+            for b in event.items
+            if isinstance(b, TickBand)
+        ]
         out["bands"] = bands
         return [out]
 
-    def _text(self, event: _Pending) -> list[Event]:
+    def _text(self, event: _Pending) -> list[EventDict]:
         out = self._common("text", event.header)
         out["text"] = decode_text(event.items)
         return [out]
 
-    def _heartbeats(self, event: _Pending) -> list[Event]:
+    def _heartbeats(self, event: _Pending) -> list[EventDict]:
         header = event.header
-        events: list[Event] = []
+        events: list[EventDict] = []
         for item in event.items:
             if not isinstance(item, HeartbeatItem):
                 continue
@@ -263,10 +290,14 @@ def _decimal(mantissa: int, exp: int) -> str | None:
 
 def _pairs(levels: list[Item], header: Header) -> list[list[str | None]]:
     price_exp, qty_exp = header.price_exp, header.qty_exp
-    return [[_decimal(level.price, price_exp), _decimal(level.quantity, qty_exp)] for level in levels if isinstance(level, Level)]
+    return [
+        [_decimal(level.price, price_exp), _decimal(level.quantity, qty_exp)]
+        for level in levels
+        if isinstance(level, Level)
+    ]
 
 
-def _definition(item: InstrumentItem) -> Event:
+def _definition(item: InstrumentItem) -> EventDict:
     return {
         "state": _enum_name(schema.InstrumentState, item.state),
         "version": item.version,
@@ -296,8 +327,14 @@ def _enum_name(enum: type[IntEnum], value: int) -> str:
     return _names_in(enum).get(value) or str(value)
 
 
-_FLAG_NAMES = [(member.value, member.name.lower()) for member in Flag if member.name and member is not Flag.LAST]
-_TRADE_FLAG_NAMES = [(member.value, member.name.lower()) for member in schema.TradeFlag if member.name]
+_FLAG_NAMES = [
+    (member.value, member.name.lower())
+    for member in Flag
+    if member.name and member is not Flag.LAST
+]
+_TRADE_FLAG_NAMES = [
+    (member.value, member.name.lower()) for member in schema.TradeFlag if member.name
+]
 
 
 def _flag_names(flags: int) -> list[str]:

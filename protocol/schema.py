@@ -1,8 +1,9 @@
-"""The wire format as data: every record, field, message type and flag of the 66-byte-header protocol, once.
+"""The wire format as data: every record, field, message type and flag of the 66-byte-header
+protocol, once.
 
-Everything else about the layout is derived from this module: numpy dtypes (`protocol.dtypes`), the reference codec
-(`protocol.codec`), the C header, the tables of `protocol/SPEC.md` and the Wireshark dissector (`protocol.generate`).
-It holds no behaviour and performs no I/O.
+Everything else about the layout is derived from this module: numpy dtypes (`protocol.dtypes`),
+the reference codec (`protocol.codec`), the C header, the tables of `protocol/SPEC.md` and the
+Wireshark dissector (`protocol.generate`). It holds no behaviour and performs no I/O.
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ FLAG_DOC: dict[Flag, str] = {
     Flag.SNAPSHOT: "replaces the instrument's whole book; otherwise a delta, quantity 0 deletes",
     Flag.SUSPECT: "upstream loss not yet repaired",
     Flag.STALE: "the source has been silent beyond its limit",
-    Flag.REPLAY: "from a recording; order management refuses to trade on it unless started for replay",
+    Flag.REPLAY: (
+        "from a recording; order management refuses to trade on it unless started for replay"
+    ),
     Flag.TOP_ONLY: "depth is truncated by the venue",
     Flag.BAD_TS_EXCHANGE: "exchange time missing, out of range or coarser than 1 ms",
     Flag.BAD_TS_RECV: "local clock unsynchronised or stepped",
@@ -141,7 +144,9 @@ class TradeFlag(IntFlag):
 
 
 class InstrumentKind(IntEnum):
-    """Item field `kind`; the lower-case name is the middle part of the instrument text (`binance.spot.BTCUSDT`)."""
+    """Item field `kind`; the lower-case name is the middle part of the instrument text
+    (`binance.spot.BTCUSDT`).
+    """
 
     SPOT = 1
     PERPETUAL = 2
@@ -166,7 +171,9 @@ class InstrumentFlag(IntFlag):
     """Item field `flags` of an instrument definition."""
 
     PROVISIONAL = 1
-    """No definition from the venue has been seen: tick and lot are undefined, the exponents come from the data."""
+    """No definition from the venue has been seen: tick and lot are undefined, the exponents come
+    from the data.
+    """
     INVERSE = 2
 
 
@@ -268,7 +275,9 @@ VENUES: dict[str, int] = {
     "kraken": 11,
     "binance_coinm": 12,
 }
-"""Venue registry: header field `venue_id`; also the default channel id and last octet of the default group."""
+"""Venue registry: header field `venue_id`; also the default channel id and last octet of the
+default group.
+"""
 
 
 def venue_name(venue_id: int) -> str:
@@ -309,7 +318,9 @@ class Record(NamedTuple):
 _SIZES = {"u8": 1, "i8": 1, "u16": 2, "i16": 2, "u32": 4, "i32": 4, "u64": 8, "i64": 8}
 
 
-def _record(name: str, doc: str, *fields: tuple[str, str, str] | tuple[str, str, str, int]) -> Record:
+def _record(
+    name: str, doc: str, *fields: tuple[str, str, str] | tuple[str, str, str, int]
+) -> Record:
     out: list[Field] = []
     offset = 0
     for field in fields:
@@ -334,12 +345,24 @@ HEADER = _record(
     ("u16", "venue_id", "venue registry"),
     ("u64", "instrument_id", "BLAKE2b-64 of venue.kind.symbol; 0 = not about one instrument"),
     ("u64", "channel_seq", "+1 per packet on the channel, from 1 in each session"),
-    ("u32", "instrument_seq", "+1 per event of this instrument and message type; equal on all its fragments; wraps"),
+    (
+        "u32",
+        "instrument_seq",
+        "+1 per event of this instrument and message type; equal on all its fragments; wraps",
+    ),
     ("i8", "price_exp", "price = mantissa x 10^price_exp"),
     ("i8", "qty_exp", "quantity = mantissa x 10^qty_exp"),
-    ("u8", "item_size", "stride of one item; a receiver walks by it, so items may grow at their end"),
+    (
+        "u8",
+        "item_size",
+        "stride of one item; a receiver walks by it, so items may grow at their end",
+    ),
     ("u8", "fragment", "0, 1, 2 ... within one event"),
-    ("i64", "ts_exchange_ns", "matching-engine time where the venue gives one, UTC ns; 0 = unknown"),
+    (
+        "i64",
+        "ts_exchange_ns",
+        "matching-engine time where the venue gives one, UTC ns; 0 = unknown",
+    ),
     ("i64", "ts_recv_ns", "when the venue's frame was complete at the feeder, UTC ns; 0 = unknown"),
     ("i64", "ts_send_ns", "just before the send call, UTC ns"),
     ("u16", "payload_len", "bytes after the header, without the authentication tag"),
@@ -419,7 +442,12 @@ STATUS = _record(
     ("u16", "reason", "why"),
     ("u32", "counts", "how many events or connections this is about"),
     ("i64", "ts", "when, UTC ns"),
-    ("bytes", "detail", "reason GAP or CHECKSUM: expected u64, got u64; otherwise UTF-8 text, zero padded", 16),
+    (
+        "bytes",
+        "detail",
+        "reason GAP or CHECKSUM: expected u64, got u64; otherwise UTF-8 text, zero padded",
+        16,
+    ),
 )
 
 HEARTBEAT = _record(

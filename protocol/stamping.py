@@ -1,8 +1,10 @@
 """Numbering packets at publication: session, channel sequence, instrument sequence, send time.
 
-The rules stand in the wire specification, sections 2, 3 and 6; the routine is `protocol/native/stamp.c`. Whoever builds a packet
-writes the dense *instrument index* into `instrument_seq` and leaves session, channel_seq and ts_send_ns zero; stamping replaces
-all four. It does not send (`protocol.io`), and it does not authenticate: tags come after stamping (`protocol.authentication`).
+The rules stand in the wire specification, sections 2, 3 and 6; the routine is
+`protocol/native/stamp.c`. Whoever builds a packet writes the dense *instrument index* into
+`instrument_seq` and leaves session, channel_seq and ts_send_ns zero; stamping replaces all four.
+It does not send (`protocol.net.io`), and it does not authenticate: tags come after stamping
+(`protocol.authentication`).
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from protocol._native import ffi, lib
-from protocol.schema import MsgType
+from tapecast.protocol._native import ffi, lib
+from tapecast.protocol.schema import MsgType
 
 __all__ = ["COLUMN_OF", "STAMP_COLUMNS", "StampError", "Stamper", "WritableBuffer", "reason_of"]
 
@@ -31,7 +33,9 @@ COLUMN_OF: dict[MsgType, int] = {
     MsgType.STATUS: 7,
     MsgType.TEXT: 8,
 }
-"""Message types that are numbered by instrument, with their column; the C routine has the same table."""
+"""Message types that are numbered by instrument, with their column; the C routine has the same
+table.
+"""
 
 _REASONS = {
     -1: "no packet stands here",
@@ -48,7 +52,9 @@ def reason_of(code: int) -> str:
 
 
 class StampError(ValueError):
-    """A buffer that cannot be stamped; nothing in it was changed. `offset` is the refused packet's, in bytes."""
+    """A buffer that cannot be stamped; nothing in it was changed. `offset` is the refused
+    packet's, in bytes.
+    """
 
     def __init__(self, reason: str, offset: int) -> None:
         """Say why, and where."""
@@ -60,7 +66,8 @@ class StampError(ValueError):
 class Stamper:
     """The numbers of one channel in one session.
 
-    `seqs` is the table of last instrument sequences, u32 [instruments, 16]; it grows with `reserve` and belongs to this object.
+    `seqs` is the table of last instrument sequences, u32 [instruments, 16]; it grows with
+    `reserve` and belongs to this object.
     """
 
     def __init__(self, session: int, *, instruments: int = 0, next_seq: int = 1) -> None:
@@ -92,14 +99,26 @@ class Stamper:
         self._c.n_instruments = len(grown)
 
     def last_seq(self, index: int, msg_type: MsgType) -> int:
-        """Return the last `instrument_seq` given to this instrument and message type; 0 = none yet."""
+        """Return the last `instrument_seq` given to this instrument and message type; 0 = none
+        yet.
+        """
         return int(self.seqs[index, COLUMN_OF[msg_type]])
 
-    def stamp(self, buffer: WritableBuffer, nbytes: int, *, keep: bool = False, flags: int = 0, ts_send_ns: int = 0) -> int:
-        """Stamp the contiguous packets in the first `nbytes` of `buffer` and return how many there are.
+    def stamp(
+        self,
+        buffer: WritableBuffer,
+        nbytes: int,
+        *,
+        keep: bool = False,
+        flags: int = 0,
+        ts_send_ns: int = 0,
+    ) -> int:
+        """Stamp the contiguous packets in the first `nbytes` of `buffer` and return how many
+        there are.
 
-        `keep`: book packets with SNAPSHOT and RECOVERED (the cycle snapshots) carry the last book number instead of a new one.
-        `flags` are added to every packet. `ts_send_ns` 0 reads the clock once. Raises StampError.
+        `keep`: book packets with SNAPSHOT and RECOVERED (the cycle snapshots) carry the last
+        book number instead of a new one. `flags` are added to every packet. `ts_send_ns` 0 reads
+        the clock once. Raises StampError.
         """
         data = ffi.from_buffer("uint8_t[]", buffer, require_writable=True)
         if not 0 <= nbytes <= len(data):
@@ -110,9 +129,11 @@ class Stamper:
         return packets
 
     def stamp_state(self, buffer: WritableBuffer, nbytes: int, *, ts_send_ns: int) -> int:
-        """Stamp packets that tell how things stand, for the recovery service, and return how many there are; no number is taken.
+        """Stamp packets that tell how things stand, for the recovery service, and return how
+        many there are; no number is taken.
 
-        Each carries the channel's last number (0: none yet) and the last one of its instrument and type. Raises StampError.
+        Each carries the channel's last number (0: none yet) and the last one of its instrument
+        and type. Raises StampError.
         """
         data = ffi.from_buffer("uint8_t[]", buffer, require_writable=True)
         if not 0 <= nbytes <= len(data):

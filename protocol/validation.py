@@ -1,7 +1,9 @@
-"""Is a datagram a packet? The checks of the wire specification, section 2, in its order, and the names packets are counted under.
+"""Is a datagram a packet? The checks of the wire specification, section 2, in its order, and the
+names packets are counted under.
 
-`validate` is the plain reference of `protocol/native/validate.c`. Nothing here raises on bad input: a receiver drops and counts.
-Source, session and sequence come after these checks (`protocol.sequencing`).
+`validate` is the plain reference of `protocol/native/validate.c`. Nothing here raises on bad
+input: a receiver drops and counts. Source, session and sequence come after these checks
+(`protocol.net.sequencing`).
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ from __future__ import annotations
 import struct
 from enum import IntEnum
 
-from protocol import schema
-from protocol.schema import Flag
+from tapecast.protocol import schema
+from tapecast.protocol.schema import Flag
 
 __all__ = ["HEADER_STRUCT", "MIN_ITEM", "Counter", "validate"]
 
@@ -21,10 +23,11 @@ MIN_ITEM = {int(msg): record.size for msg, record in schema.ITEM_OF.items()}
 
 
 class Counter(IntEnum):
-    """What a packet is counted under. TRUNCATED to JUMP_UNCONFIRMED are reasons for dropping, in the order of the checks.
+    """What a packet is counted under. TRUNCATED to JUMP_UNCONFIRMED are reasons for dropping, in
+    the order of the checks.
 
-    REPAIRED packets came from the recovery service and filled holes; UNASKED ones came from it too and were dropped, because
-    nothing of the kind was asked for.
+    REPAIRED packets came from the recovery service and filled holes; UNASKED ones came from it
+    too and were dropped, because nothing of the kind was asked for.
     """
 
     RECEIVED = 0
@@ -57,7 +60,9 @@ class Counter(IntEnum):
     UNASKED = 27
 
 
-def validate(packet: bytes | memoryview, *, truncated: bool = False, auth_required: bool = False) -> Counter | None:
+def validate(
+    packet: bytes | memoryview, *, truncated: bool = False, auth_required: bool = False
+) -> Counter | None:
     """Return the reason for which the datagram is no packet, or None."""
     if truncated:
         return Counter.TRUNCATED
@@ -74,7 +79,9 @@ def validate(packet: bytes | memoryview, *, truncated: bool = False, auth_requir
         return Counter.BAD_VERSION
     if flags & Flag.CRITICAL:
         return Counter.UNKNOWN_CRITICAL
-    if schema.HEADER_SIZE + payload_len + (schema.TAG_SIZE if flags & Flag.AUTH else 0) != len(packet):
+    if schema.HEADER_SIZE + payload_len + (schema.TAG_SIZE if flags & Flag.AUTH else 0) != len(
+        packet
+    ):
         return Counter.BAD_LENGTH
     if item_count * item_size != payload_len:
         return Counter.BAD_ITEMS

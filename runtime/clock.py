@@ -1,7 +1,8 @@
 """Time as an argument: the two clocks that the shells read and pass on as `now_ns`.
 
-Timers use the monotonic clock, stamps on the wire the realtime clock (UTC); neither stands in for the other. The state machines
-(`feeder.session`, `feeder.sync`, …) never read a clock: they are given the time. A clock that tests move by hand stands in
+Timers use the monotonic clock, stamps on the wire the realtime clock (UTC); neither stands in
+for the other. The state machines (`feeder.session.session`, `feeder.session.sync`, …) never read
+a clock: they are given the time. A clock that tests move by hand stands in
 `tests/support/clock.py`.
 """
 
@@ -17,7 +18,9 @@ class Clock(Protocol):
     """What a shell needs to know about time."""
 
     def monotonic_ns(self) -> int:
-        """Return nanoseconds that never step back, from an arbitrary start: for timers and deadlines."""
+        """Return nanoseconds that never step back, from an arbitrary start: for timers and
+        deadlines.
+        """
 
     def realtime_ns(self) -> int:
         """Return UTC nanoseconds since 1970: for stamps; may step when the system clock is set."""

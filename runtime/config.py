@@ -1,8 +1,11 @@
-"""The effective configuration, from its layers: defaults → `/etc/tapecast/*.toml` → `$TAPECAST_CONFIG` → environment → flags.
+"""The effective configuration, from its layers: defaults → `/etc/tapecast/*.toml` →
+`$TAPECAST_CONFIG` → environment → flags.
 
-Which keys exist is `runtime.settings`; the defaults are `config/defaults.toml` and `config/venues/<name>.toml` (its `[venue]`
-is `[venues.<name>]` everywhere else). Every value is checked where it is read, so an error names its file or variable, the key
-and what was expected; all problems are collected before any is raised. Nothing here knows what a venue does with its settings.
+Which keys exist is `runtime.settings`; the defaults are `config/defaults.toml` and
+`config/venues/<name>.toml` (its `[venue]` is `[venues.<name>]` everywhere else). Every value is
+checked where it is read, so an error names its file or variable, the key and what was expected;
+all problems are collected before any is raised. Nothing here knows what a venue does with its
+settings.
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ from typing import Annotated, Literal, NamedTuple, TypeAlias, get_args, get_orig
 
 import msgspec
 
-from runtime.errors import ConfigError
-from runtime.settings import Config, Venue, conflicts
+from tapecast.runtime.errors import ConfigError
+from tapecast.runtime.settings import Config, Venue, conflicts
 
 __all__ = ["DEFAULTS", "SYSTEM", "Loaded", "check_files", "load", "load_layers"]
 
@@ -47,7 +50,8 @@ def load(
     defaults: Path = DEFAULTS,
     system: Path = SYSTEM,
 ) -> Config:
-    """Return the effective configuration; `overlay` holds the flags: dotted key to value, or to text as in a variable.
+    """Return the effective configuration; `overlay` holds the flags: dotted key to value, or to
+    text as in a variable.
 
     Raises ConfigError with every problem of every layer.
     """
@@ -74,7 +78,9 @@ def load_layers(
             layers.file(path)
     layers.environment(environ)
     for key, value in (overlay or {}).items():
-        layers.assign(key.split("."), _Text(value) if isinstance(value, str) else value, f"--set {key}")
+        layers.assign(
+            key.split("."), _Text(value) if isinstance(value, str) else value, f"--set {key}"
+        )
     return layers.finish()
 
 
@@ -106,7 +112,9 @@ class _Text(str):
 
 
 class _Layers:
-    """Joins layers into one tree of values; later layers win key by key, lists are replaced whole."""
+    """Joins layers into one tree of values; later layers win key by key, lists are replaced
+    whole.
+    """
 
     def __init__(self, defaults: Path) -> None:
         """Begin with the packaged files."""
@@ -121,7 +129,11 @@ class _Layers:
         self._values.setdefault("venues", {})
         for path in files:
             table = self._read(path)
-            self.problems += [f"{path}: unknown key {key}; the only table here is [venue]" for key in table if key != "venue"]
+            self.problems += [
+                f"{path}: unknown key {key}; the only table here is [venue]"
+                for key in table
+                if key != "venue"
+            ]
             self._merge({"venues": {path.stem: table.get("venue", {})}}, str(path))
         self._open = False
         self._origins = dict.fromkeys(self._origins, "default")
@@ -137,10 +149,15 @@ class _Layers:
             if word in _TRUE | _FALSE:
                 self.assign(["feeder", "limited_mode"], word in _TRUE, "$LIMITED_MODE")
             else:
-                self.problems.append(f"$LIMITED_MODE: {limited!r}: expected true, 1, yes, on, false, 0, no, off or nothing")
+                self.problems.append(
+                    f"$LIMITED_MODE: {limited!r}: expected true, 1, yes, on, false, 0, no, off or"
+                    " nothing"
+                )
         for name in sorted(environ):
             if name.startswith(PREFIX):
-                self.assign(name.removeprefix(PREFIX).lower().split("__"), _Text(environ[name]), f"${name}")
+                self.assign(
+                    name.removeprefix(PREFIX).lower().split("__"), _Text(environ[name]), f"${name}"
+                )
 
     def assign(self, path: list[str], value: object, origin: str) -> None:
         """Add one value given by its path."""
@@ -156,7 +173,10 @@ class _Layers:
             except msgspec.ValidationError as error:
                 raise ConfigError([f"{self._defaults}: {error}"]) from error
             values = dict(_leaves(self._values, ""))
-            self.problems += [f"{self._origins[key]}: {key} = {values[key]!r}: {what}" for key, what in conflicts(config)]
+            self.problems += [
+                f"{self._origins[key]}: {key} = {values[key]!r}: {what}"
+                for key, what in conflicts(config)
+            ]
         if self.problems:
             raise ConfigError(self.problems)
         return Loaded(config, values, {key: self._origins.get(key, "default") for key in values})
@@ -173,7 +193,9 @@ class _Layers:
     def _merge(self, table: object, origin: str) -> None:
         self._table(table, Config, "", self._values, origin)
 
-    def _table(self, value: object, kind: object, path: str, target: dict[str, object], origin: str) -> None:
+    def _table(
+        self, value: object, kind: object, path: str, target: dict[str, object], origin: str
+    ) -> None:
         """Check the table `value` against `kind` and write its good values into `target`."""
         if isinstance(value, _Text):
             value = value.parsed()
@@ -194,7 +216,9 @@ class _Layers:
                 self._leaf(item, child, full, key, target, origin)
 
     def _known(self, kind: object, target: Mapping[str, object]) -> dict[str, object]:
-        """Return the keys that a table may hold, with the type of each: a struct's fields, or what the defaults named."""
+        """Return the keys that a table may hold, with the type of each: a struct's fields, or
+        what the defaults named.
+        """
         entry = _entry(kind)
         if entry is not None:
             return dict.fromkeys(self._venues if entry is Venue else target, entry)
@@ -202,7 +226,15 @@ class _Layers:
         assert issubclass(kind, msgspec.Struct)
         return {field.name: field.type for field in msgspec.structs.fields(kind)}
 
-    def _leaf(self, value: object, kind: object, path: str, key: str, target: dict[str, object], origin: str) -> None:
+    def _leaf(
+        self,
+        value: object,
+        kind: object,
+        path: str,
+        key: str,
+        target: dict[str, object],
+        origin: str,
+    ) -> None:
         candidates = [value.parsed(), str(value)] if isinstance(value, _Text) else [value]
         for candidate in candidates:
             try:
@@ -247,7 +279,11 @@ def _nearest(key: str, path: str, known: Iterable[str]) -> str:
     prefix = f"{path}." if path else ""
     if close := get_close_matches(key, names, n=1, cutoff=0.5):
         return f"nearest valid key: {prefix}{close[0]}"
-    return f"valid keys: {', '.join(prefix + name for name in names)}" if names else f"{path} takes no keys"
+    return (
+        f"valid keys: {', '.join(prefix + name for name in names)}"
+        if names
+        else f"{path} takes no keys"
+    )
 
 
 def _expected(kind: object) -> str:

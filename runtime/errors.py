@@ -1,8 +1,10 @@
-"""The error tree: every failure that a user can act on is one of these, with the exit code its process ends with.
+"""The error tree: every failure that a user can act on is one of these, with the exit code its
+process ends with.
 
-Exit codes: 0 done, 1 runtime failure, 2 usage or configuration, 75 try again (sysexits `EX_TEMPFAIL`). A venue's mistake
-(`VenueError`), a damaged recording (`RecordingError`) and a wrong configuration (`ConfigError`) are different classes, because
-different people mend them. Wire errors stand in `protocol.codec`; nothing here is raised per packet.
+Exit codes: 0 done, 1 runtime failure, 2 usage or configuration, 75 try again (sysexits
+`EX_TEMPFAIL`). A venue's mistake (`VenueError`), a damaged recording (`RecordingError`) and a
+wrong configuration (`ConfigError`) are different classes, because different people mend them.
+Wire errors stand in `protocol.codec`; nothing here is raised per packet.
 """
 
 from __future__ import annotations
@@ -11,7 +13,14 @@ from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
 
-__all__ = ["ConfigError", "ExitCode", "RecordingError", "TapecastError", "TryAgainError", "VenueError"]
+__all__ = [
+    "ConfigError",
+    "ExitCode",
+    "RecordingError",
+    "TapecastError",
+    "TryAgainError",
+    "VenueError",
+]
 
 
 class ExitCode(IntEnum):
@@ -45,8 +54,12 @@ class ConfigError(TapecastError):
 class VenueError(TapecastError):
     """A venue said or did what its specification does not foresee."""
 
-    def __init__(self, venue: str, message: str, *, symbol: str | None = None, offset: int | None = None) -> None:
-        """Name the venue, the symbol where one is known and the byte offset in the frame where one is known."""
+    def __init__(
+        self, venue: str, message: str, *, symbol: str | None = None, offset: int | None = None
+    ) -> None:
+        """Name the venue, the symbol where one is known and the byte offset in the frame where
+        one is known.
+        """
         self.venue, self.symbol, self.offset = venue, symbol, offset
         subject = venue if symbol is None else f"{venue} {symbol}"
         place = "" if offset is None else f" at byte {offset}"
@@ -63,6 +76,8 @@ class RecordingError(TapecastError):
 
 
 class TryAgainError(TapecastError):
-    """Something outside is not ready (address in use, no network): the same command may work later."""
+    """Something outside is not ready (address in use, no network): the same command may work
+    later.
+    """
 
     exit_code = ExitCode.TRY_AGAIN

@@ -1,8 +1,10 @@
-"""The keys of the channels: where they come from, and when there must be some (wire format, section on authentication).
+"""The keys of the channels: where they come from, and when there must be some (wire format,
+section on authentication).
 
-`TAPECAST_KEY_<VENUE>` is the key a venue's packets are sealed with and checked under, 64 hexadecimal digits;
-`TAPECAST_KEY_<VENUE>_ALSO` is accepted beside it while keys are being changed (docs/network.md tells how). Where they are found,
-also as systemd credentials (`key_<venue>`), is `runtime.secrets`' matter; no message shows one.
+`TAPECAST_KEY_<VENUE>` is the key a venue's packets are sealed with and checked under, 64
+hexadecimal digits; `TAPECAST_KEY_<VENUE>_ALSO` is accepted beside it while keys are being
+changed (docs/network.md tells how). Where they are found, also as systemd credentials
+(`key_<venue>`), is `runtime.secrets`' matter; no message shows one.
 """
 
 from __future__ import annotations
@@ -10,37 +12,57 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
 
-from protocol.codec import KEY_SIZE
-from protocol.schema import TAG_SIZE, VENUES
-from protocol.sequencing import BatchSequencer
-from runtime.channels import channel_of
-from runtime.errors import ConfigError
-from runtime.secrets import describe, find, variable
-from runtime.settings import Network
+from tapecast.protocol.codec import KEY_SIZE
+from tapecast.protocol.net.sequencing import BatchSequencer
+from tapecast.protocol.schema import TAG_SIZE, VENUES
+from tapecast.runtime.channels import channel_of
+from tapecast.runtime.errors import ConfigError
+from tapecast.runtime.secrets import describe, find, variable
+from tapecast.runtime.settings import Network
 
-__all__ = ["Admission", "channel_keys", "is_authenticated", "key_names", "packet_room", "sending_key"]
+__all__ = [
+    "Admission",
+    "channel_keys",
+    "is_authenticated",
+    "key_names",
+    "packet_room",
+    "sending_key",
+]
 
 
 class Admission:
-    """Whose packets a receiver takes: those under a channel's keys, where there are keys, from hosts that may send.
+    """Whose packets a receiver takes: those under a channel's keys, where there are keys, from
+    hosts that may send.
 
-    Without keys each line keeps to the sender it was first heard from. With keys it does not: a tag says more than an address,
-    and whoever plays an old packet back must not be taken for the publisher.
+    Without keys each line keeps to the sender it was first heard from. With keys it does not: a
+    tag says more than an address, and whoever plays an old packet back must not be taken for the
+    publisher.
     """
 
-    def __init__(self, venues: Iterable[str] | None, network: Network, environ: Mapping[str, str] | None = None) -> None:
-        """Find the keys of some venues, None = of those that there are keys for. Raises ConfigError as `channel_keys` does."""
+    def __init__(
+        self,
+        venues: Iterable[str] | None,
+        network: Network,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """Find the keys of some venues, None = of those that there are keys for. Raises
+        ConfigError as `channel_keys` does.
+        """
         self.keys = channel_keys(venues, network, environ)
         """By channel id; none = packets carry no tags."""
         self._sources = network.sources
 
     def sequencer(self, **sizes: int) -> BatchSequencer:
         """Return a sequencer that takes these packets only; `sizes` as for `BatchSequencer`."""
-        return BatchSequencer(**sizes, keys=self.keys, sources=self._sources, learn_sources=not self.keys)
+        return BatchSequencer(
+            **sizes, keys=self.keys, sources=self._sources, learn_sources=not self.keys
+        )
 
 
 def is_authenticated(network: Network) -> bool:
-    """Whether packets carry tags: where it is on, and with `auto` on every interface but loopback."""
+    """Whether packets carry tags: where it is on, and with `auto` on every interface but
+    loopback.
+    """
     if network.authentication == "auto":
         return not IPv4Address(network.interface).is_loopback
     return network.authentication == "on"
@@ -57,8 +79,12 @@ def key_names(venue: str) -> tuple[str, str]:
     return name, f"{name}_ALSO"
 
 
-def sending_key(venue: str, network: Network, environ: Mapping[str, str] | None = None) -> bytes | None:
-    """Return the key to seal a venue's packets with; None where packets carry no tags. Raises ConfigError where it is missing."""
+def sending_key(
+    venue: str, network: Network, environ: Mapping[str, str] | None = None
+) -> bytes | None:
+    """Return the key to seal a venue's packets with; None where packets carry no tags. Raises
+    ConfigError where it is missing.
+    """
     keys = channel_keys((venue,), network, environ)
     return next(iter(keys.values()))[0] if keys else None
 
@@ -66,11 +92,14 @@ def sending_key(venue: str, network: Network, environ: Mapping[str, str] | None 
 def channel_keys(
     venues: Iterable[str] | None, network: Network, environ: Mapping[str, str] | None = None
 ) -> dict[int, tuple[bytes, ...]]:
-    """Return the keys of the venues' channels by channel id, the one to seal with first; none where packets carry no tags.
+    """Return the keys of the venues' channels by channel id, the one to seal with first; none
+    where packets carry no tags.
 
-    The channels of a venue's two feeders have the same keys: which channel a packet belongs to is under its tag.
+    The channels of a venue's two feeders have the same keys: which channel a packet belongs to
+    is under its tag.
 
-    `venues` None means those that there are keys for. Raises ConfigError naming every variable that is missing or wrong.
+    `venues` None means those that there are keys for. Raises ConfigError naming every variable
+    that is missing or wrong.
     """
     if not is_authenticated(network):
         return {}
@@ -112,8 +141,12 @@ def _parsed(name: str, text: str, problems: list[str]) -> bytes:
     try:
         key = bytes.fromhex(text)
     except ValueError:
-        problems.append(f"${variable(name)}: not hexadecimal: a key has {2 * KEY_SIZE} hexadecimal digits")
+        problems.append(
+            f"${variable(name)}: not hexadecimal: a key has {2 * KEY_SIZE} hexadecimal digits"
+        )
         return b""
     if len(key) != KEY_SIZE:
-        problems.append(f"${variable(name)}: {2 * len(key)} hexadecimal digits: a key has {2 * KEY_SIZE}")
+        problems.append(
+            f"${variable(name)}: {2 * len(key)} hexadecimal digits: a key has {2 * KEY_SIZE}"
+        )
     return key

@@ -1,6 +1,8 @@
-"""Where log lines go: a stream, or a file that is rotated by size. Writing a log never fails its caller.
+"""Where log lines go: a stream, or a file that is rotated by size. Writing a log never fails its
+caller.
 
-A full disk, a closed pipe or a folder that is gone costs lines, which are counted; the next line tries again.
+A full disk, a closed pipe or a folder that is gone costs lines, which are counted; the next line
+tries again.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ class StreamSink:
 
 
 class FileSink:
-    """Lines to a file; at `limit` bytes it becomes `NAME.1`, that one `NAME.2`, and so on up to `kept`.
+    """Lines to a file; at `limit` bytes it becomes `NAME.1`, that one `NAME.2`, and so on up to
+    `kept`.
 
     Files are cut between lines only, so never inside a character.
     """
@@ -45,7 +48,9 @@ class FileSink:
         self._open()
 
     def write(self, line: str) -> None:
-        """Write one line, whole, with one call: several processes may share a file as long as none rotates it."""
+        """Write one line, whole, with one call: several processes may share a file as long as
+        none rotates it.
+        """
         data = line.encode("utf-8", "backslashreplace") + b"\n"
         try:
             if self._size and self._size + len(data) > self._limit:
@@ -74,14 +79,19 @@ class FileSink:
 
     def _rotate(self) -> None:
         self.close()
-        names = [self._path, *(Path(f"{self._path}.{number}") for number in range(1, self._kept + 1))]
+        names = [
+            self._path,
+            *(Path(f"{self._path}.{number}") for number in range(1, self._kept + 1)),
+        ]
         for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
             if newer.exists():
                 newer.replace(older)
 
 
 def _ends_a_line(path: Path) -> bool:
-    """Whether a file ends where a line does: a process that was killed, or a disk that was full, may have left half a line."""
+    """Whether a file ends where a line does: a process that was killed, or a disk that was full,
+    may have left half a line.
+    """
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1) == b"\n"

@@ -1,10 +1,13 @@
-"""Structured logs on stderr or in a file: an event name and fields, readable on a terminal, JSON lines elsewhere.
+"""Structured logs on stderr or in a file: an event name and fields, readable on a terminal, JSON
+lines elsewhere.
 
-`configure` is called once by the process (before that: level info, format auto), `get` by whoever has something to say; never per
-packet. Secrets never get out: values of fields whose name says that they are secret are replaced, and so are secrets inside URLs,
-headers and JSON texts, and every value that `hide` was told, wherever it stands. Control characters from a venue's text never
-reach a terminal; a long text is cut between characters. What libraries tell the standard `logging` module goes the same way.
-Writing a log never fails its caller (`runtime.log_sink`). stdout stays free for data.
+`configure` is called once by the process (before that: level info, format auto), `get` by
+whoever has something to say; never per packet. Secrets never get out: values of fields whose
+name says that they are secret are replaced, and so are secrets inside URLs, headers and JSON
+texts, and every value that `hide` was told, wherever it stands. Control characters from a
+venue's text never reach a terminal; a long text is cut between characters. What libraries tell
+the standard `logging` module goes the same way. Writing a log never fails its caller
+(`runtime.log_sink`). stdout stays free for data.
 """
 
 from __future__ import annotations
@@ -20,31 +23,40 @@ import orjson
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
-from runtime.errors import ConfigError
-from runtime.log_sink import FileSink, StreamSink
+from tapecast.runtime.errors import ConfigError
+from tapecast.runtime.log_sink import FileSink, StreamSink
 
 if TYPE_CHECKING:
-    from runtime.settings import Log
+    from tapecast.runtime.settings import Log
 
 __all__ = ["REDACTED", "configure", "configure_from", "get", "hide", "lost", "redacted"]
 
 REDACTED = "[redacted]"
-_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
 _SECRET_NAME = re.compile(
     r"secret|passphrase|password|credential|authorization|signature|private_?key|api_?key|app_?key|listen_?key|(^|_)(token|jwt)$",
     re.I,
 )
 _NAMES = (
-    r"(?:[\w-]{0,20}(?:secret|token|passphrase|password|signature|authorization)[\w-]{0,20}|(?:api|app|listen|private)_?key|jwt)"
+    r"(?:[\w-]{0,20}(?:secret|token|passphrase|password|signature|authorization)[\w-]{0,20}"
+    r"|(?:api|app|listen|private)_?key|jwt)"
 )
 _SECRET_IN_TEXT = re.compile(
     rf"""(\b{_NAMES}=)[^&\s"']+"""  # a query, a form
-    rf"""|(\\?["']{_NAMES}\\?["']\s*:\s*\\?["'])[^"'\\]+"""  # JSON, also quoted inside JSON, and Python's notation
+    # JSON, also quoted inside JSON, and Python's notation
+    rf"""|(\\?["']{_NAMES}\\?["']\s*:\s*\\?["'])[^"'\\]+"""
     rf"""|(\b(?:Bearer\s+|Basic\s+(?=[\w.~+/=-]{{8}})))[\w.~+/=-]+""",  # a header
     re.I,
 )
 _TEXT_LIMIT = 8000
-"""Characters of one text: a line stays below the 48 KiB at which journald cuts one in two, whatever is in the text."""
+"""Characters of one text: a line stays below the 48 KiB at which journald cuts one in two,
+whatever is in the text.
+"""
 _SHORTEST_SECRET = 6
 """Characters: what is shorter would hide ordinary words."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -61,26 +73,41 @@ def configure(
     *,
     stream: TextIO | None = None,
 ) -> None:
-    """Set up logging for this process; `auto` is the console format where `stream` (None = stderr) is a terminal."""
+    """Set up logging for this process; `auto` is the console format where `stream` (None =
+    stderr) is a terminal.
+    """
     terminal = (stream or sys.stderr).isatty()
-    _configure(level, StreamSink(stream), console=format == "console" or (format == "auto" and terminal), colors=terminal)
+    _configure(
+        level,
+        StreamSink(stream),
+        console=format == "console" or (format == "auto" and terminal),
+        colors=terminal,
+    )
 
 
 def configure_from(settings: Log, process: str) -> None:
-    """Set up logging of a process that is ours alone, `process` its name. Raises ConfigError where its file cannot be written."""
-    logging.basicConfig(handlers=[_Bridge()], level=max(_LEVELS[settings.level], logging.WARNING), force=True)
+    """Set up logging of a process that is ours alone, `process` its name. Raises ConfigError
+    where its file cannot be written.
+    """
+    logging.basicConfig(
+        handlers=[_Bridge()], level=max(_LEVELS[settings.level], logging.WARNING), force=True
+    )
     if not settings.dir:
         configure(settings.level, settings.format)
         return
     try:
-        sink = FileSink(Path(settings.dir) / f"{process}.log", settings.file_mb << 20, settings.files)
+        sink = FileSink(
+            Path(settings.dir) / f"{process}.log", settings.file_mb << 20, settings.files
+        )
     except OSError as error:
         raise ConfigError([f"log.dir = {settings.dir!r}: {error.strerror}"]) from error
     _configure(settings.level, sink, console=settings.format == "console", colors=False)
 
 
 def hide(secret: str) -> None:
-    """Replace this text wherever it would be logged from now on; credentials are told here when they are read."""
+    """Replace this text wherever it would be logged from now on; credentials are told here when
+    they are read.
+    """
     if len(secret) >= _SHORTEST_SECRET:
         _hidden.add(secret)
 
@@ -102,8 +129,15 @@ def _configure(level: str, sink: StreamSink | FileSink, *, console: bool, colors
     if isinstance(_sink, FileSink):
         _sink.close()
     _sink = sink
-    stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if console else "iso", utc=not console)
-    shared: list[Processor] = [structlog.processors.add_log_level, stamp, structlog.processors.format_exc_info, _redact]
+    stamp = structlog.processors.TimeStamper(
+        fmt="%H:%M:%S.%f" if console else "iso", utc=not console
+    )
+    shared: list[Processor] = [
+        structlog.processors.add_log_level,
+        stamp,
+        structlog.processors.format_exc_info,
+        _redact,
+    ]
     render: list[Processor] = (
         [_printable, structlog.dev.ConsoleRenderer(colors=colors, sort_keys=False)]
         if console
@@ -121,7 +155,9 @@ class _Logger:
     """What structlog hands finished lines to."""
 
     def __init__(self, sink: StreamSink | FileSink) -> None:
-        self.msg = self.debug = self.info = self.warning = self.error = self.critical = self.exception = sink.write
+        self.msg = self.debug = self.info = self.warning = self.error = self.critical = (
+            self.exception
+        ) = sink.write
 
 
 class _Bridge(logging.Handler):
@@ -134,7 +170,9 @@ class _Bridge(logging.Handler):
 
 
 def get(room: str, **fields: object) -> FilteringBoundLogger:
-    """Return a logger of `room` (the dotted name of the module) with fields that each of its lines carries."""
+    """Return a logger of `room` (the dotted name of the module) with fields that each of its
+    lines carries.
+    """
     logger: FilteringBoundLogger = structlog.get_logger(room=room, **fields)
     return logger
 
@@ -152,7 +190,11 @@ def _clean(name: str, value: object) -> object:
         return REDACTED
     if isinstance(value, str):
         text = redacted(value[: 2 * _TEXT_LIMIT])
-        return text if len(text) <= _TEXT_LIMIT else f"{text[:_TEXT_LIMIT]}… ({len(value) - _TEXT_LIMIT} more characters)"
+        return (
+            text
+            if len(text) <= _TEXT_LIMIT
+            else f"{text[:_TEXT_LIMIT]}… ({len(value) - _TEXT_LIMIT} more characters)"
+        )
     if isinstance(value, bytes):
         return _clean(name, value.decode("utf-8", "backslashreplace"))
     if isinstance(value, dict):
@@ -164,7 +206,11 @@ def _clean(name: str, value: object) -> object:
 
 def _printable(_logger: object, _method: str, event: _Event) -> _Event:
     return {
-        name: _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", value) if isinstance(value, str) else value
+        name: (
+            _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
+            if isinstance(value, str)
+            else value
+        )
         for name, value in event.items()
     }
 

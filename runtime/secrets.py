@@ -1,7 +1,9 @@
-"""Keys and passwords: from systemd credentials or the environment, never from the configuration, a command line or a log.
+"""Keys and passwords: from systemd credentials or the environment, never from the configuration,
+a command line or a log.
 
-The secret `LS_APPKEY` is the file `ls_appkey` in `$CREDENTIALS_DIRECTORY` (systemd's LoadCredential), else the variable
-`TAPECAST_LS_APPKEY`. A secret shows its value to nobody who only prints it, and no log line that holds it does.
+The secret `LS_APPKEY` is the file `ls_appkey` in `$CREDENTIALS_DIRECTORY` (systemd's
+LoadCredential), else the variable `TAPECAST_LS_APPKEY`. A secret shows its value to nobody who
+only prints it, and no log line that holds it does.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from runtime import logs
+from tapecast.runtime import logs
 
 __all__ = ["Secret", "describe", "find", "variable"]
 
@@ -35,7 +37,9 @@ class Secret:
 
 
 def find(name: str, environ: Mapping[str, str] | None = None) -> Secret | None:
-    """Return a secret; None where it is missing or empty. Raises OSError for a credential that cannot be read."""
+    """Return a secret; None where it is missing or empty. Raises OSError for a credential that
+    cannot be read.
+    """
     environ = os.environ if environ is None else environ
     folder = environ.get("CREDENTIALS_DIRECTORY")
     text = ""

@@ -1,6 +1,8 @@
-"""The public face of tapecast: `from tapecast import Feed, Trade, Book`. Everything a script needs is here.
+"""The public face of tapecast: `from tapecast import Feed, Trade, Book`. Everything a script
+needs is here.
 
-Names are imported when they are first used, so that `import tapecast` and the command line stay quick.
+Names are imported when they are first used, so that `import tapecast` and the command line stay
+quick.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from consumers.feed.batches import Batch
-    from consumers.feed.events import (
+    from tapecast.consumers.feed.batches import Batch
+    from tapecast.consumers.feed.events import (
         Bbo,
         Book,
         BookState,
@@ -23,10 +25,18 @@ if TYPE_CHECKING:
         Status,
         Trade,
     )
-    from consumers.feed.feed import Feed, FeedError
-    from consumers.feed.source import PacketSource
-    from consumers.feed.stats import FeedStats
-    from protocol.schema import Flag, MsgType, Side, StatKind, StatusReason, StatusState, TradeFlag
+    from tapecast.consumers.feed.feed import Feed, FeedError
+    from tapecast.consumers.feed.source import PacketSource
+    from tapecast.consumers.feed.stats import FeedStats
+    from tapecast.protocol.schema import (
+        Flag,
+        MsgType,
+        Side,
+        StatKind,
+        StatusReason,
+        StatusState,
+        TradeFlag,
+    )
 
 __all__ = [
     "Batch",
@@ -55,13 +65,17 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOME = {
-    "Batch": "consumers.feed.batches",
-    "Feed": "consumers.feed.feed",
-    "FeedError": "consumers.feed.feed",
-    "FeedStats": "consumers.feed.stats",
-    **dict.fromkeys(("Flag", "MsgType", "Side", "StatKind", "StatusReason", "StatusState", "TradeFlag"), "protocol.schema"),
+    "Batch": "tapecast.consumers.feed.batches",
+    "Feed": "tapecast.consumers.feed.feed",
+    "FeedError": "tapecast.consumers.feed.feed",
+    "FeedStats": "tapecast.consumers.feed.stats",
     **dict.fromkeys(
-        ("Bbo", "Book", "BookState", "Gap", "Instrument", "Liquidation", "Stat", "Status", "Trade"), "consumers.feed.events"
+        ("Flag", "MsgType", "Side", "StatKind", "StatusReason", "StatusState", "TradeFlag"),
+        "tapecast.protocol.schema",
+    ),
+    **dict.fromkeys(
+        ("Bbo", "Book", "BookState", "Gap", "Instrument", "Liquidation", "Stat", "Status", "Trade"),
+        "tapecast.consumers.feed.events",
     ),
 }
 
@@ -72,7 +86,7 @@ def __getattr__(name: str) -> object:
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "Feed":
-        from consumers.feed.replay import register
+        from tapecast.consumers.feed.replay import register
 
         for suffix in (".jsonl", ".jsonl.gz"):
             register(suffix, _open_recording)
@@ -87,11 +101,13 @@ def __dir__() -> list[str]:
 
 
 def _open_recording(paths: Sequence[Path], speed: float | None) -> PacketSource:
-    """Return the packets a feeder would publish from recordings of venue frames; the venue is told by folder or file name."""
-    from consumers.feed.source import Chunks
-    from feeder.offline import Offline
-    from feeder.replay.venues import by_venue
-    from feeder.venues import venue
+    """Return the packets a feeder would publish from recordings of venue frames; the venue is
+    told by folder or file name.
+    """
+    from tapecast.consumers.feed.source import Chunks
+    from tapecast.feeder.offline import Offline
+    from tapecast.feeder.replay.venues import by_venue
+    from tapecast.feeder.venues import venue
 
     groups = by_venue(paths)
 

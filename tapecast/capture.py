@@ -1,9 +1,10 @@
-"""The consumer that `tapecast up` runs in a process of its own: receives every channel, keeps what was delivered, counts what
-was lost.
+"""The consumer that `tapecast up` runs in a process of its own: receives every channel, keeps
+what was delivered, counts what was lost.
 
-Delivered packets (validated, in order) go to a tape as they come, one C call a batch; nothing is rendered while packets arrive.
-stdout carries two JSON lines: `ready` once the groups are joined, the summary at the end. It ends on SIGTERM, or when every
-channel it listens to has said SESSION_END.
+Delivered packets (validated, in order) go to a tape as they come, one C call a batch; nothing is
+rendered while packets arrive. stdout carries two JSON lines: `ready` once the groups are joined,
+the summary at the end. It ends on SIGTERM, or when every channel it listens to has said
+SESSION_END.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from consumers.feed.recovering import Recovery, options_of
-from consumers.feed.recovery import Options
-from consumers.feed.stats import LagHistogram
-from feeder.venues import venue
-from protocol.dtypes import HEADER
-from protocol.io import Receiver
-from protocol.schema import VENUES, Flag, MsgType
-from protocol.sequencing import SPAN_HELD, SPAN_REPAIR, EventKind
-from runtime import config as configuration
-from runtime.channels import lines_of
-from runtime.keys import Admission
+from tapecast.consumers.feed.recovery.client import Options
+from tapecast.consumers.feed.recovery.manager import Recovery, options_of
+from tapecast.consumers.feed.stats import LagHistogram
+from tapecast.feeder.venues import venue
+from tapecast.protocol.dtypes import HEADER
+from tapecast.protocol.net.io import Receiver
+from tapecast.protocol.net.sequencing import SPAN_HELD, SPAN_REPAIR, EventKind
+from tapecast.protocol.schema import VENUES, Flag, MsgType
+from tapecast.runtime import config as configuration
+from tapecast.runtime.channels import lines_of
+from tapecast.runtime.keys import Admission
 
 __all__ = ["Capture", "main"]
 
@@ -46,9 +47,11 @@ _MARKET_DATA = [MsgType.BOOK, MsgType.BBO, MsgType.TRADE, MsgType.STAT, MsgType.
 class Pushed:
     """Tells market data that a feeder passed on at once from what else it sends.
 
-    That is definitions, statuses, order books that it fetched (on the channels `fetched`), and the updates that waited for those.
+    That is definitions, statuses, order books that it fetched (on the channels `fetched`), and
+    the updates that waited for those.
 
-    Only the waiting ones leave the feeder behind packets of frames that came later: their receive time is older than one before.
+    Only the waiting ones leave the feeder behind packets of frames that came later: their
+    receive time is older than one before.
     """
 
     def __init__(self, fetched: Collection[int] = ()) -> None:
@@ -56,7 +59,9 @@ class Pushed:
         self._newest: dict[int, int] = {}
 
     def mask(self, headers: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
-        """Return which packets, given by their headers in the order of their delivery, were passed on at once."""
+        """Return which packets, given by their headers in the order of their delivery, were
+        passed on at once.
+        """
         out = np.isin(headers["msg_type"], _MARKET_DATA) & (headers["ts_recv_ns"] > 0)
         for channel in np.unique(headers["channel_id"]).tolist():
             own = headers["channel_id"] == channel
@@ -84,8 +89,12 @@ class Capture:
         repair: Options | None = None,
     ) -> None:
         self.receiver = receiver
-        self.sequencer = admission.sequencer(repair_ns=repair.repair_ns if repair is not None else 0, reach=_REACH)
-        self.recovery = Recovery(self.sequencer, repair, keys=admission.keys) if repair is not None else None
+        self.sequencer = admission.sequencer(
+            repair_ns=repair.repair_ns if repair is not None else 0, reach=_REACH
+        )
+        self.recovery = (
+            Recovery(self.sequencer, repair, keys=admission.keys) if repair is not None else None
+        )
         self._ticked_ns = 0
         self._buffer = receiver.buffer
         self.tape = tape
@@ -94,7 +103,9 @@ class Capture:
         self.gaps: list[dict[str, int]] = []
         self.ended: set[int] = set()
         self.feeder_lag = LagHistogram()
-        """Frame complete at the feeder to send call, ns, of market data that was passed on at once."""
+        """Frame complete at the feeder to send call, ns, of market data that was passed on at
+        once.
+        """
         self.pushed = Pushed(fetched)
         self.wire_lag = LagHistogram()
         """Send call to arrival in the kernel, ns."""
@@ -108,7 +119,9 @@ class Capture:
             self._time(sequencer.deliveries[:count])
             if self.tape is not None:
                 for offset, nbytes, _, _, held in sequencer.runs.tolist():
-                    self.tape.write((sequencer.held if held else self._buffer)[offset : offset + nbytes].data)
+                    self.tape.write(
+                        (sequencer.held if held else self._buffer)[offset : offset + nbytes].data
+                    )
         for event in sequencer.events:
             if event.kind in (EventKind.GAP, EventKind.JUMP):
                 self._missing(event.channel_id, event.first, event.count)
@@ -119,7 +132,9 @@ class Capture:
         return count
 
     def summary(self) -> dict[str, object]:
-        """Return what was received and lost; heartbeats and session ends, which have no number of their own, stand apart."""
+        """Return what was received and lost; heartbeats and session ends, which have no number
+        of their own, stand apart.
+        """
         counts = self.sequencer.counts()
         return {
             "event": "summary",
@@ -128,7 +143,9 @@ class Capture:
             "lost": self.lost,
             "repaired": counts["repaired"],
             "requests": self.recovery.counts.get("requests", 0) if self.recovery is not None else 0,
-            "repair_us": _percentiles(self.recovery.repair_lag) if self.recovery is not None else None,
+            "repair_us": _percentiles(self.recovery.repair_lag)
+            if self.recovery is not None
+            else None,
             "lines": [
                 {"channel": channel, **line._asdict()}
                 for channel in self.sequencer.channels()
@@ -142,7 +159,9 @@ class Capture:
         }
 
     def _read(self) -> int:
-        """Read the network, or what the recovery services brought, and return how many packets were delivered."""
+        """Read the network, or what the recovery services brought, and return how many packets
+        were delivered.
+        """
         sequencer, recovery = self.sequencer, self.recovery
         now_ns = time.monotonic_ns()
         wait_s = _WAIT_S
@@ -184,7 +203,9 @@ class Capture:
 
 def _percentiles(lags: LagHistogram) -> dict[str, float | None]:
     values = {"p50": lags.quantile(0.5), "p99": lags.quantile(0.99), "p999": lags.quantile(0.999)}
-    return {name: None if value is None else round(value / 1000, 1) for name, value in values.items()}
+    return {
+        name: None if value is None else round(value / 1000, 1) for name, value in values.items()
+    }
 
 
 def main(argv: list[str]) -> int:
@@ -208,7 +229,9 @@ def main(argv: list[str]) -> int:
     lines = [line for name in venues for line in lines_of(name, network)]
     receiver = Receiver(lines, interface=network.interface, rcvbuf=network.rcvbuf_bytes)
     fetched = [VENUES[name] for name in venues if venue(name).rule.snapshot == "rest"]
-    capture = Capture(receiver, Admission(venues, network), tape, fetched, options_of(config.consumer))
+    capture = Capture(
+        receiver, Admission(venues, network), tape, fetched, options_of(config.consumer)
+    )
     channels = {VENUES[name] for name in venues}
     _say({"event": "ready"})
     while not stopping and not channels <= capture.ended:

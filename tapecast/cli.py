@@ -1,8 +1,10 @@
-"""The `tapecast` command: finds the sub-command, imports only that one, and turns failures into messages and exit codes.
+"""The `tapecast` command: finds the sub-command, imports only that one, and turns failures into
+messages and exit codes.
 
-stdout is data, stderr is narration. Exit codes: 0 done, 1 runtime failure, 2 usage or configuration, 75 try again, 130
-interrupted, 141 the reader of stdout went away. What a sub-command does stands in its own module, which offers
-`add_arguments(parser)` and `run(args) -> int`; settings given with `--set` reach it as `args.overlay`, to be passed to
+stdout is data, stderr is narration. Exit codes: 0 done, 1 runtime failure, 2 usage or
+configuration, 75 try again, 130 interrupted, 141 the reader of stdout went away. What a
+sub-command does stands in its own module, which offers `add_arguments(parser)` and `run(args) ->
+int`; settings given with `--set` reach it as `args.overlay`, to be passed to
 `runtime.config.load`.
 """
 
@@ -19,11 +21,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple, NoReturn
 
-from runtime.errors import ConfigError, ExitCode, TapecastError
+from tapecast.runtime.errors import ConfigError, ExitCode, TapecastError
 
 __all__ = ["COMMANDS", "Command", "main"]
 
-_TRANSIENT = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.ENETUNREACH, errno.EAGAIN, errno.ENOBUFS})
+_TRANSIENT = frozenset(
+    {
+        errno.EADDRINUSE,
+        errno.EADDRNOTAVAIL,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EAGAIN,
+        errno.ENOBUFS,
+    }
+)
 
 
 class Command(NamedTuple):
@@ -37,31 +48,50 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "up": Command(
         "tapecast.up",
-        "run the whole fleet on this host: replay server where asked for, feeders, a printing consumer",
+        "run the whole fleet on this host: replay server where asked for, feeders, a printing"
+        " consumer",
         ("tapecast up --replay recording.jsonl --events events.jsonl",),
     ),
-    "feed": Command("feeder.command", "feed one venue: its streams in, multicast packets out", ("tapecast feed okx",)),
+    "feed": Command(
+        "tapecast.feeder.command",
+        "feed one venue: its streams in, multicast packets out",
+        ("tapecast feed okx",),
+    ),
     "dump": Command(
-        "tapecast.dump", "print packets from the multicast groups, as text or JSON lines", ("tapecast dump okx --json | head",)
+        "tapecast.dump",
+        "print packets from the multicast groups, as text or JSON lines",
+        ("tapecast dump okx --json | head",),
     ),
     "decode": Command(
-        "feeder.decode_command",
+        "tapecast.feeder.decode_command",
         "normalise a recording and print its events as JSON lines; no network",
         ("tapecast decode recording.jsonl --venue okx > events.jsonl",),
     ),
-    "record": Command("feeder.record.command", "record what venues send, and publish nothing", ("tapecast record okx upbit",)),
+    "record": Command(
+        "tapecast.feeder.record.command",
+        "record what venues send, and publish nothing",
+        ("tapecast record okx upbit",),
+    ),
     "replay": Command(
-        "feeder.replay.command",
+        "tapecast.feeder.replay.command",
         "serve a recording in the venue's own dialect, over WebSocket and REST",
         ("tapecast replay recording.jsonl --speed 10",),
     ),
     "symbols": Command(
-        "feeder.symbols.command",
+        "tapecast.feeder.symbols.command",
         "what the venues list: names, native and canonical, and their definitions",
         ("tapecast symbols refresh okx", "tapecast symbols resolve BTC-USDT"),
     ),
-    "monitor": Command("monitors.command", "watch connections and message counts", ("tapecast monitor udp --plain",)),
-    "doctor": Command("tapecast.doctor", "check this host's network for multicast and say the fix", ("tapecast doctor okx",)),
+    "monitor": Command(
+        "tapecast.monitors.command",
+        "watch connections and message counts",
+        ("tapecast monitor udp --plain",),
+    ),
+    "doctor": Command(
+        "tapecast.doctor",
+        "check this host's network for multicast and say the fix",
+        ("tapecast doctor okx",),
+    ),
     "config": Command(
         "tapecast.config_command",
         "show or check the effective configuration",
@@ -94,12 +124,17 @@ def _dispatch(arguments: list[str]) -> int:
     module: ModuleType | None = None
     parser = _Parser(
         prog="tapecast",
-        description="Exact, fast market data: exchange streams normalised once, multicast to any number of consumers.",
+        description=(
+            "Exact, fast market data: exchange streams normalised once, multicast to any number of"
+            " consumers."
+        ),
         epilog=_examples([line for command in COMMANDS.values() for line in command.examples]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, help="print the version and exit")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", required=True
+    )
     for name, command in COMMANDS.items():
         sub = commands.add_parser(
             name,
@@ -123,22 +158,33 @@ def _load(name: str, module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f"the command {name!r} is not available in this installation: {error}") from error
+        raise ImportError(
+            f"the command {name!r} is not available in this installation: {error}"
+        ) from error
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("common options")
     group.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one setting, for example network.ttl=1"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one setting, for example network.ttl=1",
     )
     group.add_argument("--debug", action="store_true", help="show the traceback of a failure")
 
 
 def _overlay(settings: Sequence[str]) -> dict[str, str]:
-    broken = [setting for setting in settings if not setting.partition("=")[0] or "=" not in setting]
+    broken = [
+        setting for setting in settings if not setting.partition("=")[0] or "=" not in setting
+    ]
     if broken:
         raise ConfigError([f"--set {setting}: expected KEY=VALUE" for setting in broken])
-    return {key.strip(): value.strip() for key, _, value in (setting.partition("=") for setting in settings)}
+    return {
+        key.strip(): value.strip()
+        for key, _, value in (setting.partition("=") for setting in settings)
+    }
 
 
 def _examples(lines: Sequence[str]) -> str:
@@ -162,7 +208,9 @@ def _explain(error: Exception) -> ExitCode:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(ExitCode.USAGE, f"{self.prog}: {message}\n{self.prog}: try '{self.prog} --help'\n")
+        self.exit(
+            ExitCode.USAGE, f"{self.prog}: {message}\n{self.prog}: try '{self.prog} --help'\n"
+        )
 
 
 class _Version(argparse.Action):
@@ -181,5 +229,7 @@ def _version() -> str:
     try:
         return metadata.version("tapecast")
     except metadata.PackageNotFoundError:
-        project = tomllib.loads((Path(__file__).resolve().parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
+        project = tomllib.loads(
+            (Path(__file__).resolve().parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+        )
         return str(project["project"]["version"])

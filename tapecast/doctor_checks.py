@@ -1,6 +1,8 @@
-"""The judgement of `tapecast doctor`: from facts to findings, each with the value that was measured and, where need be, the fix.
+"""The judgement of `tapecast doctor`: from facts to findings, each with the value that was
+measured and, where need be, the fix.
 
-`fail` means that market data will not arrive or will not be believed; `warn`, that it may be lost or mistimed. No I/O.
+`fail` means that market data will not arrive or will not be believed; `warn`, that it may be
+lost or mistimed. No I/O.
 """
 
 from __future__ import annotations
@@ -9,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
 from typing import Final, NamedTuple
 
-from protocol.schema import VENUES
-from runtime.channels import lines_of
-from runtime.keys import is_authenticated
-from runtime.settings import Network
 from tapecast.doctor_facts import Facts, Link
+from tapecast.protocol.schema import VENUES
+from tapecast.runtime.channels import lines_of
+from tapecast.runtime.keys import is_authenticated
+from tapecast.runtime.settings import Network
 
 __all__ = ["Finding", "examine"]
 
@@ -56,11 +58,26 @@ def _groups(network: Network, venues: Sequence[str]) -> Iterator[Finding]:
     groups = [group for venue in venues for group, _ in lines_of(venue, network)]
     shown = f"{groups[0]} to {groups[-1]}" if len(groups) > 1 else groups[0]
     ports = sorted({port for venue in venues for _, port in lines_of(venue, network)})
-    where = f"{shown}, UDP {', '.join(map(str, ports))}, {'two lines' if network.line_b_prefix else 'one line'}"
-    if IPv4Address(groups[0]) in _RESERVED or (network.line_b_prefix and IPv4Address(groups[-1]) in _RESERVED):
-        yield Finding("groups", "fail", where, "224.0.0.0/24 is for routing protocols: set network.group_prefix to 239.x.y")
+    where = (
+        f"{shown}, UDP {', '.join(map(str, ports))},"
+        f" {'two lines' if network.line_b_prefix else 'one line'}"
+    )
+    if IPv4Address(groups[0]) in _RESERVED or (
+        network.line_b_prefix and IPv4Address(groups[-1]) in _RESERVED
+    ):
+        yield Finding(
+            "groups",
+            "fail",
+            where,
+            "224.0.0.0/24 is for routing protocols: set network.group_prefix to 239.x.y",
+        )
     elif network.monitor_group in groups:
-        yield Finding("groups", "fail", where, f"network.monitor_group {network.monitor_group} is a venue's group too: change it")
+        yield Finding(
+            "groups",
+            "fail",
+            where,
+            f"network.monitor_group {network.monitor_group} is a venue's group too: change it",
+        )
     else:
         yield Finding("groups", "ok", where)
 
@@ -85,24 +102,48 @@ def _interface(link: Link | None, network: Network) -> Iterator[Finding]:
     if not link.flags & _UP:
         yield Finding("interface", "fail", f"{value}, down", f"ip link set {link.name} up")
     elif not link.flags & (_MULTICAST | _LOOPBACK):
-        yield Finding("interface", "fail", f"{value}, without MULTICAST", f"ip link set {link.name} multicast on")
+        yield Finding(
+            "interface",
+            "fail",
+            f"{value}, without MULTICAST",
+            f"ip link set {link.name} multicast on",
+        )
     elif not link.carrier:
-        yield Finding("interface", "fail", f"{value}, up, no carrier", "plug in the cable, or look at the switch's port")
+        yield Finding(
+            "interface",
+            "fail",
+            f"{value}, up, no carrier",
+            "plug in the cable, or look at the switch's port",
+        )
     else:
-        yield Finding("interface", "ok", f"{value}, up{', MULTICAST' if link.flags & _MULTICAST else ''}")
+        yield Finding(
+            "interface", "ok", f"{value}, up{', MULTICAST' if link.flags & _MULTICAST else ''}"
+        )
 
 
 def _route(facts: Facts, network: Network) -> Iterator[Finding]:
     loopback = IPv4Address(network.interface).is_loopback
     name = facts.link.name if facts.link else "IFACE"
     if loopback or facts.source == network.interface:
-        yield Finding("route", "ok", f"to {network.monitor_group} from {facts.source or 'nowhere'}; sockets name their interface")
+        yield Finding(
+            "route",
+            "ok",
+            f"to {network.monitor_group} from {facts.source or 'nowhere'}; sockets name their"
+            " interface",
+        )
         return
     fix = f"ip route add {network.group_prefix}.0/24 dev {name}"
-    value = f"to {network.monitor_group} from {facts.source or 'nowhere'}, not from {network.interface}"
-    yield Finding("route", "warn", f"{value}: tapecast names its interface, other programs do not", fix)
+    value = (
+        f"to {network.monitor_group} from {facts.source or 'nowhere'}, not from {network.interface}"
+    )
+    yield Finding(
+        "route", "warn", f"{value}: tapecast names its interface, other programs do not", fix
+    )
     if facts.link and facts.link.rp_filter == 1:
-        value = f"strict on {name}: packets of hosts that are reached another way are dropped without a count"
+        value = (
+            f"strict on {name}: packets of hosts that are reached another way are dropped without a"
+            " count"
+        )
         yield Finding("reverse path", "warn", value, f"sysctl -w net.ipv4.conf.{name}.rp_filter=2")
 
 
@@ -118,9 +159,17 @@ def _igmp(facts: Facts, network: Network) -> Iterator[Finding]:
         return
     value = f"{version or 'unknown version'}, {count} groups joined on {facts.link.name}"
     if facts.probe_us is not None and not facts.joined:
-        yield Finding("igmp", "fail", f"{value}, a group joined just now not among them", "a firewall or security module?")
+        yield Finding(
+            "igmp",
+            "fail",
+            f"{value}, a group joined just now not among them",
+            "a firewall or security module?",
+        )
     elif version in ("V1", "V2") and not IPv4Address(network.interface).is_loopback:
-        fix = "an old querier, or force_igmp_version, holds the network at that version: renew it, or joins by source cannot work"
+        fix = (
+            "an old querier, or force_igmp_version, holds the network at that version: renew it, or"
+            " joins by source cannot work"
+        )
         yield Finding("igmp", "warn", value, fix)
     else:
         yield Finding("igmp", "ok", value)
@@ -130,11 +179,20 @@ def _snooping(link: Link | None, network: Network) -> Iterator[Finding]:
     if link is None or IPv4Address(network.interface).is_loopback:
         return
     if link.bridge and link.snooping and not link.querier:
-        value = f"bridge {link.bridge} snoops and asks nobody: memberships run out after some four minutes"
-        fix = f"ip link set {link.bridge} type bridge mcast_querier 1 (where no router on that network is the querier)"
+        value = (
+            f"bridge {link.bridge} snoops and asks nobody: memberships run out after some four"
+            " minutes"
+        )
+        fix = (
+            f"ip link set {link.bridge} type bridge mcast_querier 1 (where no router on that"
+            " network is the querier)"
+        )
         yield Finding("snooping", "warn", value, fix)
     else:
-        value = "a switch with IGMP snooping needs a querier in its VLAN; without one, groups fall silent after some four minutes"
+        value = (
+            "a switch with IGMP snooping needs a querier in its VLAN; without one, groups fall"
+            " silent after some four minutes"
+        )
         yield Finding("snooping", "ok", f"cannot be seen from here: {value}")
 
 
@@ -143,7 +201,11 @@ def _loop(facts: Facts, network: Network) -> Iterator[Finding]:
         fix = "look at the interface above, then at firewalls: `nft list ruleset`, `iptables -S`"
         yield Finding("loop", "fail", facts.probe_error, fix)
     else:
-        yield Finding("loop", "ok", f"own packet to {network.monitor_group} back after {facts.probe_us:.0f} us")
+        yield Finding(
+            "loop",
+            "ok",
+            f"own packet to {network.monitor_group} back after {facts.probe_us:.0f} us",
+        )
 
 
 def _mtu(link: Link | None, network: Network) -> Iterator[Finding]:
@@ -152,7 +214,10 @@ def _mtu(link: Link | None, network: Network) -> Iterator[Finding]:
     most = network.max_payload + _IP_AND_UDP
     value = f"{link.mtu} bytes, the largest packet has {most}"
     if most > link.mtu:
-        fix = f"network.max_payload = {link.mtu - _IP_AND_UDP} at the feeder, or ip link set {link.name} mtu {most}"
+        fix = (
+            f"network.max_payload = {link.mtu - _IP_AND_UDP} at the feeder, or ip link set"
+            f" {link.name} mtu {most}"
+        )
         yield Finding("mtu", "fail", f"{value}: larger ones are not sent (never fragmented)", fix)
     else:
         yield Finding("mtu", "ok", value)
@@ -161,35 +226,68 @@ def _mtu(link: Link | None, network: Network) -> Iterator[Finding]:
 def _buffers(facts: Facts, network: Network) -> Iterator[Finding]:
     wanted = network.rcvbuf_bytes
     if facts.rcvbuf:
-        value = f"{facts.rcvbuf:,} bytes obtained of {wanted:,} (net.core.rmem_max {facts.rmem_max:,})"
+        value = (
+            f"{facts.rcvbuf:,} bytes obtained of {wanted:,} (net.core.rmem_max {facts.rmem_max:,})"
+        )
         fix = f"{_SYSCTL} net.core.rmem_max={wanted}"
-        yield Finding("receive buffer", "ok", value) if facts.rcvbuf >= wanted else Finding("receive buffer", "warn", value, fix)
+        yield (
+            Finding("receive buffer", "ok", value)
+            if facts.rcvbuf >= wanted
+            else Finding("receive buffer", "warn", value, fix)
+        )
     value = f"net.core.wmem_max {facts.sndbuf_max:,}, a feeder asks for {_SNDBUF:,}"
     fix = f"{_SYSCTL} net.core.wmem_max={_SNDBUF}"
-    yield Finding("send buffer", "ok", value) if facts.sndbuf_max >= _SNDBUF else Finding("send buffer", "warn", value, fix)
+    yield (
+        Finding("send buffer", "ok", value)
+        if facts.sndbuf_max >= _SNDBUF
+        else Finding("send buffer", "warn", value, fix)
+    )
 
 
 def _drops(facts: Facts) -> Iterator[Finding]:
     full, other = facts.udp_errors.get("RcvbufErrors", 0), facts.udp_errors.get("InErrors", 0)
-    value = f"since boot: {full:,} datagrams for full receive buffers, {max(0, other - full):,} for other errors"
-    fix = "a program was too slow for its buffer: docs/troubleshooting.md tells which, and what helps"
-    yield Finding("kernel drops", "warn", value, fix) if full else Finding("kernel drops", "ok", value)
+    value = (
+        f"since boot: {full:,} datagrams for full receive buffers, {max(0, other - full):,} for"
+        " other errors"
+    )
+    fix = (
+        "a program was too slow for its buffer: docs/troubleshooting.md tells which, and what helps"
+    )
+    yield (
+        Finding("kernel drops", "warn", value, fix)
+        if full
+        else Finding("kernel drops", "ok", value)
+    )
     value = f"since boot: {facts.softnet_dropped:,} packets before any socket saw them"
     fix = f"{_SYSCTL} net.core.netdev_max_backlog=30000; docs/troubleshooting.md"
-    yield Finding("backlog", "warn", value, fix) if facts.softnet_dropped else Finding("backlog", "ok", value)
+    yield (
+        Finding("backlog", "warn", value, fix)
+        if facts.softnet_dropped
+        else Finding("backlog", "ok", value)
+    )
 
 
 def _clock(facts: Facts) -> Iterator[Finding]:
     if facts.clock is None:
-        yield Finding("clock", "warn", "adjtimex is not permitted here: unknown", "look on the host itself")
+        yield Finding(
+            "clock", "warn", "adjtimex is not permitted here: unknown", "look on the host itself"
+        )
         return
     synchronised, error_us, offset_us = facts.clock
     value = f"offset {offset_us} us, greatest error {error_us / 1000:.1f} ms"
-    fix = "run chrony or systemd-timesyncd: without, times of two hosts cannot be compared, and lags are wrong"
+    fix = (
+        "run chrony or systemd-timesyncd: without, times of two hosts cannot be compared, and lags"
+        " are wrong"
+    )
     if not synchronised:
         yield Finding("clock", "warn", f"not synchronised, {value}", fix)
     elif error_us > _MAX_ERROR_US:
-        yield Finding("clock", "warn", f"synchronised, {value}", "a nearer time server, or chrony instead of a simpler client")
+        yield Finding(
+            "clock",
+            "warn",
+            f"synchronised, {value}",
+            "a nearer time server, or chrony instead of a simpler client",
+        )
     else:
         yield Finding("clock", "ok", f"synchronised, {value}")
 
@@ -198,7 +296,12 @@ def _files(facts: Facts, venues: Sequence[str]) -> Iterator[Finding]:
     soft, hard = facts.files
     value = f"{soft:,} descriptors, at most {hard:,}"
     if soft < _FILES:
-        yield Finding("files", "warn", f"{value}; {_FILES:,} leave room for {len(venues)} venues", f"ulimit -n {_FILES}")
+        yield Finding(
+            "files",
+            "warn",
+            f"{value}; {_FILES:,} leave room for {len(venues)} venues",
+            f"ulimit -n {_FILES}",
+        )
     else:
         yield Finding("files", "ok", value)
 
@@ -206,7 +309,9 @@ def _files(facts: Facts, venues: Sequence[str]) -> Iterator[Finding]:
 def _keys(facts: Facts, network: Network) -> Iterator[Finding]:
     if facts.key_problems:
         for problem in facts.key_problems:
-            yield Finding("keys", "fail", problem, "docs/network.md tells how to make one and where to put it")
+            yield Finding(
+                "keys", "fail", problem, "docs/network.md tells how to make one and where to put it"
+            )
     elif is_authenticated(network):
         yield Finding("keys", "ok", "there for every venue asked for")
     elif facts.unused_keys:
@@ -215,13 +320,26 @@ def _keys(facts: Facts, network: Network) -> Iterator[Finding]:
     elif IPv4Address(network.interface).is_loopback:
         yield Finding("keys", "ok", "not needed on loopback")
     else:
-        fix = "network.authentication = auto, and keys (docs/network.md), unless every host of that network is trusted"
-        yield Finding("keys", "warn", "network.authentication is off: anybody on the network can send prices", fix)
+        fix = (
+            "network.authentication = auto, and keys (docs/network.md), unless every host of that"
+            " network is trusted"
+        )
+        yield Finding(
+            "keys",
+            "warn",
+            "network.authentication is off: anybody on the network can send prices",
+            fix,
+        )
 
 
 def _feeders(facts: Facts, network: Network, venues: Sequence[str]) -> Iterator[Finding]:
     if facts.listen_error:
-        yield Finding("feeders", "fail", f"the groups cannot be joined: {facts.listen_error}", "mend the interface above")
+        yield Finding(
+            "feeders",
+            "fail",
+            f"the groups cannot be joined: {facts.listen_error}",
+            "mend the interface above",
+        )
         return
     for reason, fix in _REJECTED.items():
         if count := facts.rejected.get(reason, 0):
@@ -230,12 +348,19 @@ def _feeders(facts: Facts, network: Network, venues: Sequence[str]) -> Iterator[
     for venue in venues:
         if venue in facts.heard:
             heard = facts.heard[venue]
-            yield Finding(f"feeder {venue}", "ok", f"{heard.packets:,} packets in {facts.listened_s:g} s")
+            yield Finding(
+                f"feeder {venue}", "ok", f"{heard.packets:,} packets in {facts.listened_s:g} s"
+            )
             for address, answers in heard.recovery.items():
-                fix = f"let TCP to {address} through the firewalls between; until then losses wait for the snapshot cycle"
+                fix = (
+                    f"let TCP to {address} through the firewalls between; until then losses wait"
+                    " for the snapshot cycle"
+                )
                 check = f"recovery {venue}"
                 yield (
-                    Finding(check, "ok", f"{address} answers") if answers else Finding(check, "fail", f"{address} is silent", fix)
+                    Finding(check, "ok", f"{address} answers")
+                    if answers
+                    else Finding(check, "fail", f"{address} is silent", fix)
                 )
     if silent:
         value = f"nothing heard in {facts.listened_s:g} s of {', '.join(silent)}"
@@ -247,7 +372,10 @@ def _feeders(facts: Facts, network: Network, venues: Sequence[str]) -> Iterator[
 
 _REJECTED: Final = {
     "auth_missing": "the sender has no tags: give the feeder its key and network.authentication",
-    "bad_auth": "the sender has another key: the same TAPECAST_KEY_<VENUE> at both ends (docs/network.md, changing a key)",
+    "bad_auth": (
+        "the sender has another key: the same TAPECAST_KEY_<VENUE> at both ends (docs/network.md,"
+        " changing a key)"
+    ),
     "other_source": "several senders on one channel, or one that network.sources does not list",
     "bad_magic": "something else sends to this group and port: another network.group_prefix",
     "bad_version": "a feeder of another release: the same tapecast at both ends",

@@ -1,7 +1,9 @@
-"""What `tapecast doctor` looks at: the kernel's files, a probe packet, and a second or two of listening.
+"""What `tapecast doctor` looks at: the kernel's files, a probe packet, and a second or two of
+listening.
 
-Gathers and does not judge (`tapecast.doctor_checks` does). Sends one packet with TTL 0 to the monitoring group on a port of its
-own, and opens one TCP connection to each recovery service that a heartbeat names; changes nothing on the host.
+Gathers and does not judge (`tapecast.doctor_checks` does). Sends one packet with TTL 0 to the
+monitoring group on a port of its own, and opens one TCP connection to each recovery service that
+a heartbeat names; changes nothing on the host.
 """
 
 from __future__ import annotations
@@ -16,15 +18,15 @@ from pathlib import Path
 
 import msgspec
 
-from protocol.io import Receiver, TextSender, interface_index, reachable
-from protocol.records import HEADER_STRUCT, ITEM_STRUCT
-from protocol.schema import HEADER_SIZE, MsgType, venue_name
-from protocol.sequencing import Counter
-from runtime.channels import lines_of
-from runtime.errors import ConfigError
-from runtime.keys import Admission, channel_keys, is_authenticated, key_names
-from runtime.secrets import find, variable
-from runtime.settings import Network
+from tapecast.protocol.net.io import Receiver, TextSender, interface_index, reachable
+from tapecast.protocol.net.sequencing import Counter
+from tapecast.protocol.records import HEADER_STRUCT, ITEM_STRUCT
+from tapecast.protocol.schema import HEADER_SIZE, MsgType, venue_name
+from tapecast.runtime.channels import lines_of
+from tapecast.runtime.errors import ConfigError
+from tapecast.runtime.keys import Admission, channel_keys, is_authenticated, key_names
+from tapecast.runtime.secrets import find, variable
+from tapecast.runtime.settings import Network
 
 __all__ = ["Facts", "Heard", "Link", "gather"]
 
@@ -49,7 +51,9 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """What came of one venue: packets that were taken, and the recovery services named, with whether they answer."""
+    """What came of one venue: packets that were taken, and the recovery services named, with
+    whether they answer.
+    """
 
     packets: int
     recovery: dict[str, bool]
@@ -95,7 +99,11 @@ def gather(network: Network, venues: Sequence[str], listen_s: float) -> Facts:
         problems: tuple[str, ...] = ()
     except ConfigError as error:
         problems = error.problems
-    unused = () if is_authenticated(network) else tuple(variable(n) for v in venues for n in key_names(v)[:1] if find(n))
+    unused = (
+        ()
+        if is_authenticated(network)
+        else tuple(variable(n) for v in venues for n in key_names(v)[:1] if find(n))
+    )
     return Facts(
         link=link,
         source=_source(network),
@@ -107,7 +115,9 @@ def gather(network: Network, venues: Sequence[str], listen_s: float) -> Facts:
         rcvbuf=rcvbuf,
         sndbuf_max=_number("/proc/sys/net/core/wmem_max"),
         rmem_max=_number("/proc/sys/net/core/rmem_max"),
-        softnet_dropped=sum(int(line.split()[1], 16) for line in _read("/proc/net/softnet_stat").splitlines()),
+        softnet_dropped=sum(
+            int(line.split()[1], 16) for line in _read("/proc/net/softnet_stat").splitlines()
+        ),
         udp_errors=_udp_errors(),
         clock=_clock(),
         files=resource.getrlimit(resource.RLIMIT_NOFILE),
@@ -138,7 +148,13 @@ def _link(address: str) -> Link | None:
         return None
     name = socket.if_indextoname(index)
     folder = Path("/sys/class/net") / name
-    bridge = name if (folder / "bridge").is_dir() else (folder / "master").resolve().name if (folder / "master").exists() else ""
+    bridge = (
+        name
+        if (folder / "bridge").is_dir()
+        else (folder / "master").resolve().name
+        if (folder / "master").exists()
+        else ""
+    )
     settings = Path("/sys/class/net") / bridge / "bridge"
     conf = "/proc/sys/net/ipv4/conf"
     return Link(
@@ -163,9 +179,17 @@ def _source(network: Network) -> str | None:
 
 
 def _probe(network: Network) -> tuple[float | None, str, bool]:
-    """Send a packet to oneself: return its way in us or what went wrong, and whether the kernel listed the group."""
+    """Send a packet to oneself: return its way in us or what went wrong, and whether the kernel
+    listed the group.
+    """
     try:
-        receiver = Receiver([(network.monitor_group, 0)], interface=network.interface, rcvbuf=1 << 16, gro=False, slots=16)
+        receiver = Receiver(
+            [(network.monitor_group, 0)],
+            interface=network.interface,
+            rcvbuf=1 << 16,
+            gro=False,
+            slots=16,
+        )
     except OSError as error:
         return None, f"joining {network.monitor_group}: {error.strerror}", False
     try:
@@ -192,17 +216,25 @@ def _probe(network: Network) -> tuple[float | None, str, bool]:
 def _joined(igmp: str) -> set[str]:
     """Return the groups of /proc/net/igmp, whatever the interface."""
     words = [line.split() for line in igmp.splitlines()[1:]]
-    return {socket.inet_ntoa(bytes.fromhex(row[0])[::-1]) for row in words if len(row) >= 4 and len(row[0]) == 8}
+    return {
+        socket.inet_ntoa(bytes.fromhex(row[0])[::-1])
+        for row in words
+        if len(row) >= 4 and len(row[0]) == 8
+    }
 
 
 def _listen(
     network: Network, venues: Sequence[str], groups: Sequence[tuple[str, int]], listen_s: float
 ) -> tuple[dict[str, Heard], dict[str, int], int, str]:
-    """Take the venues' packets for a while; return what came of each, what was rejected and why, and the buffer obtained."""
+    """Take the venues' packets for a while; return what came of each, what was rejected and why,
+    and the buffer obtained.
+    """
     try:
         sequencer = Admission(venues, network).sequencer()
     except ConfigError:
-        sequencer = Admission(venues, msgspec.structs.replace(network, authentication="off")).sequencer()
+        sequencer = Admission(
+            venues, msgspec.structs.replace(network, authentication="off")
+        ).sequencer()
     try:
         receiver = Receiver(groups, interface=network.interface, rcvbuf=network.rcvbuf_bytes)
     except OSError as error:
@@ -216,22 +248,38 @@ def _listen(
             fields = HEADER_STRUCT.unpack_from(packet)
             venue = venue_name(fields[8])
             packets[venue] = packets.get(venue, 0) + 1
-            if fields[2] in _BEATS and fields[4] and (port := _HEARTBEAT.unpack_from(packet, HEADER_SIZE)[5]):
+            if (
+                fields[2] in _BEATS
+                and fields[4]
+                and (port := _HEARTBEAT.unpack_from(packet, HEADER_SIZE)[5])
+            ):
                 host = socket.inet_ntoa(int(sequencer.deliveries[index]["addr"]).to_bytes(4, "big"))
                 services.setdefault(venue, set()).add((host, port))
     counts = sequencer.counts()
-    reasons = [counter.name.lower() for counter in Counter if Counter.TRUNCATED <= counter <= Counter.OTHER_SOURCE]
+    reasons = [
+        counter.name.lower()
+        for counter in Counter
+        if Counter.TRUNCATED <= counter <= Counter.OTHER_SOURCE
+    ]
     rcvbuf = min(receiver.stats.rcvbuf) // 2
     receiver.close()
     heard = {
-        venue: Heard(count, {f"{host}:{port}": reachable(host, port, _RECOVERY_S) for host, port in services.get(venue, ())})
+        venue: Heard(
+            count,
+            {
+                f"{host}:{port}": reachable(host, port, _RECOVERY_S)
+                for host, port in services.get(venue, ())
+            },
+        )
         for venue, count in packets.items()
     }
     return heard, {reason: counts[reason] for reason in reasons if counts[reason]}, rcvbuf, ""
 
 
 def _udp_errors() -> dict[str, int]:
-    rows = [line.split()[1:] for line in _read("/proc/net/snmp").splitlines() if line.startswith("Udp:")]
+    rows = [
+        line.split()[1:] for line in _read("/proc/net/snmp").splitlines() if line.startswith("Udp:")
+    ]
     return {name: int(value) for name, value in zip(*rows, strict=False)} if len(rows) == 2 else {}
 
 

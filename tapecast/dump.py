@@ -1,8 +1,10 @@
-"""`tapecast dump`: what is on the groups, or on a tape, as aligned text or JSON lines on stdout, one event a line.
+"""`tapecast dump`: what is on the groups, or on a tape, as aligned text or JSON lines on stdout,
+one event a line.
 
-JSON lines are those of `protocol.render`, as `decode` prints them; `--raw-packets` adds what is no event (heartbeats, session
-marks, cycle snapshots, repeated definitions). Packets lost on the way are a line too: type `gap`, reason `loss`, `expected` the
-first missing number and `got` the one after the last. Keeps no books; starts without the feed's machinery.
+JSON lines are those of `protocol.render`, as `decode` prints them; `--raw-packets` adds what is
+no event (heartbeats, session marks, cycle snapshots, repeated definitions). Packets lost on the
+way are a line too: type `gap`, reason `loss`, `expected` the first missing number and `got` the
+one after the last. Keeps no books; starts without the feed's machinery.
 """
 
 from __future__ import annotations
@@ -17,17 +19,17 @@ from typing import Final
 
 import orjson
 
-from consumers.feed.source import Chunks, Multicast, PacketSource
-from consumers.feed.tape import read_tape
-from protocol.codec import WireError
-from protocol.render import Event, Renderer
-from protocol.schema import VENUES, venue_name
-from protocol.sequencing import SPAN_HELD, BatchSequencer, EventKind
-from protocol.sequencing import Event as Change
-from runtime import config as configuration
-from runtime.channels import lines_of, venue_of
-from runtime.errors import ConfigError
-from runtime.keys import Admission
+from tapecast.consumers.feed.source import Chunks, Multicast, PacketSource
+from tapecast.consumers.feed.tape import read_tape
+from tapecast.protocol.codec import WireError
+from tapecast.protocol.net.sequencing import SPAN_HELD, BatchSequencer, EventKind
+from tapecast.protocol.net.sequencing import SequencingEvent as Change
+from tapecast.protocol.render import EventDict, Renderer
+from tapecast.protocol.schema import VENUES, venue_name
+from tapecast.runtime import config as configuration
+from tapecast.runtime.channels import lines_of, venue_of
+from tapecast.runtime.errors import ConfigError
+from tapecast.runtime.keys import Admission
 
 __all__ = ["add_arguments", "run", "text_line"]
 
@@ -38,10 +40,21 @@ _SHOWN: Final = 3
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("venues", nargs="*", metavar="VENUE", help="venues to listen to (default: all that are registered)")
+    parser.add_argument(
+        "venues",
+        nargs="*",
+        metavar="VENUE",
+        help="venues to listen to (default: all that are registered)",
+    )
     parser.add_argument("--json", action="store_true", help="JSON lines instead of text")
-    parser.add_argument("--raw-packets", action="store_true", help="also heartbeats, session marks, cycle snapshots, definitions")
-    parser.add_argument("--file", type=Path, metavar="TAPE", help="print a tape instead of the network")
+    parser.add_argument(
+        "--raw-packets",
+        action="store_true",
+        help="also heartbeats, session marks, cycle snapshots, definitions",
+    )
+    parser.add_argument(
+        "--file", type=Path, metavar="TAPE", help="print a tape instead of the network"
+    )
     parser.add_argument("--count", type=int, metavar="N", help="end after N lines")
     parser.add_argument("--seconds", type=float, metavar="S", help="end after S seconds")
 
@@ -50,7 +63,12 @@ def run(args: argparse.Namespace) -> int:
     """Print until the end of the tape, the limits that were given, or Ctrl-C."""
     unknown = [name for name in args.venues if name not in VENUES]
     if unknown:
-        raise ConfigError([f"venue {name!r} is not registered; registered: {', '.join(VENUES)}" for name in unknown])
+        raise ConfigError(
+            [
+                f"venue {name!r} is not registered; registered: {', '.join(VENUES)}"
+                for name in unknown
+            ]
+        )
     deadline = None if args.seconds is None else time.monotonic() + args.seconds
     left = args.count
     out = sys.stdout.buffer
@@ -60,7 +78,14 @@ def run(args: argparse.Namespace) -> int:
     try:
         for events in read(source, venues, raw=args.raw_packets, deadline=deadline, tally=tally):
             events = events if left is None else events[:left]
-            out.write(b"".join([(orjson.dumps(event) if args.json else text_line(event).encode()) + b"\n" for event in events]))
+            out.write(
+                b"".join(
+                    [
+                        (orjson.dumps(event) if args.json else text_line(event).encode()) + b"\n"
+                        for event in events
+                    ]
+                )
+            )
             out.flush()
             if left is not None:
                 left -= len(events)
@@ -94,13 +119,16 @@ def read(
     raw: bool = False,
     deadline: float | None = None,
     tally: dict[str, int] | None = None,
-) -> Iterator[list[Event]]:
-    """Yield the events of each read of a source, those of `venue_ids` (all where it is empty), until its end or the deadline.
+) -> Iterator[list[EventDict]]:
+    """Yield the events of each read of a source, those of `venue_ids` (all where it is empty),
+    until its end or the deadline.
 
     `tally` is kept up to date with the sequencer's counts.
     """
     admission = source.admission if isinstance(source, Multicast) else None
-    sequencer = admission.sequencer(max_channels=32) if admission else BatchSequencer(max_channels=32)
+    sequencer = (
+        admission.sequencer(max_channels=32) if admission else BatchSequencer(max_channels=32)
+    )
     renderer = Renderer(raw=raw)
     ended = False
     while not ended and (deadline is None or time.monotonic() < deadline):
@@ -120,10 +148,16 @@ def read(
             yield list(_events(source, sequencer, count, changes, renderer, venue_ids))
 
 
-def text_line(event: Event) -> str:
-    """Return an event as one line: receive time (UTC), venue, kind, symbol, type, and what it says."""
+def text_line(event: EventDict) -> str:
+    """Return an event as one line: receive time (UTC), venue, kind, symbol, type, and what it
+    says.
+    """
     at = event["ts_recv_ns"]
-    clock = datetime.fromtimestamp(at // 1000 / 1e6, UTC).strftime("%H:%M:%S.%f") if isinstance(at, int) else "-"
+    clock = (
+        datetime.fromtimestamp(at // 1000 / 1e6, UTC).strftime("%H:%M:%S.%f")
+        if isinstance(at, int)
+        else "-"
+    )
     flags = event["flags"]
     names = [_text(event.get(name)) for name in ("venue", "kind", "symbol", "type")]
     head = f"{clock:<15} {names[0]:<15} {names[1]:<9} {names[2]:<18} {names[3]:<11}"
@@ -137,9 +171,16 @@ def _source(args: argparse.Namespace) -> PacketSource:
         return Chunks(read_tape(args.file))
     config = configuration.load(args.overlay)
     network, replicas = config.network, range(config.consumer.feeders)
-    lines = [line for name in args.venues or VENUES for n in replicas for line in lines_of(name, network, n)]
+    lines = [
+        line
+        for name in args.venues or VENUES
+        for n in replicas
+        for line in lines_of(name, network, n)
+    ]
     admission = Admission(args.venues or None, network)
-    return Multicast(lines, interface=network.interface, rcvbuf=network.rcvbuf_bytes, admission=admission)
+    return Multicast(
+        lines, interface=network.interface, rcvbuf=network.rcvbuf_bytes, admission=admission
+    )
 
 
 def _events(
@@ -149,7 +190,7 @@ def _events(
     changes: list[Change],
     renderer: Renderer,
     venue_ids: frozenset[int],
-) -> Iterator[Event]:
+) -> Iterator[EventDict]:
     pending = [change for change in changes if change.kind in (EventKind.GAP, EventKind.JUMP)]
     for index, span in enumerate(sequencer.deliveries[:count].tolist()):
         while pending and pending[0].position <= index:
@@ -167,7 +208,7 @@ def _events(
         yield from _lost(change, venue_ids)
 
 
-def _lost(change: Change, venue_ids: frozenset[int]) -> Iterator[Event]:
+def _lost(change: Change, venue_ids: frozenset[int]) -> Iterator[EventDict]:
     venue = venue_of(change.channel_id)
     if venue_ids and venue not in venue_ids:
         return
@@ -186,10 +227,13 @@ def _lost(change: Change, venue_ids: frozenset[int]) -> Iterator[Event]:
     }
 
 
-def _details(event: Event) -> str:
+def _details(event: EventDict) -> str:
     kind = event["type"]
     if kind in ("trade", "liquidation"):
-        return f"{_text(event['side']):<4} {event['price']} x {event['quantity']}  id {event['trade_id']}"
+        return (
+            f"{_text(event['side']):<4} {event['price']} x {event['quantity']}  id"
+            f" {event['trade_id']}"
+        )
     if kind == "book":
         what = "snapshot" if event["snapshot"] else "delta"
         return f"{what:<8} bids {_levels(event['bids'])}  asks {_levels(event['asks'])}"
@@ -200,7 +244,9 @@ def _details(event: Event) -> str:
     return " ".join(f"{name}={_text(value)}" for name, value in event.items() if name not in _HEAD)
 
 
-_HEAD: Final = frozenset({"type", "venue", "kind", "symbol", "instrument", "ts_exchange_ns", "ts_recv_ns", "flags"})
+_HEAD: Final = frozenset(
+    {"type", "venue", "kind", "symbol", "instrument", "ts_exchange_ns", "ts_recv_ns", "flags"}
+)
 
 
 def _text(value: object) -> str:

@@ -1,8 +1,8 @@
-"""Child processes of `tapecast up`: started, heard (JSON lines on their stdout), restarted where asked for, and ended in good
-order.
+"""Child processes of `tapecast up`: started, heard (JSON lines on their stdout), restarted where
+asked for, and ended in good order.
 
-Their stderr goes to one log file each, so that the screen belongs to the monitor. Children are of this process's own: they are
-signalled by pid, and nothing else is.
+Their stderr goes to one log file each, so that the screen belongs to the monitor. Children are
+of this process's own: they are signalled by pid, and nothing else is.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 
 import orjson
 
-from runtime import logs
-from runtime.errors import TapecastError
+from tapecast.runtime import logs
+from tapecast.runtime.errors import TapecastError
 
 __all__ = ["Fleet", "Process"]
 
@@ -42,12 +42,16 @@ def _last_words(path: Path) -> str:
 
 
 def _end_with_parent() -> None:
-    """In the child: be ended by the kernel when the fleet's process is gone, however it went (`man 2 prctl`)."""
+    """In the child: be ended by the kernel when the fleet's process is gone, however it went
+    (`man 2 prctl`).
+    """
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Process:
-    """One child. `expect` and `last` look at the JSON lines it printed, by their `event`; a line without one is its report."""
+    """One child. `expect` and `last` look at the JSON lines it printed, by their `event`; a line
+    without one is its report.
+    """
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
         self.name = name
@@ -68,7 +72,9 @@ class Process:
         return self._process.returncode
 
     async def expect(self, event: str, timeout_s: float | None) -> dict[str, object]:
-        """Return the line of that event once it has come. Raises TapecastError when the child ends or the time passes first."""
+        """Return the line of that event once it has come. Raises TapecastError when the child
+        ends or the time passes first.
+        """
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
@@ -76,9 +82,13 @@ class Process:
                     line = self.last(event)
                     if line is not None:
                         return line
-                    if self.returncode is not None and (self._reader is None or self._reader.done()):
+                    if self.returncode is not None and (
+                        self._reader is None or self._reader.done()
+                    ):
                         said = f"before it said {event!r}{_last_words(self._log)}"
-                        raise TapecastError(f"{self.name} ended with exit code {self.returncode} {said}")
+                        raise TapecastError(
+                            f"{self.name} ended with exit code {self.returncode} {said}"
+                        )
                     await self._news.wait()
         except TimeoutError:
             raise TapecastError(f"{self.name} did not say {event!r} within {timeout_s} s") from None
@@ -88,7 +98,9 @@ class Process:
         return next((line for line in reversed(self._lines) if line.get("event") == event), None)
 
     async def finish(self, after_s: float = 0.0) -> dict[str, object]:
-        """Wait `after_s` for the child to end by itself, then ask it to; return its last line, with its exit code added."""
+        """Wait `after_s` for the child to end by itself, then ask it to; return its last line,
+        with its exit code added.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(after_s):
                 await self._process.wait()
@@ -129,7 +141,9 @@ class Process:
             try:
                 line = orjson.loads(text)
             except orjson.JSONDecodeError:
-                log.warning("not a JSON line", process=self.name, text=text[:200].decode("utf-8", "replace"))
+                log.warning(
+                    "not a JSON line", process=self.name, text=text[:200].decode("utf-8", "replace")
+                )
                 continue
             self._lines.append(line)
             del self._lines[:-1000]
@@ -161,14 +175,21 @@ class Fleet:
     ) -> Process:
         """Start `python -m module arguments`.
 
-        `restart`: again when it ends, with growing pauses and the arguments as they are then. `foreground`: on this terminal.
+        `restart`: again when it ends, with growing pauses and the arguments as they are then.
+        `foreground`: on this terminal.
         """
         process = await self._spawn(name, arguments, module, environ, foreground)
-        self._keepers.append(asyncio.create_task(self._keep(process, name, arguments, module, environ, restart, foreground)))
+        self._keepers.append(
+            asyncio.create_task(
+                self._keep(process, name, arguments, module, environ, restart, foreground)
+            )
+        )
         return process
 
     async def died(self) -> str:
-        """Wait until a child that is not restarted has ended, and return its name, its exit code and the last it told."""
+        """Wait until a child that is not restarted has ended, and return its name, its exit code
+        and the last it told.
+        """
         return await self._ended.get()
 
     async def stop(self) -> None:
@@ -183,7 +204,12 @@ class Fleet:
             raise
 
     async def _spawn(
-        self, name: str, arguments: Sequence[str], module: str, environ: Mapping[str, str] | None, foreground: bool
+        self,
+        name: str,
+        arguments: Sequence[str],
+        module: str,
+        environ: Mapping[str, str] | None,
+        foreground: bool,
     ) -> Process:
         self.logs.mkdir(parents=True, exist_ok=True)
         path = self.logs / f"{name}.log"
@@ -229,7 +255,13 @@ class Fleet:
                 return
             if time.monotonic() - started > 60.0:
                 pause = 1.0
-            log.error("process ended", process=name, exit_code=code, log=str(path), restart_s=round(pause, 1))
+            log.error(
+                "process ended",
+                process=name,
+                exit_code=code,
+                log=str(path),
+                restart_s=round(pause, 1),
+            )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause * (0.75 + random.random() / 2)):  # noqa: S311 - jitter, not a secret
                     await self._stopping.wait()

@@ -1,8 +1,10 @@
-"""`tapecast up`: the whole fleet on this host. Feeders and consumers as processes of their own, supervised; the monitor in front.
+"""`tapecast up`: the whole fleet on this host. Feeders and consumers as processes of their own,
+supervised; the monitor in front.
 
-Live by default. With `--replay` the feeders connect to servers that play recordings in the venues' own dialect, so nothing
-leaves the host; with `--until-end` the run ends with the recordings and tells what was sent, received and lost. What a process
-is given, it is given by configuration: the same feeder runs live and in replay.
+Live by default. With `--replay` the feeders connect to servers that play recordings in the
+venues' own dialect, so nothing leaves the host; with `--until-end` the run ends with the
+recordings and tells what was sent, received and lost. What a process is given, it is given by
+configuration: the same feeder runs live and in replay.
 """
 
 from __future__ import annotations
@@ -19,22 +21,22 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from feeder.connections.sharding import plan
-from feeder.login.client import with_keys
-from feeder.record.recording import NOT_SERVED, universe
-from feeder.replay.venues import by_venue
-from feeder.symbols.universe import check_universe
-from feeder.venues import VENUES, venue
-from protocol.schema import MsgType
-from runtime import config as configuration
-from runtime import logs
-from runtime.errors import ConfigError, TapecastError
-from runtime.keys import channel_keys
-from runtime.loop import Shutdown
-from runtime.loop import run as run_loop
-from runtime.settings import Config, Idle
+from tapecast.feeder.connections.sharding import plan
+from tapecast.feeder.login.client import with_keys
+from tapecast.feeder.record.recording import NOT_SERVED, universe
+from tapecast.feeder.replay.venues import by_venue
+from tapecast.feeder.symbols.universe import check_universe
+from tapecast.feeder.venues import VENUES, venue
 from tapecast.fleet import Fleet, Process
+from tapecast.protocol.schema import MsgType
 from tapecast.report import print_report, write_events
+from tapecast.runtime import config as configuration
+from tapecast.runtime import logs
+from tapecast.runtime.errors import ConfigError, TapecastError
+from tapecast.runtime.keys import channel_keys
+from tapecast.runtime.service.loop import Shutdown
+from tapecast.runtime.service.loop import run as run_loop
+from tapecast.runtime.settings import Config, Idle
 
 __all__ = ["add_arguments", "run"]
 
@@ -46,27 +48,62 @@ _QUIET_REPLAY = {
     "feeder__data_idle_reconnect_s": "86400",
     "feeder__quiet_idle_reconnect_s": "86400",
     "feeder__stale_after_s": "86400",
-    **{f"feeder__{limit}__{kind}": "0" for limit in ("first_data", "idle") for kind in Idle.__struct_fields__},
+    **{
+        f"feeder__{limit}__{kind}": "0"
+        for limit in ("first_data", "idle")
+        for kind in Idle.__struct_fields__
+    },
 }
-"""A measured replay sends only what the recording holds: no cycle snapshots, no watchdogs on a stream that pauses."""
+"""A measured replay sends only what the recording holds: no cycle snapshots, no watchdogs on a
+stream that pauses.
+"""
 
 log = logs.get("tapecast.up")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("venues", nargs="*", metavar="VENUE", help="venues to run (default: those enabled in the configuration)")
-    parser.add_argument("--replay", nargs="+", type=Path, metavar="FILE", help="recordings, or folders of them, not the venues")
-    parser.add_argument("--venue", choices=sorted(VENUES), help="with --replay: venue of every file (default: told by the file)")
-    parser.add_argument("--speed", default="1", metavar="N|max", help="with --replay: times the recorded pace (default 1)")
-    parser.add_argument("--until-end", action="store_true", help="with --replay: stop when the recordings are over and report")
+    parser.add_argument(
+        "venues",
+        nargs="*",
+        metavar="VENUE",
+        help="venues to run (default: those enabled in the configuration)",
+    )
+    parser.add_argument(
+        "--replay",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="recordings, or folders of them, not the venues",
+    )
+    parser.add_argument(
+        "--venue",
+        choices=sorted(VENUES),
+        help="with --replay: venue of every file (default: told by the file)",
+    )
+    parser.add_argument(
+        "--speed",
+        default="1",
+        metavar="N|max",
+        help="with --replay: times the recorded pace (default 1)",
+    )
+    parser.add_argument(
+        "--until-end",
+        action="store_true",
+        help="with --replay: stop when the recordings are over and report",
+    )
     parser.add_argument(
         "--events",
         type=Path,
         metavar="FILE",
-        help="with --replay: play to the end, then write what was received as `tapecast decode` prints it",
+        help=(
+            "with --replay: play to the end, then write what was received as `tapecast decode`"
+            " prints it"
+        ),
     )
-    parser.add_argument("--json", action="store_true", help="print the report, or the monitor's state, as JSON")
+    parser.add_argument(
+        "--json", action="store_true", help="print the report, or the monitor's state, as JSON"
+    )
     parser.add_argument("--no-monitor", action="store_true", help="show nothing while running")
 
 
@@ -78,17 +115,26 @@ def run(args: argparse.Namespace) -> int:
     config = configuration.load(args.overlay)
     unknown = sorted(set(args.venues) - set(VENUES))
     if unknown:
-        raise ConfigError([f"venue {name!r} is not known; known: {', '.join(VENUES)}" for name in unknown])
+        raise ConfigError(
+            [f"venue {name!r} is not known; known: {', '.join(VENUES)}" for name in unknown]
+        )
     logs.configure_from(config.log, "up")
     return run_loop(lambda shutdown: _up(args, config, shutdown), grace_s=20.0)
 
 
 async def _up(args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:
     with tempfile.TemporaryDirectory(prefix="tapecast-") as scratch:
-        overlay = {f"TAPECAST__{key.replace('.', '__').upper()}": value for key, value in args.overlay.items()}
+        overlay = {
+            f"TAPECAST__{key.replace('.', '__').upper()}": value
+            for key, value in args.overlay.items()
+        }
         environ = {"TAPECAST__FEEDER__SESSION_END_S": "1.0", **os.environ, **overlay}
         fleet = Fleet(environ, Path(config.feeder.state_dir) / "logs")
-        run = asyncio.ensure_future(_replay(args, config, fleet, Path(scratch)) if args.replay else _live(args, config, fleet))
+        run = asyncio.ensure_future(
+            _replay(args, config, fleet, Path(scratch))
+            if args.replay
+            else _live(args, config, fleet)
+        )
         stopped = asyncio.ensure_future(shutdown.wait())
         try:
             await asyncio.wait({run, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -102,7 +148,9 @@ async def _up(args: argparse.Namespace, config: Config, shutdown: Shutdown) -> i
 
 
 async def _live(args: argparse.Namespace, config: Config, fleet: Fleet) -> int:
-    names = args.venues or [name for name in VENUES if name in config.venues and config.venues[name].enabled]
+    names = args.venues or [
+        name for name in VENUES if name in config.venues and config.venues[name].enabled
+    ]
     channel_keys(names, config.network)
     specs = [venue(name) for name in names]
     for spec in specs:
@@ -116,16 +164,30 @@ async def _live(args: argparse.Namespace, config: Config, fleet: Fleet) -> int:
 async def _watch(args: argparse.Namespace, fleet: Fleet) -> int:
     """Show the monitor for as long as the run lasts."""
     if not args.no_monitor:
-        await fleet.start("monitor", ["monitor", "udp", "--json" if args.json else "--plain"], restart=True, foreground=True)
+        await fleet.start(
+            "monitor",
+            ["monitor", "udp", "--json" if args.json else "--plain"],
+            restart=True,
+            foreground=True,
+        )
     await asyncio.Event().wait()
     return 0
 
 
 async def _replay(args: argparse.Namespace, config: Config, fleet: Fleet, scratch: Path) -> int:
     groups = by_venue(_files(args.replay), args.venue)
-    wanted = {name: paths for name, paths in groups.items() if name in VENUES and (not args.venues or name in args.venues)}
+    wanted = {
+        name: paths
+        for name, paths in groups.items()
+        if name in VENUES and (not args.venues or name in args.venues)
+    }
     if not wanted:
-        raise ConfigError([f"no recording of {', '.join(args.venues or VENUES)} in {', '.join(map(str, args.replay))}"])
+        raise ConfigError(
+            [
+                f"no recording of {', '.join(args.venues or VENUES)} in"
+                f" {', '.join(map(str, args.replay))}"
+            ]
+        )
     channel_keys(wanted, config.network)
     known = {name: _Told(name, paths, config) for name, paths in wanted.items()}
     empty = {name: told for name, told in known.items() if not told.channels}
@@ -138,7 +200,11 @@ async def _replay(args: argparse.Namespace, config: Config, fleet: Fleet, scratc
     capture: Process | None = None
     tape = args.events and scratch / "received.tape"
     measured = args.until_end
-    overlay = {} if not measured else {f"TAPECAST__{key.upper()}": value for key, value in _QUIET_REPLAY.items()}
+    overlay = (
+        {}
+        if not measured
+        else {f"TAPECAST__{key.upper()}": value for key, value in _QUIET_REPLAY.items()}
+    )
     overlay.setdefault("TAPECAST__FEEDER__STATE_DIR", str(scratch / "state"))
     overlay.setdefault("TAPECAST__FEEDER__QUARANTINE_DIR", str(scratch / "quarantine"))
     if measured:
@@ -149,7 +215,16 @@ async def _replay(args: argparse.Namespace, config: Config, fleet: Fleet, scratc
     feeders: dict[str, Process] = {}
     for name, paths in wanted.items():
         told = known[name]
-        command = ["replay", "--json", "--venue", name, "--speed", args.speed, "--start-after", str(told.connections)]
+        command = [
+            "replay",
+            "--json",
+            "--venue",
+            name,
+            "--speed",
+            args.speed,
+            "--start-after",
+            str(told.connections),
+        ]
         command += map(str, paths)
         servers[name] = await fleet.start(f"replay-{name}", command, restart=not measured)
         listening = await servers[name].expect("listening", 60.0)
@@ -157,7 +232,10 @@ async def _replay(args: argparse.Namespace, config: Config, fleet: Fleet, scratc
         command += ["--port", str(urlsplit(str(listening["ws"])).port)]
         environ = {**overlay, **told.variables(listening)}
         feeders[name] = await fleet.start(
-            f"feed-{name}", ["feed", name, "--replay", "--json"], environ=environ, restart=not measured
+            f"feed-{name}",
+            ["feed", name, "--replay", "--json"],
+            environ=environ,
+            restart=not measured,
         )
     if not measured:
         return await _watch(args, fleet)
@@ -172,14 +250,18 @@ async def _replay(args: argparse.Namespace, config: Config, fleet: Fleet, scratc
 
 
 async def _until_the_end(servers: Iterable[Process], fleet: Fleet) -> None:
-    """Wait until every server has played to its end. Raises TapecastError when a process died first."""
+    """Wait until every server has played to its end. Raises TapecastError when a process died
+    first.
+    """
     over = asyncio.gather(*(server.expect("end", None) for server in servers))
     died = asyncio.ensure_future(fleet.died())
     first: set[asyncio.Future[Any]] = {over, died}
     try:
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         if died.done():
-            raise TapecastError(f"{died.result()} ended before the recording did; logs are in {fleet.logs}")
+            raise TapecastError(
+                f"{died.result()} ended before the recording did; logs are in {fleet.logs}"
+            )
         over.result()
     finally:
         died.cancel()
@@ -192,25 +274,44 @@ class _Told:
     def __init__(self, name: str, paths: Sequence[Path], config: Config) -> None:
         spec = venue(name)
         found = universe(paths, spec)
-        channels = list(dict.fromkeys(topic.channel for topic in found.topics if topic.channel in spec.channels))
+        channels = list(
+            dict.fromkeys(topic.channel for topic in found.topics if topic.channel in spec.channels)
+        )
         books = [channel for channel in channels if spec.channels[channel].carries is MsgType.BOOK]
         if name.startswith("binance"):
-            # The server takes every speed of the diff stream for the same one: two would bring each update twice.
+            # The server takes every speed of the diff stream for the same one: two would bring
+            # each update twice.
             channels = [channel for channel in channels if channel not in books[1:]]
         self.reduced = found.reduced > 0
-        self.nothing = NOT_SERVED if self.reduced else f"no recorded stream of {', '.join(spec.channels)}"
+        self.nothing = (
+            NOT_SERVED if self.reduced else f"no recorded stream of {', '.join(spec.channels)}"
+        )
         """Why there is nothing to play where `channels` is empty."""
         self._name = name
         self._symbols, self.channels = found.symbols, channels
         self._endpoints = config.venues[name].endpoints
-        # Where a venue numbers all messages of a connection, a recording can only be played to one.
+        # Where a venue numbers all messages of a connection, a recording can only be played to
+        # one.
         numbered = spec.connection_number is not None
-        self._per_connection = max(1, len(found.symbols)) if numbered else config.symbols_per_connection(name)
+        self._per_connection = (
+            max(1, len(found.symbols)) if numbered else config.symbols_per_connection(name)
+        )
         sockets = int(config.venues[name].limits.get("sockets", 0))
-        self.connections = len(plan(spec, found.symbols, channels, self._endpoints, self._per_connection, sockets=sockets))
+        self.connections = len(
+            plan(
+                spec,
+                found.symbols,
+                channels,
+                self._endpoints,
+                self._per_connection,
+                sockets=sockets,
+            )
+        )
 
     def variables(self, listening: Mapping[str, object]) -> dict[str, str]:
-        """Return the environment of the feeder; `listening` holds the server's base URLs `ws` and `rest`."""
+        """Return the environment of the feeder; `listening` holds the server's base URLs `ws`
+        and `rest`.
+        """
         prefix = f"TAPECAST__VENUES__{self._name.upper()}"
         out = {
             f"{prefix}__SYMBOLS": orjson.dumps(self._symbols).decode(),
@@ -232,7 +333,9 @@ def _files(paths: Sequence[Path]) -> list[Path]:
             found = {file for pattern in _RECORDINGS for file in path.rglob(pattern)}
             known = [file for file in sorted(found) if _has_venue(file)]
             if not known:
-                raise ConfigError([f"{path}: no recordings (*.jsonl, *.jsonl.gz) of {', '.join(VENUES)}"])
+                raise ConfigError(
+                    [f"{path}: no recordings (*.jsonl, *.jsonl.gz) of {', '.join(VENUES)}"]
+                )
             out += known
         elif path.exists():
             out.append(path)

@@ -1,4 +1,5 @@
-"""Settings of the whole suite: a property test says what is true, not how fast this machine is today.
+"""Settings of the whole suite: a property test says what is true, not how fast this machine is
+today.
 
 Helpers that assert say as much as tests do when they fail.
 """

@@ -68,17 +68,29 @@ def test_version_is_the_packages() -> None:
 
 
 def test_a_command_imports_only_what_it_needs() -> None:
-    """`config` starts without event loop, venues or numpy, which is what makes a pipe start quickly."""
+    """`config` starts without event loop, venues or numpy, which is what makes a pipe start
+    quickly.
+    """
     probe = (
         "import sys; from tapecast.cli import main; main(['config', 'schema']); "
         "heavy = ('asyncio', 'numpy', 'uvloop', 'aiohttp', 'structlog', 'feeder'); "
         "print([name for name in heavy if name in sys.modules], file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", probe],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
     assert done.stderr == "[]\n"
 
 
-@pytest.mark.parametrize("words", [[], ["nonsense"], ["config"], ["config", "nonsense"], ["config", "show", "--nonsense"]])
+@pytest.mark.parametrize(
+    "words",
+    [[], ["nonsense"], ["config"], ["config", "nonsense"], ["config", "show", "--nonsense"]],
+)
 def test_wrong_usage_is_2_and_says_where_help_is(words: list[str]) -> None:
     """Nothing on stdout, a hint on stderr, no traceback."""
     done = tapecast(*words)
@@ -89,14 +101,19 @@ def test_wrong_usage_is_2_and_says_where_help_is(words: list[str]) -> None:
 
 def test_settings_on_the_command_line_are_the_last_layer() -> None:
     """`--set` wins over the environment and its origin is shown."""
-    done = tapecast("config", "show", "--json", "--set", "network.ttl=1", TAPECAST__NETWORK__TTL="0")
+    done = tapecast(
+        "config", "show", "--json", "--set", "network.ttl=1", TAPECAST__NETWORK__TTL="0"
+    )
     assert json.loads(done.stdout)["network.ttl"] == {"value": 1, "origin": "--set network.ttl"}
 
 
 def test_a_setting_without_a_value_is_a_usage_error() -> None:
     """The shape of the flag is checked before anything runs."""
     done = tapecast("config", "show", "--set", "network.ttl")
-    assert (done.returncode, done.stderr) == (2, "tapecast: --set network.ttl: expected KEY=VALUE\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "tapecast: --set network.ttl: expected KEY=VALUE\n",
+    )
 
 
 def test_show_names_the_origin_of_every_value() -> None:
@@ -144,17 +161,45 @@ def test_a_command_that_cannot_be_imported_breaks_no_other(
     [
         ("return 0", 0, ""),
         ("return 3", 3, ""),
-        ("from runtime.errors import VenueError; raise VenueError('okx', 'refused')", 1, "tapecast: okx: refused\n"),
-        ("from runtime.errors import ConfigError; raise ConfigError(['a', 'b'])", 2, "tapecast: a\ntapecast: b\n"),
-        ("from runtime.errors import TryAgainError; raise TryAgainError('later')", 75, "tapecast: later\n"),
-        ("open('/nonexistent/file')", 1, "tapecast: [Errno 2] No such file or directory: '/nonexistent/file'\n"),
-        ("import errno; raise OSError(errno.EADDRINUSE, 'Address already in use')", 75, "Address already in use\n"),
+        (
+            "from tapecast.runtime.errors import VenueError; raise VenueError('okx', 'refused')",
+            1,
+            "tapecast: okx: refused\n",
+        ),
+        (
+            "from tapecast.runtime.errors import ConfigError; raise ConfigError(['a', 'b'])",
+            2,
+            "tapecast: a\ntapecast: b\n",
+        ),
+        (
+            "from tapecast.runtime.errors import TryAgainError; raise TryAgainError('later')",
+            75,
+            "tapecast: later\n",
+        ),
+        (
+            "open('/nonexistent/file')",
+            1,
+            "tapecast: [Errno 2] No such file or directory: '/nonexistent/file'\n",
+        ),
+        (
+            "import errno; raise OSError(errno.EADDRINUSE, 'Address already in use')",
+            75,
+            "Address already in use\n",
+        ),
         ("raise KeyboardInterrupt", 130, ""),
-        ("raise ValueError('odd')", 1, "tapecast: internal error: ValueError: odd (--debug shows where)\n"),
+        (
+            "raise ValueError('odd')",
+            1,
+            "tapecast: internal error: ValueError: odd (--debug shows where)\n",
+        ),
     ],
 )
 def test_a_failure_is_a_message_and_an_exit_code(
-    command: Callable[[str], str], capfd: pytest.CaptureFixture[str], body: str, code: int, message: str
+    command: Callable[[str], str],
+    capfd: pytest.CaptureFixture[str],
+    body: str,
+    code: int,
+    message: str,
 ) -> None:
     """Each class of failure has its code, one friendly line each, and no traceback."""
     assert cli.main([command(body)]) == code
@@ -172,13 +217,21 @@ def test_debug_shows_the_traceback(command: Callable[[str], str]) -> None:
 
 def test_a_closed_pipe_ends_quietly() -> None:
     """`tapecast … | head -1` leaves no noise on stderr and ends like a process that got SIGPIPE."""
-    script = f"{sys.executable} -m tapecast config schema | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}"
+    script = (
+        f"{sys.executable} -m tapecast config schema | head -c 1 >/dev/null; echo"
+        " ${PIPESTATUS[0]}"
+    )
     slow = (
         "import sys, time, tapecast.config_command as c; from tapecast import cli\n"
         "c.run = lambda args: [print('x' * 4096) for _ in range(10_000)] and 0\n"
         "sys.exit(cli.main(['config', 'schema']))"
     )
-    for line in (script, f'{sys.executable} -c "{slow}" | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}'):
-        done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    for line in (
+        script,
+        f'{sys.executable} -c "{slow}" | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}',
+    ):
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+        )
         assert done.stderr == ""
     assert done.stdout == "141\n"

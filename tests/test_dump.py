@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from protocol.io import Sender
 from tapecast.cli import main
 from tapecast.dump import text_line
+from tapecast.protocol.net.io import Sender
 from tests.consumers.publisher import Publisher, btcusdt
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,12 +31,25 @@ def lines(capsysbinary: pytest.CaptureFixture[bytes]) -> list[bytes]:
     return capsysbinary.readouterr().out.splitlines()
 
 
-def test_json_lines_are_those_of_decode(tape: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_json_lines_are_those_of_decode(
+    tape: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
     """Each event is one JSON object with the normalised keys and exact decimals."""
     assert main(["dump", "--file", str(tape), "--json"]) == 0
     events = [json.loads(line) for line in lines(capsysbinary)]
-    assert [event["type"] for event in events] == ["instrument", "trade", "trade", "book", "book", "bbo"]
-    assert (events[1]["price"], events[1]["quantity"], events[1]["side"]) == ("61837.63", "0.02", "sell")
+    assert [event["type"] for event in events] == [
+        "instrument",
+        "trade",
+        "trade",
+        "book",
+        "book",
+        "bbo",
+    ]
+    assert (events[1]["price"], events[1]["quantity"], events[1]["side"]) == (
+        "61837.63",
+        "0.02",
+        "sell",
+    )
     assert events[5]["bid"] == ["61837.63", "3.78826"]
 
 
@@ -63,7 +76,9 @@ def test_text_lines_are_readable(tape: Path, capsysbinary: pytest.CaptureFixture
     assert len({line.index("BTCUSDT") for line in text}) == 1
 
 
-def test_raw_packets_show_session_marks_and_heartbeats(tape: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_raw_packets_show_session_marks_and_heartbeats(
+    tape: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
     """With --raw-packets nothing on the wire is left out."""
     assert main(["dump", "--file", str(tape), "--raw-packets", "--json"]) == 0
     types = [json.loads(line)["type"] for line in lines(capsysbinary)]
@@ -79,13 +94,22 @@ def test_loss_is_a_line(tmp_path: Path, capsysbinary: pytest.CaptureFixture[byte
     assert main(["dump", "--file", str(path), "--json"]) == 0
     events = [json.loads(line) for line in lines(capsysbinary)]
     assert [event["type"] for event in events] == ["instrument", "trade", "trade", "gap", "bbo"]
-    assert (events[3]["venue"], events[3]["expected"], events[3]["got"], events[3]["reason"]) == ("binance", 4, 6, "loss")
+    assert (events[3]["venue"], events[3]["expected"], events[3]["got"], events[3]["reason"]) == (
+        "binance",
+        4,
+        6,
+        "loss",
+    )
     assert main(["dump", "--file", str(path)]) == 0
     assert b"loss: expected 4, got 6" in lines(capsysbinary)[3]
 
 
-def test_count_and_venues_limit_the_lines(tape: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
-    """--count ends after so many lines; venues filter a tape too; an unknown venue is a usage error."""
+def test_count_and_venues_limit_the_lines(
+    tape: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """--count ends after so many lines; venues filter a tape too; an unknown venue is a usage
+    error.
+    """
     assert main(["dump", "--file", str(tape), "--count", "2"]) == 0
     assert len(lines(capsysbinary)) == 2
     assert main(["dump", "okx", "--file", str(tape)]) == 0
@@ -95,21 +119,40 @@ def test_count_and_venues_limit_the_lines(tape: Path, capsysbinary: pytest.Captu
 
 def test_control_characters_are_not_printed() -> None:
     """A venue's text cannot drive the terminal."""
-    event = {"type": "status", "venue": "okx", "ts_recv_ns": None, "flags": [], "detail": "\x1b[2Jgone"}
+    event = {
+        "type": "status",
+        "venue": "okx",
+        "ts_recv_ns": None,
+        "flags": [],
+        "detail": "\x1b[2Jgone",
+    }
     assert "\x1b" not in text_line(event)  # type: ignore[arg-type]
 
 
 def test_live_packets_are_printed() -> None:
     """The command joins the group and prints what is sent to it, then ends by --count."""
     prefix, port = f"239.{192 + os.getpid() % 60}.251", 20000 + os.getpid() % 10000
-    command = [sys.executable, "-m", "tapecast", "dump", "binance", "--json", "--count", "6", "--seconds", "20"]
+    command = [
+        sys.executable,
+        "-m",
+        "tapecast",
+        "dump",
+        "binance",
+        "--json",
+        "--count",
+        "6",
+        "--seconds",
+        "20",
+    ]
     settings = ["--set", f"network.group_prefix={prefix}", "--set", f"network.port_crypto={port}"]
     process = subprocess.Popen([*command, *settings], cwd=ROOT, stdout=subprocess.PIPE)
     sender = Sender(f"{prefix}.1", port)
     try:
         publisher = Publisher()
         while process.poll() is None:
-            packets = b"".join(publisher.heartbeat() if publisher.next_seq > 1 else publisher.start())
+            packets = b"".join(
+                publisher.heartbeat() if publisher.next_seq > 1 else publisher.start()
+            )
             sender.send(packets, len(packets))
             packets = b"".join(publisher.define(version=publisher.next_seq))
             sender.send(packets, len(packets))
@@ -133,6 +176,8 @@ def test_a_closed_pipe_is_no_error(tape: Path) -> None:
     """`dump | head -1` ends without a traceback."""
     tape.write_bytes(tape.read_bytes()[: 66 + 32] + b"".join(btcusdt()[1:6]) * 4000)
     command = f"{sys.executable} -m tapecast dump --file {tape} --raw-packets | head -1"
-    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=ROOT, capture_output=True, timeout=60, check=False
+    )
     assert done.stderr == b""
     assert len(done.stdout.splitlines()) == 1

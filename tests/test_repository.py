@@ -1,4 +1,6 @@
-"""The repository itself: nothing of one machine in it, no recordings, documents that speak of what exists."""
+"""The repository itself: nothing of one machine in it, no recordings, documents that speak of
+what exists.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LONG_FILES: dict[str, str] = {
-    "tests/feeder/test_session.py": "one behaviour after the other of one object",
-    "protocol/sequencing_reference.py": "the whole machine in one piece, to be read from top to bottom",
-    "tests/feeder/test_sync.py": "every rule of every chain, side by side",
-    "tests/protocol/test_extract.py": "every rule of the shapes, for both extractors",
-    "tests/protocol/test_sequencing.py": "every rule of the machine, for both implementations",
+    "tests/feeder/session/test_session.py": "one behaviour after the other of one object",
+    "protocol/net/sequencing_reference.py": (
+        "the whole machine in one piece, to be read from top to bottom"
+    ),
+    "tests/feeder/session/test_sync.py": "every rule of every chain, side by side",
+    "tests/feeder/extract/test_extract.py": "every rule of the shapes, for both extractors",
+    "tests/protocol/net/test_sequencing.py": "every rule of the machine, for both implementations",
     "tests/support/shapes_sample.py": "every shape that both extractors are tested with",
 }
 """Files over 500 lines, each with its reason."""
 REGISTRY = re.compile(
-    r"(https?://|@)[\w.-]*(pypi|pythonhosted|npmjs|maven|crates)[\w.-]*|--(extra-)?index-url|--find-links", re.I
+    r"(https?://|@)[\w.-]*(pypi|pythonhosted|npmjs|maven|crates)[\w.-]*|--(extra-)?index-url|--find-links",
+    re.I,
 )
 MACHINE = re.compile(r"(?<![\w.~$}-])/(work|root|home/\w+|Users/\w+|tmp/wt)/")
 DOCUMENTS = [
@@ -78,7 +83,11 @@ def test_no_recording_is_tracked() -> None:
 
 def test_no_file_is_too_long_without_a_reason() -> None:
     """A module that does not fit in the head is two modules."""
-    long = {str(path.relative_to(ROOT)) for path in tracked("*.py", "*.c", "*.h") if text(path).count("\n") > 500}
+    long = {
+        str(path.relative_to(ROOT))
+        for path in tracked("*.py", "*.c", "*.h")
+        if text(path).count("\n") > 500
+    }
     assert long == set(LONG_FILES)
 
 
@@ -98,12 +107,20 @@ def test_every_locked_package_is_pinned_with_hashes(name: str) -> None:
 
 
 def test_the_lock_files_hold_every_declared_dependency_and_agree() -> None:
-    """What `pyproject.toml` asks for is locked, and the development set is a superset at the same versions."""
+    """What `pyproject.toml` asks for is locked, and the development set is a superset at the
+    same versions.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    pins = {name: set(re.findall(r"^([a-z0-9._-]+==[^ \\]+)", (ROOT / name).read_text(), re.M)) for name in LOCKS}
+    pins = {
+        name: set(re.findall(r"^([a-z0-9._-]+==[^ \\]+)", (ROOT / name).read_text(), re.M))
+        for name in LOCKS
+    }
     assert pins["requirements.lock"] <= pins["requirements-dev.lock"]
     declared = project["project"]["dependencies"] + project["dependency-groups"]["build"]
-    for lock, wanted in (("requirements.lock", declared), ("requirements-dev.lock", project["dependency-groups"]["dev"])):
+    for lock, wanted in (
+        ("requirements.lock", declared),
+        ("requirements-dev.lock", project["dependency-groups"]["dev"]),
+    ):
         locked = {pin.partition("==")[0] for pin in pins[lock]}
         assert {re.split(r"[<>=!~ ]", line)[0] for line in wanted} <= locked
 
@@ -112,9 +129,15 @@ LOCKS = ("requirements.lock", "requirements-dev.lock")
 
 
 def test_every_package_is_installed() -> None:
-    """A folder with an `__init__.py` that `pyproject.toml` forgets would be missing after an installation."""
-    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    found = {str(path.parent.relative_to(ROOT)).replace("/", ".") for path in tracked("*/__init__.py")}
+    """A folder with an `__init__.py` that `pyproject.toml` forgets would be missing after an
+    installation.
+    """
+    listed = set(
+        tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    )
+    found = {
+        str(path.parent.relative_to(ROOT)).replace("/", ".") for path in tracked("*/__init__.py")
+    }
     assert {name for name in found if not name.startswith(("tests", "benchmarks"))} == listed
 
 
@@ -122,7 +145,9 @@ def test_every_room_of_the_readme_exists() -> None:
     """A folder in the table of rooms is a folder in the tree."""
     rooms = re.findall(r"^\| `([\w/]+/)` \|", (ROOT / "README.md").read_text(), re.M)
     assert len(rooms) >= 9
-    assert [room for room in rooms if not any(path.is_relative_to(ROOT / room) for path in tracked())] == []
+    assert [
+        room for room in rooms if not any(path.is_relative_to(ROOT / room) for path in tracked())
+    ] == []
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -130,8 +155,16 @@ def test_every_link_and_folder_of_a_document_exists(name: str) -> None:
     """Relative links and folders named in code marks lead somewhere."""
     document = ROOT / name
     words = document.read_text()
-    links = [target for target in re.findall(r"\]\(([^)#:]+)\)", words) if not (document.parent / target).exists()]
-    folders = [folder for folder in re.findall(r"`([a-z]+(?:/[a-z_]+)*/)`", words) if not (ROOT / folder).is_dir()]
+    links = [
+        target
+        for target in re.findall(r"\]\(([^)#:]+)\)", words)
+        if not (document.parent / target).exists()
+    ]
+    folders = [
+        folder
+        for folder in re.findall(r"`([a-z]+(?:/[a-z_]+)*/)`", words)
+        if not (ROOT / folder).is_dir()
+    ]
     assert (links, folders) == ([], [])
 
 
@@ -145,7 +178,7 @@ def test_make_targets_of_the_documents_exist() -> None:
 
 def test_settings_of_the_documents_exist() -> None:
     """A variable or key that a document shows is read by somebody."""
-    from runtime.config import load_layers
+    from tapecast.runtime.config import load_layers
 
     known = set(load_layers(environ={}).values)
     for name in DOCUMENTS:

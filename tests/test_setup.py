@@ -1,4 +1,6 @@
-"""The way from a clone to a running process: the prerequisites check and what `make run` hands to the command."""
+"""The way from a clone to a running process: the prerequisites check and what `make run` hands
+to the command.
+"""
 
 from __future__ import annotations
 
@@ -51,9 +53,12 @@ def test_a_complete_machine_passes(tools: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "what", "package"), [("git", "git", "git"), ("make", "make", "make"), ("cc", "a C compiler", "gcc")]
+    ("command", "what", "package"),
+    [("git", "git", "git"), ("make", "make", "make"), ("cc", "a C compiler", "gcc")],
 )
-def test_what_is_missing_is_named_with_its_fix(tools: Path, command: str, what: str, package: str) -> None:
+def test_what_is_missing_is_named_with_its_fix(
+    tools: Path, command: str, what: str, package: str
+) -> None:
     """The line can be copied into the terminal."""
     (tools / command).unlink()
     done = check(tools)
@@ -61,7 +66,9 @@ def test_what_is_missing_is_named_with_its_fix(tools: Path, command: str, what: 
     assert done.stderr == f"missing: {what}\n    sudo apt-get install {package}\n"
 
 
-@pytest.mark.parametrize(("manager", "line"), [("dnf", "sudo dnf install gcc"), ("brew", "brew install gcc")])
+@pytest.mark.parametrize(
+    ("manager", "line"), [("dnf", "sudo dnf install gcc"), ("brew", "brew install gcc")]
+)
 def test_the_fix_fits_the_systems_package_manager(tools: Path, manager: str, line: str) -> None:
     """apt, dnf and Homebrew are known."""
     (tools / "apt-get").unlink()
@@ -75,7 +82,9 @@ def test_a_python_that_is_too_old_does_not_count(tools: Path) -> None:
     script(tools / "python3", "exit 1")
     done = check(tools)
     assert done.returncode == 2
-    assert done.stderr.startswith("missing: Python 3.11 or newer\n    sudo apt-get install python3 python3-venv python3-dev\n")
+    assert done.stderr.startswith(
+        "missing: Python 3.11 or newer\n    sudo apt-get install python3 python3-venv python3-dev\n"
+    )
 
 
 def test_a_python_without_venv_or_headers_says_which_package_brings_them(tools: Path) -> None:
@@ -88,14 +97,23 @@ def test_a_python_without_venv_or_headers_says_which_package_brings_them(tools: 
 
 
 def run(venv: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run `make run` against an environment that is up to date and whose command prints its arguments."""
+    """Run `make run` against an environment that is up to date and whose command prints its
+    arguments.
+    """
     if shutil.which("make") is None:
         pytest.skip("make absent")
     (venv / "bin").mkdir(parents=True, exist_ok=True)
     for stamp in STAMPS:
         (venv / stamp).touch()
-    script(venv / "bin" / "tapecast", 'for word in "$@"; do echo "$word"; done; echo "LIMITED_MODE=$LIMITED_MODE"')
-    clean = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "ARGS", "LIMITED_MODE")}
+    script(
+        venv / "bin" / "tapecast",
+        'for word in "$@"; do echo "$word"; done; echo "LIMITED_MODE=$LIMITED_MODE"',
+    )
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("MAKEFLAGS", "MAKELEVEL", "ARGS", "LIMITED_MODE")
+    }
     return subprocess.run(
         ["make", "--no-print-directory", "run", f"VENV={venv}", *words],
         cwd=ROOT,
@@ -108,12 +126,16 @@ def run(venv: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[
 
 
 def test_make_run_starts_the_fleet(tmp_path: Path) -> None:
-    """Without variables it is `tapecast up` and nothing else; an installed environment is not touched."""
+    """Without variables it is `tapecast up` and nothing else; an installed environment is not
+    touched.
+    """
     assert run(tmp_path / "venv").stdout == "up\nLIMITED_MODE=\n"
 
 
 def test_make_run_replays_the_recordings_of_a_folder(tmp_path: Path) -> None:
-    """The folder is handed on by name, spaces and all, and so is the speed; `tapecast up` looks into it."""
+    """The folder is handed on by name, spaces and all, and so is the speed; `tapecast up` looks
+    into it.
+    """
     folder = tmp_path / "my recordings"
     done = run(tmp_path / "venv", f"REPLAY={folder}", "SPEED=10")
     assert done.stdout.splitlines()[:-1] == ["up", "--replay", str(folder), "--speed", "10"]
@@ -122,5 +144,9 @@ def test_make_run_replays_the_recordings_of_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("as_variable", [True, False])
 def test_make_run_passes_limited_mode_on(tmp_path: Path, as_variable: bool) -> None:
     """As a make variable and as an environment variable."""
-    done = run(tmp_path / "venv", "LIMITED_MODE=true") if as_variable else run(tmp_path / "venv", LIMITED_MODE="true")
+    done = (
+        run(tmp_path / "venv", "LIMITED_MODE=true")
+        if as_variable
+        else run(tmp_path / "venv", LIMITED_MODE="true")
+    )
     assert done.stdout.endswith("LIMITED_MODE=true\n")

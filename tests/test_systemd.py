@@ -1,4 +1,6 @@
-"""The systemd units: every directive of the hardening baseline, paths and settings that exist, and what systemd itself says."""
+"""The systemd units: every directive of the hardening baseline, paths and settings that exist,
+and what systemd itself says.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.config import load_layers
-from runtime.errors import ExitCode
 from tapecast.cli import COMMANDS
+from tapecast.runtime.config import load_layers
+from tapecast.runtime.errors import ExitCode
 
 ROOT = Path(__file__).resolve().parents[1]
 UNIT = ROOT / "systemd" / "tapecast-feeder@.service"
@@ -43,7 +45,9 @@ BASELINE = {
     "AmbientCapabilities": "",
     "UMask": "0077",
 }
-"""Directive to value; an empty value is written out, because leaving it away means something else."""
+"""Directive to value; an empty value is written out, because leaving it away means something
+else.
+"""
 
 
 def parsed(path: Path) -> Sections:
@@ -72,13 +76,21 @@ def values(entries: list[tuple[str, str]], name: str) -> list[str]:
 def test_the_hardening_baseline_is_there() -> None:
     """Each directive once, with its value."""
     service = parsed(UNIT)["Service"]
-    assert {name: values(service, name) for name in BASELINE} == {name: [value] for name, value in BASELINE.items()}
-    assert values(service, "SystemCallFilter") == ["@system-service", "~@privileged @resources", "sched_setaffinity"]
+    assert {name: values(service, name) for name in BASELINE} == {
+        name: [value] for name, value in BASELINE.items()
+    }
+    assert values(service, "SystemCallFilter") == [
+        "@system-service",
+        "~@privileged @resources",
+        "sched_setaffinity",
+    ]
     assert values(service, "User") == ["tapecast"]
 
 
 def test_it_is_watched_and_restarted_as_its_exit_codes_mean() -> None:
-    """Ready and alive by notification; a wrong configuration is not tried again, anything else is, not too often."""
+    """Ready and alive by notification; a wrong configuration is not tried again, anything else
+    is, not too often.
+    """
     unit, service = parsed(UNIT)["Unit"], dict(parsed(UNIT)["Service"])
     assert service["Type"] == "notify"
     assert service["NotifyAccess"] == "main"
@@ -95,16 +107,19 @@ def test_it_is_watched_and_restarted_as_its_exit_codes_mean() -> None:
 
 
 def test_the_command_and_the_settings_exist() -> None:
-    """What a unit or a drop-in sets is read by somebody, and its folders are those that systemd makes."""
+    """What a unit or a drop-in sets is read by somebody, and its folders are those that systemd
+    makes.
+    """
     known = set(load_layers(environ={}).values)
     files = [UNIT, *DROP_INS]
     for path in files:
         service = parsed(path)["Service"]
         for assignment in values(service, "Environment"):
             name, _, value = assignment.partition("=")
-            assert name == "PYTHONDONTWRITEBYTECODE" or name.removeprefix("TAPECAST__").lower().replace("__", ".") in known, (
-                assignment
-            )
+            assert (
+                name == "PYTHONDONTWRITEBYTECODE"
+                or name.removeprefix("TAPECAST__").lower().replace("__", ".") in known
+            ), assignment
             if "%" in value:
                 assert value.split("/")[0] in ("%S", "%L")
                 assert value.split("/")[1] == "tapecast"
@@ -133,14 +148,18 @@ def analyze() -> str:
 
 
 def test_systemd_finds_nothing_wrong(analyze: str, tmp_path: Path) -> None:
-    """`systemd-analyze verify` of an instance with every drop-in; only the program's place is this checkout's."""
+    """`systemd-analyze verify` of an instance with every drop-in; only the program's place is
+    this checkout's.
+    """
     unit = tmp_path / "tapecast-feeder@okx.service"
     unit.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text(), flags=re.M))
     folder = tmp_path / "tapecast-feeder@okx.service.d"
     folder.mkdir()
     for path in DROP_INS:
         shutil.copy(path, folder)
-    done = subprocess.run([analyze, "verify", "--man=no", str(unit)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", str(unit)], capture_output=True, text=True, timeout=60
+    )
     told = [line for line in done.stderr.splitlines() if "tapecast" in line]
     assert told == []
 

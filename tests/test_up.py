@@ -1,4 +1,5 @@
-"""`tapecast up` as a user meets it: what it says when nothing can be reached or something dies, its exit codes, its end.
+"""`tapecast up` as a user meets it: what it says when nothing can be reached or something dies,
+its exit codes, its end.
 
 What arrives is judged in `tests/integration/test_whole_run.py`; here the processes are.
 """
@@ -16,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from feeder.venues import VENUES, venue
-from protocol.io import Receiver
-from runtime import config as configuration
-from runtime.channels import lines_of
+from tapecast.feeder.venues import VENUES, venue
+from tapecast.protocol.net.io import Receiver
+from tapecast.runtime import config as configuration
+from tapecast.runtime.channels import lines_of
 from tests.support.captures import captures
 from tests.support.processes import Child, Net, children, free_port, signalled, tapecast, until
 
@@ -36,24 +37,35 @@ def net() -> Net:
 
 @pytest.fixture
 def up(tmp_path: Path, net: Net) -> Iterator[Start]:
-    """Return a function that starts `tapecast up WORDS…` on this test's groups; it is ended with the test."""
+    """Return a function that starts `tapecast up WORDS…` on this test's groups; it is ended with
+    the test.
+    """
     with ExitStack() as stack:
 
         def run(*words: str | Path, **settings: object) -> Child:
             given = {key.replace("__", "."): value for key, value in settings.items()}
-            return stack.enter_context(tapecast(tmp_path, "up", *words, settings={**net.settings, **given}))
+            return stack.enter_context(
+                tapecast(tmp_path, "up", *words, settings={**net.settings, **given})
+            )
 
         yield run
 
 
 def child_of(run: Child, words: str) -> int:
     """Return the pid of the child whose command line contains some words, once there is one."""
-    return until(lambda: next((pid for pid, line in children(run.pid).items() if words in line), 0), what=words)
+    return until(
+        lambda: next((pid for pid, line in children(run.pid).items() if words in line), 0),
+        what=words,
+    )
 
 
 def assert_gone(pids: dict[int, str]) -> None:
     """Assert that processes have ended."""
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), within_s=5.0, what=f"the end of {pids}")
+    until(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids),
+        within_s=5.0,
+        what=f"the end of {pids}",
+    )
 
 
 class Ear:
@@ -71,7 +83,9 @@ class Ear:
 
         def enough() -> bool:
             packets = range(self._receiver.receive(0.0))
-            self._count += sum(len(self._receiver.packet(index)) > beside_heartbeats for index in packets)
+            self._count += sum(
+                len(self._receiver.packet(index)) > beside_heartbeats for index in packets
+            )
             return self._count >= wanted
 
         until(enough, within_s=30.0, what=f"{count} packets")
@@ -81,9 +95,11 @@ class Ear:
 def test_without_any_venue_the_screen_says_so_and_names_the_replay(
     number: signal.Signals, form: str | None, up: Start, net: Net
 ) -> None:
-    """Unreachable venues are shown as down and tried again; after ten seconds the way without a network is named.
+    """Unreachable venues are shown as down and tried again; after ten seconds the way without a
+    network is named.
 
-    Ctrl-C, or SIGTERM, then ends everything within seconds with exit code 0, and no process stays behind.
+    Ctrl-C, or SIGTERM, then ends everything within seconds with exit code 0, and no process
+    stays behind.
     """
     closed = free_port()
     endpoints = {
@@ -93,12 +109,18 @@ def test_without_any_venue_the_screen_says_so_and_names_the_replay(
     }
     run = up(*([form] if form else []), **endpoints)
     if form:
-        until(lambda: any(line["hint"] and "REPLAY=" in line["hint"] for line in run.lines()), within_s=20.0)
+        until(
+            lambda: any(line["hint"] and "REPLAY=" in line["hint"] for line in run.lines()),
+            within_s=20.0,
+        )
 
         def tried_again() -> bool:
             rows = {row["exchange"]: row for row in run.lines()[-1]["rows"]}
             assert set(rows) == WITHOUT_KEY
-            return all(row["state"] == "down" and row["connected"] == 0 and row["reconnects"] > 2 for row in rows.values())
+            return all(
+                row["state"] == "down" and row["connected"] == 0 and row["reconnects"] > 2
+                for row in rows.values()
+            )
 
         until(tried_again, within_s=60.0)
         first = next(line for line in run.lines() if line["hint"])
@@ -121,7 +143,9 @@ def test_without_any_venue_the_screen_says_so_and_names_the_replay(
 def test_an_early_signal_ends_the_run_at_once(measured: bool, up: Start) -> None:
     """A run that is still reading its recordings can be stopped like any other."""
     file = captures() / "long/binance_futures_usdm_btcusdt_20240808.jsonl.gz"
-    run = up("--replay", file, "--speed", "max", *(["--until-end"] if measured else ["--no-monitor"]))
+    run = up(
+        "--replay", file, "--speed", "max", *(["--until-end"] if measured else ["--no-monitor"])
+    )
     until(lambda: children(run.pid))
     family = children(run.pid)
     run.send(signal.SIGTERM)
@@ -169,8 +193,12 @@ def test_a_wrong_setting_is_named_before_anything_starts(up: Start, tmp_path: Pa
 
 
 def test_a_feeder_that_cannot_start_is_told_and_tried_again(up: Start, tmp_path: Path) -> None:
-    """Live, a feeder whose interface does not exist is told with the place of its log, and started again and again."""
-    run = up("upbit", "--no-monitor", network__interface="203.0.113.7", network__authentication="off")
+    """Live, a feeder whose interface does not exist is told with the place of its log, and
+    started again and again.
+    """
+    run = up(
+        "upbit", "--no-monitor", network__interface="203.0.113.7", network__authentication="off"
+    )
     until(lambda: run.stderr().count('"process ended"') >= 2)
     assert '"process":"feed-upbit"' in run.stderr()
     log = tmp_path / "state/logs/feed-upbit.log"
@@ -181,7 +209,13 @@ def test_a_feeder_that_cannot_start_is_told_and_tried_again(up: Start, tmp_path:
 def test_a_run_that_cannot_begin_says_why(up: Start) -> None:
     """Measured, the first process that fails ends the run with its own words."""
     file = captures() / "okx/fastmm_20260926_btc_usdt_swap.p1.jsonl"
-    run = up("--replay", file, "--until-end", network__interface="203.0.113.7", network__authentication="off")
+    run = up(
+        "--replay",
+        file,
+        "--until-end",
+        network__interface="203.0.113.7",
+        network__authentication="off",
+    )
     assert run.wait(20.0) == 1
     assert "capture" in run.stderr()
     assert "No such device" in run.stderr()
@@ -189,22 +223,39 @@ def test_a_run_that_cannot_begin_says_why(up: Start) -> None:
 
 @pytest.mark.parametrize("words", ["tapecast.capture", "feed upbit", "replay --json"])
 def test_a_killed_process_ends_a_measured_run(words: str, up: Start, net: Net) -> None:
-    """A consumer, feeder or server that dies makes the result worthless: exit code 1, and it is named; nothing stays."""
+    """A consumer, feeder or server that dies makes the result worthless: exit code 1, and it is
+    named; nothing stays.
+    """
     run = up("--replay", captures() / "upbit/cf_20210405_simple.jsonl", "--until-end", "--json")
     Ear(net, "upbit").heard(20)
     family = children(run.pid)
     assert len(family) == 3
     os.kill(child_of(run, words), signal.SIGKILL)
     assert run.wait(15.0) == 1
-    assert {"tapecast.capture": "capture", "feed upbit": "feed-upbit", "replay --json": "replay-upbit"}[words] in run.stderr()
+    assert {
+        "tapecast.capture": "capture",
+        "feed upbit": "feed-upbit",
+        "replay --json": "replay-upbit",
+    }[words] in run.stderr()
     assert "exit code -9" in run.stderr()
     assert_gone(family)
 
 
 def stopped_for_a_while(up: Start, net: Net, code: int, **settings: object) -> dict[str, Any]:
-    """Run a recording; its consumer stands still while its small buffer overflows. Return the report."""
+    """Run a recording; its consumer stands still while its small buffer overflows. Return the
+    report.
+    """
     file = captures() / "binance/cf_20210404_spot_btc_eth_dot.jsonl"
-    run = up("--replay", file, "--speed", "8", "--until-end", "--json", network__rcvbuf_bytes=32_768, **settings)
+    run = up(
+        "--replay",
+        file,
+        "--speed",
+        "8",
+        "--until-end",
+        "--json",
+        network__rcvbuf_bytes=32_768,
+        **settings,
+    )
     ear = Ear(net, "binance")
     ear.heard(100)
     with signalled(child_of(run, "tapecast.capture")):
@@ -216,7 +267,9 @@ def stopped_for_a_while(up: Start, net: Net, code: int, **settings: object) -> d
 
 
 def test_what_a_stopped_consumer_lost_is_repaired(up: Start, net: Net) -> None:
-    """What did not fit its buffer comes from the feeder's recovery service: nothing lost, exit code 0, and the report says so."""
+    """What did not fit its buffer comes from the feeder's recovery service: nothing lost, exit
+    code 0, and the report says so.
+    """
     report = stopped_for_a_while(up, net, 0)
     assert report["ok"] is True
     assert (report["lost"], report["gaps"]) == (0, [])
@@ -226,7 +279,9 @@ def test_what_a_stopped_consumer_lost_is_repaired(up: Start, net: Net) -> None:
 
 
 def test_loss_on_the_way_is_an_exit_code(up: Start, net: Net) -> None:
-    """Without repair, what a consumer lost that stands still while its small buffer overflows is counted, told, exit code 1."""
+    """Without repair, what a consumer lost that stands still while its small buffer overflows is
+    counted, told, exit code 1.
+    """
     report = stopped_for_a_while(up, net, 1, consumer__recovery="false")
     assert report["ok"] is False
     assert report["lost"] > 0
@@ -239,18 +294,36 @@ def test_loss_on_the_way_is_an_exit_code(up: Start, net: Net) -> None:
 def test_events_are_written_at_the_end_of_the_recording(up: Start, tmp_path: Path) -> None:
     """Asking for events is asking for a run that ends; they belong to a replay."""
     events = tmp_path / "events.jsonl"
-    run = up("--replay", captures() / "okx/fastmm_20260926_btc_usdt_swap.p1.jsonl", "--speed", "max", "--events", events)
+    run = up(
+        "--replay",
+        captures() / "okx/fastmm_20260926_btc_usdt_swap.p1.jsonl",
+        "--speed",
+        "max",
+        "--events",
+        events,
+    )
     assert run.wait(20.0) == 0
     assert events.read_bytes().count(b'"type":"book"') == 17
     assert up("--events", events).wait(10.0) == 2
 
 
 def test_settings_given_by_flags_reach_every_process(up: Start, net: Net) -> None:
-    """`--set` means the whole fleet: feeder, consumer and server of a run on other groups hear each other, and nobody else."""
+    """`--set` means the whole fleet: feeder, consumer and server of a run on other groups hear
+    each other, and nobody else.
+    """
     other = Net()
     flags = [word for key, value in other.settings.items() for word in ("--set", f"{key}={value}")]
-    ear = Receiver(lines_of("okx", configuration.load(net.overlay(), environ={}).network), rcvbuf=1 << 20)
-    run = up("--replay", captures() / "okx/fastmm_20260926_btc_usdt_swap.p1.jsonl", "--speed", "max", "--until-end", *flags)
+    ear = Receiver(
+        lines_of("okx", configuration.load(net.overlay(), environ={}).network), rcvbuf=1 << 20
+    )
+    run = up(
+        "--replay",
+        captures() / "okx/fastmm_20260926_btc_usdt_swap.p1.jsonl",
+        "--speed",
+        "max",
+        "--until-end",
+        *flags,
+    )
     assert run.wait(20.0) == 0
     assert "nothing lost" in run.stdout()
     assert ear.receive(0.0) == 0

@@ -1,7 +1,9 @@
-"""The least that a feeder on this machine could do: wait for bytes on a TCP connection, send one datagram for each read.
+"""The least that a feeder on this machine could do: wait for bytes on a TCP connection, send one
+datagram for each read.
 
-`python -m benchmarks.peers.bare_relay PORT GROUP PORT`. No event loop, no WebSocket, no decoding: what the kernel and the waking
-of a processor cost by themselves. It ends when the connection does.
+`python -m benchmarks.peers.bare_relay PORT GROUP PORT`. No event loop, no WebSocket, no
+decoding: what the kernel and the waking of a processor cost by themselves. It ends when the
+connection does.
 """
 
 from __future__ import annotations

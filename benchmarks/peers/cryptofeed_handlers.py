@@ -1,8 +1,9 @@
 """cryptofeed's own message handlers, fed recorded frames without any network.
 
-Symbols are registered by hand, the same text on both sides of the mapping; where a book starts with a REST order book, the
-exchange object's HTTP connection answers with the recorded body. Callbacks count. Checksum validation and the crossed-book check
-are off, as by default. Handlers never wait here, so a coroutine is driven without an event loop, which costs the peer nothing.
+Symbols are registered by hand, the same text on both sides of the mapping; where a book starts
+with a REST order book, the exchange object's HTTP connection answers with the recorded body.
+Callbacks count. Checksum validation and the crossed-book check are off, as by default. Handlers
+never wait here, so a coroutine is driven without an event loop, which costs the peer nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,12 @@ HANDLED: dict[str, tuple[str, ...]] = {
 }
 """The kinds (by their first word) that its handlers know in the recorded format."""
 
-_CLASSES = {"binance": "Binance", "binance_futures": "BinanceFutures", "okx": "OKX", "upbit": "Upbit"}
+_CLASSES = {
+    "binance": "Binance",
+    "binance_futures": "BinanceFutures",
+    "okx": "OKX",
+    "upbit": "Upbit",
+}
 
 
 class _RecordedHttp:
@@ -56,13 +62,19 @@ class CryptofeedFeed:
         async def count(_: object, __: float) -> None:
             self.calls += 1
 
-        channels = [channel for channel in (L2_BOOK, TRADES, TICKER) if channel in cls.websocket_channels]
-        self._feed: Any = cls(symbols=symbols, channels=channels, callbacks=dict.fromkeys(channels, count))
+        channels = [
+            channel for channel in (L2_BOOK, TRADES, TICKER) if channel in cls.websocket_channels
+        ]
+        self._feed: Any = cls(
+            symbols=symbols, channels=channels, callbacks=dict.fromkeys(channels, count)
+        )
         self._feed.http_conn = _RecordedHttp(corpus.bodies)
         self._corpus = corpus
 
     def start(self) -> CryptofeedFeed:
-        """Take the recorded order books and the frames before the last of them, as it would live."""
+        """Take the recorded order books and the frames before the last of them, as it would
+        live.
+        """
         _drive(self._start())
         self.calls = 0
         return self
@@ -74,7 +86,10 @@ class CryptofeedFeed:
     def best(self, symbol: str) -> tuple[str, str]:
         """Return the best bid and ask price of a book, as plain text."""
         book = self._feed._l2_book[symbol].book
-        return tuple(f"{side.index(0)[0].normalize():f}" if len(side) else "" for side in (book.bids, book.asks))  # type: ignore[return-value]
+        return tuple(
+            f"{side.index(0)[0].normalize():f}" if len(side) else ""
+            for side in (book.bids, book.asks)
+        )  # type: ignore[return-value]
 
     def books(self) -> list[str]:
         """Return the symbols that have a book."""
@@ -84,7 +99,9 @@ class CryptofeedFeed:
         for symbol in self._corpus.bodies:
             await self._feed._snapshot(symbol)
         lines = (line.raw for line in self._corpus.start if line.kind == "recv")
-        await self._run(raw.decode() for raw in lines if b'"depthUpdate"' in raw or b'"action"' in raw)
+        await self._run(
+            raw.decode() for raw in lines if b'"depthUpdate"' in raw or b'"action"' in raw
+        )
 
     async def _run(self, frames: Iterable[str]) -> None:
         handle = self._feed.message_handler

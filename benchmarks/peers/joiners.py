@@ -1,8 +1,10 @@
-"""Clients of a recovery service, in a process of their own: `python -m benchmarks.peers.joiners PORT CHANNEL KIND …`.
+"""Clients of a recovery service, in a process of their own: `python -m benchmarks.peers.joiners
+PORT CHANNEL KIND …`.
 
-`join N SECONDS`: once a second N clients connect at the same moment and take definitions and every book. `repair SECONDS`: one
-client asks for ranges of 512, eight at a time. `single SECONDS`: one client asks for one packet after the other. It counts
-packets and reads replies, nothing else: its own work must not hide the service's. Prints one JSON object.
+`join N SECONDS`: once a second N clients connect at the same moment and take definitions and
+every book. `repair SECONDS`: one client asks for ranges of 512, eight at a time. `single
+SECONDS`: one client asks for one packet after the other. It counts packets and reads replies,
+nothing else: its own work must not hide the service's. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ import socket
 import sys
 import time
 
-from protocol.records import Header, RequestItem
-from protocol.recovery import decode_reply, encode_request
-from protocol.schema import HEADER_SIZE, REPLY, MsgType, ReplyStatus, RequestKind
+from tapecast.protocol.records import Header, RequestItem
+from tapecast.protocol.recovery import decode_reply, encode_request
+from tapecast.protocol.schema import HEADER_SIZE, REPLY, MsgType, ReplyStatus, RequestKind
 
 _REPLY = HEADER_SIZE + REPLY.size
 _DEPTH = 8
@@ -85,7 +87,9 @@ def _join(port: int, header: Header, clients: int, seconds: float) -> dict[str, 
     return {"joins": len(taken_ms), "bytes": nbytes, "packets": packets, "ms": taken_ms}
 
 
-def _repair(port: int, header: Header, seconds: float, packets: int, depth: int) -> dict[str, object]:
+def _repair(
+    port: int, header: Header, seconds: float, packets: int, depth: int
+) -> dict[str, object]:
     client = Client(port)
     request = encode_request(header, RequestItem(kind=RequestKind.RANGE, first=1, packets=packets))
     client.ask(request * depth)
@@ -100,17 +104,26 @@ def _repair(port: int, header: Header, seconds: float, packets: int, depth: int)
             client.ask(request * len(replies))
             at = now
     client.sock.close()
-    return {"requests": served, "bytes": client.nbytes, "packets": client.packets, "s": at - started, "ms": sorted(taken_ms)}
+    return {
+        "requests": served,
+        "bytes": client.nbytes,
+        "packets": client.packets,
+        "s": at - started,
+        "ms": sorted(taken_ms),
+    }
 
 
 def main(port: str, channel: str, kind: str, *rest: str) -> None:
     """Do it and print what came."""
     header = Header(channel_id=int(channel), venue_id=int(channel))
     if kind == "join":
-        os.nice(19)  # it shares a processor with the measuring process, which must not wait for it
+        # it shares a processor with the measuring process, which must not wait for it
+        os.nice(19)
         out = _join(int(port), header, int(rest[0]), float(rest[1]))
     else:
-        out = _repair(int(port), header, float(rest[0]), *((512, _DEPTH) if kind == "repair" else (1, 1)))
+        out = _repair(
+            int(port), header, float(rest[0]), *((512, _DEPTH) if kind == "repair" else (1, 1))
+        )
     print(json.dumps(out))
 
 

@@ -1,4 +1,5 @@
-"""The decoder that one would write first: `json` and `Decimal` of the standard library, prices and sizes exact, tuples out.
+"""The decoder that one would write first: `json` and `Decimal` of the standard library, prices
+and sizes exact, tuples out.
 
 No validation, no book, no packets: the floor of what an exact decoder in plain Python costs.
 """
@@ -29,7 +30,13 @@ def binance(raw: bytes) -> Event:
         return "book", body["s"], _levels(body["b"]), _levels(body["a"]), body["u"]
     if kind in ("trade", "aggTrade"):
         return "trade", body["s"], (Decimal(body["p"]), Decimal(body["q"])), body["m"], body["T"]
-    return "bbo", body["s"], (Decimal(body["b"]), Decimal(body["B"])), (Decimal(body["a"]), Decimal(body["A"])), body["u"]
+    return (
+        "bbo",
+        body["s"],
+        (Decimal(body["b"]), Decimal(body["B"])),
+        (Decimal(body["a"]), Decimal(body["A"])),
+        body["u"],
+    )
 
 
 def okx(raw: bytes) -> Event | list[Event]:
@@ -37,7 +44,10 @@ def okx(raw: bytes) -> Event | list[Event]:
     body: dict[str, Any] = json.loads(raw)
     symbol, data = body["arg"]["instId"], body["data"]
     if "px" in data[0]:
-        return [("trade", symbol, (Decimal(t["px"]), Decimal(t["sz"])), t["side"], int(t["ts"])) for t in data]
+        return [
+            ("trade", symbol, (Decimal(t["px"]), Decimal(t["sz"])), t["side"], int(t["ts"]))
+            for t in data
+        ]
     return "book", symbol, _levels(data[0]["bids"]), _levels(data[0]["asks"]), int(data[0]["ts"])
 
 
@@ -47,7 +57,13 @@ def upbit(raw: bytes) -> Event:
     if body["ty"] == "trade":
         return "trade", body["cd"], (body["tp"], body["tv"]), body["ab"], int(body["ttms"])
     units = body["obu"]
-    return "book", body["cd"], [(u["bp"], u["bs"]) for u in units], [(u["ap"], u["as"]) for u in units], int(body["tms"])
+    return (
+        "book",
+        body["cd"],
+        [(u["bp"], u["bs"]) for u in units],
+        [(u["ap"], u["as"]) for u in units],
+        int(body["tms"]),
+    )
 
 
 DECODERS: dict[str, Callable[[bytes], object]] = {

@@ -1,7 +1,8 @@
-"""ZeroMQ publish and subscribe over loopback TCP, for the fan-out benchmark: one process publishes, every receiver is another.
+"""ZeroMQ publish and subscribe over loopback TCP, for the fan-out benchmark: one process
+publishes, every receiver is another.
 
-Messages are the same packets, one a message; nothing is validated or put in order, which is to the peer's favour. High-water
-marks are off, so nothing is dropped and the publisher never waits.
+Messages are the same packets, one a message; nothing is validated or put in order, which is to
+the peer's favour. High-water marks are off, so nothing is dropped and the publisher never waits.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from protocol.schema import HEADER
+from tapecast.protocol.schema import HEADER
 
 __all__ = ["receive", "send"]
 
@@ -20,7 +21,9 @@ _STAMP = slice(_OFFSET, _OFFSET + 8)
 
 
 def receive(pipe: Connection, number: int) -> None:
-    """Connect to the port that comes over the pipe, say `ready` after a first message, take `number` messages and report."""
+    """Connect to the port that comes over the pipe, say `ready` after a first message, take
+    `number` messages and report.
+    """
     import zmq
 
     socket = zmq.Context().socket(zmq.SUB)
@@ -40,7 +43,9 @@ def receive(pipe: Connection, number: int) -> None:
 
 
 def send(pipes: list[Connection], packets: list[bytes], number: int) -> tuple[int, float]:
-    """Wait until every receiver is connected, publish, and return when it began (UTC ns) and how long sending took (s)."""
+    """Wait until every receiver is connected, publish, and return when it began (UTC ns) and how
+    long sending took (s).
+    """
     import zmq
 
     context = zmq.Context()

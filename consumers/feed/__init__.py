@@ -1,1 +1,3 @@
-"""The one way in for every consumer: receive, sequence, keep books, hand out events. Scripts import it as `tapecast.Feed`."""
+"""The one way in for every consumer: receive, sequence, keep books, hand out events. Scripts
+import it as `tapecast.Feed`.
+"""

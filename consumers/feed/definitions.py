@@ -1,20 +1,21 @@
 """The instrument definitions a feed has seen, and which of their instruments the script wants.
 
-Definitions come in a cycle of at most 5 s, so most of what arrives is known already and costs one comparison. What is wanted is
-decided by `consumers.feed.selection`. No input or output, no clock.
+Definitions come in a cycle of at most 5 s, so most of what arrives is known already and costs
+one comparison. What is wanted is decided by `consumers.feed.selection`. No input or output, no
+clock.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
 
-from consumers.feed.events import Instrument, decimal
-from consumers.feed.selection import Names, Selection
-from protocol.codec import Buffer, WireError, decode
-from protocol.decimals import format_decimal
-from protocol.naming import canonical_name
-from protocol.records import InstrumentItem
-from protocol.schema import (
+from tapecast.consumers.feed.events import Instrument, decimal
+from tapecast.consumers.feed.selection import Names, Selection
+from tapecast.protocol.codec import Buffer, WireError, decode
+from tapecast.protocol.decimals import format_decimal
+from tapecast.protocol.naming import canonical_name
+from tapecast.protocol.records import InstrumentItem
+from tapecast.protocol.schema import (
     HEADER_SIZE,
     UNDEFINED,
     Flag,
@@ -39,7 +40,9 @@ def names_of(item: InstrumentItem) -> Names:
 
 
 class Definitions:
-    """What is known of instruments by id. `names[id]` is None where the instrument is defined and not wanted."""
+    """What is known of instruments by id. `names[id]` is None where the instrument is defined
+    and not wanted.
+    """
 
     def __init__(self, selection: Selection) -> None:
         """Start without definitions."""
@@ -53,7 +56,8 @@ class Definitions:
         self._items: dict[int, InstrumentItem] = {}
 
     def take(self, packet: Buffer) -> list[Instrument]:
-        """Take in an INSTRUMENT packet and return the wanted definitions that are new or changed.
+        """Take in an INSTRUMENT packet and return the wanted definitions that are new or
+        changed.
 
         A packet that repeats what it said in the last cycle is passed over.
         """
@@ -90,16 +94,26 @@ class Definitions:
         return sum(1 for item in self._items.values() if item.venue == venue_id)
 
     def find(self, symbol: str) -> list[Instrument]:
-        """Return the wanted instruments that a symbol or instrument text means; several where venues or kinds share it."""
+        """Return the wanted instruments that a symbol or instrument text means; several where
+        venues or kinds share it.
+        """
         one = Selection(None, [symbol])
-        return [d for d in self.wanted.values() if one.define(Names(d.venue, d.kind, d.symbol, d.instrument), d.canonical)]
+        return [
+            d
+            for d in self.wanted.values()
+            if one.define(Names(d.venue, d.kind, d.symbol, d.instrument), d.canonical)
+        ]
 
 
 _TIMES_END = 64
-"""Header bytes 0-63 change from cycle to cycle (sequence, times); the payload length and the items do not."""
+"""Header bytes 0-63 change from cycle to cycle (sequence, times); the payload length and the
+items do not.
+"""
 
 
-def _event(names: Names, item: InstrumentItem, times: tuple[int, int, int], flags: Flag) -> Instrument:
+def _event(
+    names: Names, item: InstrumentItem, times: tuple[int, int, int], flags: Flag
+) -> Instrument:
     return Instrument(
         *names,
         *times,

@@ -1,10 +1,11 @@
 """From packets in sequence to events.
 
-The engine is given each packet once, in the order of its channel (`protocol.sequencing` sees to that), and puts events into
-`out`; one packet yields at most as many as it has items. What the events mean is written in `consumers.feed.events`, what is
-wanted in `consumers.feed.selection`, how books are kept in `consumers.feed.bookkeeper`. What a recovery service is to be asked
-for is put into `wants`, its answers come in by `recovered`. It performs no I/O and reads no clock: `now_ns` is an argument and
-counts monotonically (in a replay, the send times of the packets).
+The engine is given each packet once, in the order of its channel (`protocol.net.sequencing` sees
+to that), and puts events into `out`; one packet yields at most as many as it has items. What the
+events mean is written in `consumers.feed.events`, what is wanted in `consumers.feed.selection`,
+how books are kept in `consumers.feed.books`. What a recovery service is to be asked for is put
+into `wants`, its answers come in by `recovered`. It performs no I/O and reads no clock: `now_ns`
+is an argument and counts monotonically (in a replay, the send times of the packets).
 """
 
 from __future__ import annotations
@@ -14,16 +15,27 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
-from consumers.feed import making
-from consumers.feed.bookkeeper import Bookkeeper, Channel
-from consumers.feed.definitions import Definitions
-from consumers.feed.events import AnyEvent, Bbo, Book, BookState, Gap, Instrument, Liquidation, Stat, Status, Trade
-from consumers.feed.making import Header, flags_of
-from consumers.feed.rivals import Rivals, Switch
-from consumers.feed.selection import Names, Selection
-from protocol.codec import Buffer, parse_gap_detail
-from protocol.records import HEADER_STRUCT, ITEM_STRUCT
-from protocol.schema import (
+from tapecast.consumers.feed import build as making
+from tapecast.consumers.feed.books import Bookkeeper, Channel
+from tapecast.consumers.feed.build import Header, flags_of
+from tapecast.consumers.feed.definitions import Definitions
+from tapecast.consumers.feed.events import (
+    AnyEvent,
+    Bbo,
+    Book,
+    BookState,
+    Gap,
+    Instrument,
+    Liquidation,
+    Stat,
+    Status,
+    Trade,
+)
+from tapecast.consumers.feed.recovery.failover import Failover, Switch
+from tapecast.consumers.feed.selection import Names, Selection
+from tapecast.protocol.codec import Buffer, parse_gap_detail
+from tapecast.protocol.records import HEADER_STRUCT, ITEM_STRUCT
+from tapecast.protocol.schema import (
     HEADER_SIZE,
     MsgType,
     ReplyStatus,
@@ -33,7 +45,7 @@ from protocol.schema import (
     StatusState,
     venue_name,
 )
-from runtime.channels import venue_of
+from tapecast.runtime.channels import venue_of
 
 __all__ = ["Engine", "Want"]
 
@@ -43,7 +55,9 @@ _NEVER_HEARD_NS: Final = 3_000_000_000
 _DEFINED_AFTER_NS: Final = 6_000_000_000
 """Definitions go out in a cycle of at most 5 s."""
 _PROVEN_AFTER_NS: Final = 100_000_000
-"""After a gap a book has so long to be proven whole by its next change, before its snapshot is asked for."""
+"""After a gap a book has so long to be proven whole by its next change, before its snapshot is
+asked for.
+"""
 _FEW: Final = 64
 """Up to so many wanted instruments are asked for one by one, more all at once."""
 _STATUS: Final = ITEM_STRUCT[MsgType.STATUS]
@@ -60,7 +74,9 @@ def _who(names: Names | None) -> tuple[str | None, str | None, str | None]:
 
 
 class Want(NamedTuple):
-    """Something to ask a channel's recovery service for: definitions, or the book of an instrument (0 = all)."""
+    """Something to ask a channel's recovery service for: definitions, or the book of an
+    instrument (0 = all).
+    """
 
     channel_id: int
     kind: RequestKind
@@ -68,7 +84,9 @@ class Want(NamedTuple):
 
 
 class Engine:
-    """Turns packets into events. `wanted` are the event classes to make; books are kept with `keep_books` or `Book` in them."""
+    """Turns packets into events. `wanted` are the event classes to make; books are kept with
+    `keep_books` or `Book` in them.
+    """
 
     def __init__(
         self,
@@ -80,14 +98,18 @@ class Engine:
         now_ns: int = 0,
         switch_after_ns: int = 1_000_000_000,
     ) -> None:
-        """Start without definitions; `now_ns` is when listening began; only a `live` channel can be silent.
+        """Start without definitions; `now_ns` is when listening began; only a `live` channel can
+        be silent.
 
-        Where a venue has several channels, an instrument that is not well on its own for `switch_after_ns` goes over to another.
+        Where a venue has several channels, an instrument that is not well on its own for
+        `switch_after_ns` goes over to another.
         """
         self.out: deque[AnyEvent] = deque()
         self.wants: deque[Want] = deque()
         self.backlog: deque[bytes] = deque()
-        """Packets that were kept for a snapshot that has come; to be taken in before anything else, by `packet`."""
+        """Packets that were kept for a snapshot that has come; to be taken in before anything
+        else, by `packet`.
+        """
         self.undefined = 0
         self.gaps = 0
         self.lost = 0
@@ -97,7 +119,7 @@ class Engine:
         self.keeps_books = keep_books or Book in wanted
         self._books: dict[int, Bookkeeper] = {}
         self._channels: dict[int, Channel] = {}
-        self.rivals = Rivals(self._books if self.keeps_books else None, switch_after_ns)
+        self.failover = Failover(self._books if self.keeps_books else None, switch_after_ns)
         self._live = live
         self._now_ns = now_ns
         self._started_ns = now_ns
@@ -115,10 +137,12 @@ class Engine:
     def passes(self, channel_id: int, instrument_id: int) -> bool:
         """Whether an instrument is taken from a channel."""
         channel = self._channels.get(channel_id)
-        return channel is None or not channel.rival or self.rivals.passes(channel, instrument_id)
+        return channel is None or not channel.rival or self.failover.passes(channel, instrument_id)
 
     def heard(self, channel_id: int, venue_id: int, now_ns: int) -> None:
-        """Note that a channel has been heard; to be called for the packets of each read before they are taken in."""
+        """Note that a channel has been heard; to be called for the packets of each read before
+        they are taken in.
+        """
         channel = self._channels.get(channel_id)
         if channel is None:
             channel = self._open(channel_id, venue_id, now_ns)
@@ -129,7 +153,9 @@ class Engine:
             self._tell(channel, StatusState.LIVE, StatusReason.NONE, "packets again")
 
     def gap(self, channel_id: int, first_missing: int, missing: int) -> None:
-        """Take note that packets of a channel were lost for good, before the packet after them is taken in."""
+        """Take note that packets of a channel were lost for good, before the packet after them
+        is taken in.
+        """
         channel = self._channels.get(channel_id)
         if channel is not None:
             channel.epoch += 1
@@ -144,14 +170,21 @@ class Engine:
             self.out.append(Gap(venue, channel_id, missing, first_missing, "loss"))
 
     def repairing(self, channel_id: int, first: int, count: int) -> None:
-        """Take note that lost packets have been asked for: the channel's books are SUSPECT until they are there."""
+        """Take note that lost packets have been asked for: the channel's books are SUSPECT until
+        they are there.
+        """
         channel = self._channels.get(channel_id)
         if channel is None:
             return
         begins = channel.repairing is None
         channel.repairing = (first + count) % 2**64
         if begins:
-            self._tell(channel, StatusState.SUSPECT, StatusReason.GAP, f"{count} packets asked for from {first} on")
+            self._tell(
+                channel,
+                StatusState.SUSPECT,
+                StatusReason.GAP,
+                f"{count} packets asked for from {first} on",
+            )
 
     def repaired(self, channel_id: int, before: int) -> None:
         """Take note that all that was asked for before a number is there."""
@@ -173,7 +206,9 @@ class Engine:
         self._tell(channel, StatusState.LIVE, StatusReason.RESTART, "new session")
 
     def end(self, channel_id: int) -> None:
-        """Take note that a channel's session has ended, all its packets having come or been given up."""
+        """Take note that a channel's session has ended, all its packets having come or been
+        given up.
+        """
         channel = self._channels.get(channel_id)
         if channel is not None and not channel.ended:
             channel.away = channel.ended = True
@@ -181,7 +216,9 @@ class Engine:
             self._switch()
 
     def served(self, channel_id: int, served: bool) -> None:
-        """Say whether a channel's recovery service can be asked: books that wait have their changes kept and are asked for."""
+        """Say whether a channel's recovery service can be asked: books that wait have their
+        changes kept and are asked for.
+        """
         channel = self._channels.get(channel_id)
         if channel is None or channel.served == served:
             return
@@ -197,10 +234,14 @@ class Engine:
         if not channel.joined and (venues is None or channel.venue_id in venues):
             channel.joined = True
             everything = self.keeps_books and self._selection.symbols is None
-            self.wants.append(Want(channel_id, RequestKind.SNAPSHOT if everything else RequestKind.DEFINITIONS))
+            self.wants.append(
+                Want(channel_id, RequestKind.SNAPSHOT if everything else RequestKind.DEFINITIONS)
+            )
 
     def recovered(self, packet: bytes) -> None:
-        """Take in a packet of the recovery service: a definition, a status, or a part of a book's snapshot."""
+        """Take in a packet of the recovery service: a definition, a status, or a part of a
+        book's snapshot.
+        """
         header = HEADER_STRUCT.unpack_from(packet)
         if header[2] == MsgType.STATUS:
             self._statuses(packet, 0, len(packet), header, again=True)
@@ -212,14 +253,20 @@ class Engine:
             self.packet(packet, 0, len(packet))
 
     def answered(self, channel_id: int, kind: int, instrument_id: int, status: int) -> None:
-        """Take note that an answer of the recovery service is complete, all its packets having been taken in."""
+        """Take note that an answer of the recovery service is complete, all its packets having
+        been taken in.
+        """
         channel, books = self._channels.get(channel_id), self._books.get(channel_id)
         if channel is None:
             return
         if status == ReplyStatus.UNKNOWN_INSTRUMENT and books is not None:
             books.missing(instrument_id)
         if kind == RequestKind.DEFINITIONS and status == ReplyStatus.OK and self.keeps_books:
-            wanted = [item.instrument_id for item in self.definitions.wanted.values() if item.venue == channel.venue]
+            wanted = [
+                item.instrument_id
+                for item in self.definitions.wanted.values()
+                if item.venue == channel.venue
+            ]
             for instrument in wanted if len(wanted) <= _FEW else [0]:
                 self.wants.append(Want(channel_id, RequestKind.SNAPSHOT, instrument))
 
@@ -230,7 +277,12 @@ class Engine:
             limit = SILENT_INTERVALS * channel.interval_ns
             if self._live and not channel.away and now_ns - channel.heard_ns > limit:
                 channel.away = True
-                self._tell(channel, StatusState.STALE, StatusReason.TIMEOUT, f"silent for {limit / 1e9:g} s")
+                self._tell(
+                    channel,
+                    StatusState.STALE,
+                    StatusReason.TIMEOUT,
+                    f"silent for {limit / 1e9:g} s",
+                )
             if channel.unsettled and channel.served and now_ns - channel.gap_ns >= _PROVEN_AFTER_NS:
                 self._ask_for_books(channel)
         self._switch()
@@ -238,19 +290,25 @@ class Engine:
             self.complain()
 
     def complain(self) -> None:
-        """Tell, once, of the symbols that no definition has matched: by a status, and by a warning in the log."""
+        """Tell, once, of the symbols that no definition has matched: by a status, and by a
+        warning in the log.
+        """
         if self._complained:
             return
         self._complained = True
         for symbol in self._selection.unmatched:
             near = self._selection.nearest(symbol)
-            text = f"{symbol!r} matches nothing; " + (f"nearest: {', '.join(near)}" if near else "nothing like it is defined")
+            text = f"{symbol!r} matches nothing; " + (
+                f"nearest: {', '.join(near)}" if near else "nothing like it is defined"
+            )
             _LOG.warning("symbol %s", text)
             self.status("", StatusScope.INSTRUMENT, StatusState.IDLE, StatusReason.NONE, text)
 
     def book(self, instrument: Instrument) -> Book | None:
-        """Return the book of an instrument as it is now, without a change; None where it has none yet."""
-        chosen = self.rivals.chosen(instrument.instrument_id)
+        """Return the book of an instrument as it is now, without a change; None where it has
+        none yet.
+        """
+        chosen = self.failover.chosen(instrument.instrument_id)
         found = None
         for channel_id, books in self._books.items():
             if chosen is None or chosen.channel_id == channel_id:
@@ -261,7 +319,16 @@ class Engine:
         names = (instrument.venue, instrument.kind, instrument.symbol, instrument.instrument)
         times = (book.ts_exchange_ns, book.ts_recv_ns, 0)
         return Book(
-            *names, *times, flags_of(book.flags), state, False, book.instrument_seq, book, book.price_exp, book.qty_exp, ()
+            *names,
+            *times,
+            flags_of(book.flags),
+            state,
+            False,
+            book.instrument_seq,
+            book,
+            book.price_exp,
+            book.qty_exp,
+            (),
         )
 
     def _table(self) -> Sequence[Callable[[Buffer, int, int, Header], None] | None]:
@@ -280,7 +347,9 @@ class Engine:
             table[MsgType.BOOK] = self._take_book
         table[MsgType.INSTRUMENT] = self._instruments
         table[MsgType.STATUS] = self._statuses
-        table[MsgType.HEARTBEAT] = table[MsgType.SESSION_START] = table[MsgType.SESSION_END] = self._heartbeat
+        table[MsgType.HEARTBEAT] = table[MsgType.SESSION_START] = table[MsgType.SESSION_END] = (
+            self._heartbeat
+        )
         return table
 
     def _names(self, header: Header) -> Names | None:
@@ -304,13 +373,22 @@ class Engine:
         channel = self._channels.get(header[7])
         if channel is None or not channel.rival:
             self.out.extend(making.executions(data, at, header, names, make))
-        elif self.rivals.trade(channel, header[9], bytes(data[at : at + size]) if make is Trade else b"", self._now_ns):
+        elif self.failover.trade(
+            channel, header[9], bytes(data[at : at + size]) if make is Trade else b"", self._now_ns
+        ):
             self._tell_trades(data, at, header, names, make)
 
-    def _tell_trades(self, data: Buffer, at: int, header: Header, names: Names, make: type[Trade | Liquidation] = Trade) -> None:
+    def _tell_trades(
+        self,
+        data: Buffer,
+        at: int,
+        header: Header,
+        names: Names,
+        make: type[Trade | Liquidation] = Trade,
+    ) -> None:
         """Tell those that were not told before the last change-over."""
         for event in making.executions(data, at, header, names, make):
-            if not self.rivals.repeats(header[9], event.trade_id, self._now_ns):
+            if not self.failover.repeats(header[9], event.trade_id, self._now_ns):
                 self.out.append(event)
 
     def _bbo(self, data: Buffer, at: int, size: int, header: Header) -> None:
@@ -325,10 +403,16 @@ class Engine:
             return
         self.out.extend(making.stats(data, at, header, names))
 
-    def _take_book(self, data: Buffer, at: int, size: int, header: Header, recovered: bool = False) -> None:
+    def _take_book(
+        self, data: Buffer, at: int, size: int, header: Header, recovered: bool = False
+    ) -> None:
         packet = memoryview(data)[at : at + size]
         names = self.definitions.names.get(header[9], _UNKNOWN)
-        if names is None or not self.keeps_books or (names is _UNKNOWN and not self._may_want(header)):
+        if (
+            names is None
+            or not self.keeps_books
+            or (names is _UNKNOWN and not self._may_want(header))
+        ):
             return
         books = self._books.get(header[7])
         if books is None:
@@ -343,15 +427,24 @@ class Engine:
         channel = books.channel
         if change is True and not recovered and channel.served:
             self._ask_for_books(channel)
-        if change is False or (channel.rival and not self.rivals.passes(channel, header[9])):
+        if change is False or (channel.rival and not self.failover.passes(channel, header[9])):
             return
         if change is not True:
             if Book in self._wanted:
                 self.out.append(making.book(header, names, change))
         elif recovered:
-            self._tell_state(channel, StatusState.LIVE, StatusReason.RESYNCED, "lost nothing", names, header[18])
+            self._tell_state(
+                channel, StatusState.LIVE, StatusReason.RESYNCED, "lost nothing", names, header[18]
+            )
         else:
-            self._tell_state(channel, StatusState.SUSPECT, StatusReason.GAP, "waits for a snapshot", names, header[18])
+            self._tell_state(
+                channel,
+                StatusState.SUSPECT,
+                StatusReason.GAP,
+                "waits for a snapshot",
+                names,
+                header[18],
+            )
 
     def _keep(self, header: Header) -> Bookkeeper:
         channel = self._channels.get(header[7]) or self._open(header[7], header[8], self._now_ns)
@@ -385,8 +478,12 @@ class Engine:
             for books in self._books.values():
                 books.forget(instrument)
 
-    def _statuses(self, data: Buffer, at: int, size: int, header: Header, again: bool = False) -> None:
-        """Take in statuses; `again`: they tell how something stands, not that it has just happened."""
+    def _statuses(
+        self, data: Buffer, at: int, size: int, header: Header, again: bool = False
+    ) -> None:
+        """Take in statuses; `again`: they tell how something stands, not that it has just
+        happened.
+        """
         first, step = at + HEADER_SIZE, header[14]
         names: Names | None = None
         if header[9]:
@@ -409,8 +506,14 @@ class Engine:
             elif Status in self._wanted and not (header[9] and self._is_other(header)):
                 text = detail.rstrip(b"\0").decode("utf-8", "replace")
                 who = _who(names)
-                what = (_SCOPES.get(scope, scope), _STATES.get(state, state), _REASONS.get(reason, reason))
-                self.out.append(Status(venue_name(header[8]), *who, ts, *what, counts, text, "venue"))
+                what = (
+                    _SCOPES.get(scope, scope),
+                    _STATES.get(state, state),
+                    _REASONS.get(reason, reason),
+                )
+                self.out.append(
+                    Status(venue_name(header[8]), *who, ts, *what, counts, text, "venue")
+                )
 
     def _venue_gap(self, header: Header, names: Names | None, reason: int, detail: bytes) -> None:
         checksum = reason == StatusReason.CHECKSUM
@@ -419,7 +522,9 @@ class Engine:
             missing = 0 if checksum else max(got - expected, 0)
             who = _who(names)
             venue, word = venue_name(header[8]), "checksum" if checksum else "gap"
-            self.out.append(Gap(venue, header[7], missing, 0, word, *who, header[16], header[17], expected, got))
+            self.out.append(
+                Gap(venue, header[7], missing, 0, word, *who, header[16], header[17], expected, got)
+            )
 
     def _heartbeat(self, data: Buffer, at: int, size: int, header: Header) -> None:
         channel = self._channels.get(header[7])
@@ -433,11 +538,13 @@ class Engine:
     def _is_other(self, header: Header) -> bool:
         """Whether a packet comes by a channel that its instrument is not taken from."""
         channel = self._channels.get(header[7])
-        return channel is not None and channel.rival and not self.rivals.passes(channel, header[9])
+        return (
+            channel is not None and channel.rival and not self.failover.passes(channel, header[9])
+        )
 
     def _switch(self) -> None:
         """Let instruments go over to other channels where that is due, and tell of it."""
-        for switch in self.rivals.switches(self._now_ns):
+        for switch in self.failover.switches(self._now_ns):
             names = self.definitions.names.get(switch.instrument_id)
             if names is not None:
                 self._tell_switch(switch, names)
@@ -447,7 +554,9 @@ class Engine:
         books = self._books.get(new.channel_id)
         found = books.book(switch.instrument_id) if books is not None else None
         state = found[1] if found is not None else BookState.LIVE
-        shown = {BookState.LIVE: StatusState.LIVE, BookState.SUSPECT: StatusState.SUSPECT}.get(state, StatusState.STALE)
+        shown = {BookState.LIVE: StatusState.LIVE, BookState.SUSPECT: StatusState.SUSPECT}.get(
+            state, StatusState.STALE
+        )
         detail = f"channel {old.channel_id} to {new.channel_id}"
         self._tell_state(new, shown, StatusReason.RESYNCED, detail, names)
         if found is not None and Book in self._wanted:
@@ -465,7 +574,7 @@ class Engine:
     def _open(self, channel_id: int, venue_id: int, now_ns: int) -> Channel:
         channel = Channel(channel_id, venue_id, venue_name(venue_id), now_ns, DEFAULT_INTERVAL_NS)
         self._channels[channel_id] = channel
-        self.rivals.opened(channel)
+        self.failover.opened(channel)
         return channel
 
     def _definitions_are_in(self) -> bool:
@@ -474,14 +583,25 @@ class Engine:
             return False
         if self._now_ns - self._started_ns > _DEFINED_AFTER_NS:
             return True
-        return all(self.definitions.count(channel.venue_id) >= channel.instruments for channel in self._channels.values())
+        return all(
+            self.definitions.count(channel.venue_id) >= channel.instruments
+            for channel in self._channels.values()
+        )
 
     def _tell_state(
-        self, channel: Channel, state: StatusState, reason: StatusReason, detail: str, names: Names, ts_ns: int = 0
+        self,
+        channel: Channel,
+        state: StatusState,
+        reason: StatusReason,
+        detail: str,
+        names: Names,
+        ts_ns: int = 0,
     ) -> None:
         self.status(channel.venue, StatusScope.BOOK, state, reason, detail, names, ts_ns)
 
-    def _tell(self, channel: Channel, state: StatusState, reason: StatusReason, detail: str) -> None:
+    def _tell(
+        self, channel: Channel, state: StatusState, reason: StatusReason, detail: str
+    ) -> None:
         self.status(channel.venue, StatusScope.CHANNEL, state, reason, detail)
 
     def status(

@@ -1,10 +1,13 @@
-"""The events a script receives. All are frozen; times are UTC nanoseconds, 0 = unknown; meanings are those of `protocol/SPEC.md`.
+"""The events a script receives. All are frozen; times are UTC nanoseconds, 0 = unknown; meanings
+are those of `protocol/SPEC.md`.
 
-Numbers stay what they are on the wire, an integer mantissa and a decimal exponent; `Decimal` values are made when a script
-asks for them (`trade.price`), exactly, never through a float. A value the venue does not give is `Decimal("NaN")` where a
-number is always expected and None in definitions.
+Numbers stay what they are on the wire, an integer mantissa and a decimal exponent; `Decimal`
+values are made when a script asks for them (`trade.price`), exactly, never through a float. A
+value the venue does not give is `Decimal("NaN")` where a number is always expected and None in
+definitions.
 
-A `Book` event refers to the live book and its change: both are valid until the next event is taken; `book.copy()` keeps them.
+A `Book` event refers to the live book and its change: both are valid until the next event is
+taken; `book.copy()` keeps them.
 """
 
 from __future__ import annotations
@@ -18,10 +21,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from protocol.codec import Buffer
-from protocol.decimals import format_decimal
-from protocol.dtypes import LEVEL
-from protocol.schema import (
+from tapecast.protocol.codec import Buffer
+from tapecast.protocol.decimals import format_decimal
+from tapecast.protocol.dtypes import LEVEL
+from tapecast.protocol.schema import (
     UNDEFINED,
     Flag,
     InstrumentFlag,
@@ -61,7 +64,9 @@ _NAN: Final = Decimal("NaN")
 
 
 def decimal(mantissa: int, exp: int) -> Decimal:
-    """Return mantissa x 10^exp exactly, in its shortest form (`65114.2`); NaN for an undefined mantissa."""
+    """Return mantissa x 10^exp exactly, in its shortest form (`65114.2`); NaN for an undefined
+    mantissa.
+    """
     return _NAN if mantissa == UNDEFINED else Decimal(format_decimal(mantissa, exp))
 
 
@@ -71,7 +76,9 @@ class BookState(IntEnum):
     LIVE = 1
     """Exact and complete to the venue's depth."""
     SUSPECT = 2
-    """Something is missing or may be: lost packets are being fetched, a snapshot is awaited, or the next change will show."""
+    """Something is missing or may be: lost packets are being fetched, a snapshot is awaited, or
+    the next change will show.
+    """
     STALE = 3
     """The source is silent or gone; the levels are the last ones known."""
 
@@ -81,7 +88,9 @@ class BookState(IntEnum):
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """What every event about an instrument carries. `instrument` is the text `venue.kind.symbol`, `symbol` the venue's own."""
+    """What every event about an instrument carries. `instrument` is the text
+    `venue.kind.symbol`, `symbol` the venue's own.
+    """
 
     venue: str
     kind: str
@@ -112,7 +121,9 @@ class _Execution(Event, frozen=True, gc=False):
 
     @property
     def quantity(self) -> Decimal:
-        """The quantity in the venue's unit (contracts where the instrument has a `multiplier`), exactly."""
+        """The quantity in the venue's unit (contracts where the instrument has a `multiplier`),
+        exactly.
+        """
         return decimal(self.quantity_mantissa, self.qty_exp)
 
 
@@ -125,7 +136,9 @@ class Liquidation(_Execution, frozen=True, gc=False):
 
 
 class Bbo(Event, frozen=True, gc=False):
-    """The best bid and ask as the venue's own top-of-book stream says; None where a side is empty."""
+    """The best bid and ask as the venue's own top-of-book stream says; None where a side is
+    empty.
+    """
 
     bid_mantissas: tuple[int, int] | None
     ask_mantissas: tuple[int, int] | None
@@ -143,7 +156,11 @@ class Bbo(Event, frozen=True, gc=False):
         return self._level(self.ask_mantissas)
 
     def _level(self, pair: tuple[int, int] | None) -> Level | None:
-        return None if pair is None else (decimal(pair[0], self.price_exp), decimal(pair[1], self.qty_exp))
+        return (
+            None
+            if pair is None
+            else (decimal(pair[0], self.price_exp), decimal(pair[1], self.qty_exp))
+        )
 
 
 class Stat(Event, frozen=True, gc=False):
@@ -162,7 +179,9 @@ class Stat(Event, frozen=True, gc=False):
 
 
 class Levels(Protocol):
-    """Both sides of one book, best first, as arrays with the fields `price` and `quantity` (i64 mantissas)."""
+    """Both sides of one book, best first, as arrays with the fields `price` and `quantity` (i64
+    mantissas).
+    """
 
     @property
     def price_exp(self) -> int:
@@ -189,14 +208,18 @@ class Levels(Protocol):
 
 
 class Changes(NamedTuple):
-    """What one book event changed: absolute quantities, 0 = the level is gone. For a snapshot, all levels."""
+    """What one book event changed: absolute quantities, 0 = the level is gone. For a snapshot,
+    all levels.
+    """
 
     bids: list[Level]
     asks: list[Level]
 
 
 class Fragment(NamedTuple):
-    """The levels of one packet of a book event: `item_count` levels from byte `start` of `data` on, the bids first."""
+    """The levels of one packet of a book event: `item_count` levels from byte `start` of `data`
+    on, the bids first.
+    """
 
     data: Buffer
     start: int
@@ -206,11 +229,19 @@ class Fragment(NamedTuple):
 
     def levels(self) -> Structured:
         """Return all levels, bids first, as a view."""
-        return np.ndarray((self.item_count,), dtype=LEVEL, buffer=self.data, offset=self.start, strides=(self.item_size,))
+        return np.ndarray(
+            (self.item_count,),
+            dtype=LEVEL,
+            buffer=self.data,
+            offset=self.start,
+            strides=(self.item_size,),
+        )
 
 
 class Book(Event, frozen=True, gc=False):
-    """One change of a book, and the book after it. Valid until the next event is taken; `copy()` to keep it."""
+    """One change of a book, and the book after it. Valid until the next event is taken; `copy()`
+    to keep it.
+    """
 
     state: BookState
     snapshot: bool
@@ -219,7 +250,8 @@ class Book(Event, frozen=True, gc=False):
     levels: Levels
     price_exp: int
     qty_exp: int
-    """Exponents of the change; those of the levels are `levels.price_exp` and `levels.qty_exp`."""
+    """Exponents of the change; those of the levels are `levels.price_exp` and `levels.qty_exp`.
+    """
     fragments: tuple[Fragment, ...]
 
     @property
@@ -243,10 +275,15 @@ class Book(Event, frozen=True, gc=False):
     def changes(self) -> Changes:
         """What this event changed."""
         bids, asks = self.change_levels()
-        return Changes(_decimals(bids, self.price_exp, self.qty_exp), _decimals(asks, self.price_exp, self.qty_exp))
+        return Changes(
+            _decimals(bids, self.price_exp, self.qty_exp),
+            _decimals(asks, self.price_exp, self.qty_exp),
+        )
 
     def change_levels(self) -> tuple[Structured, Structured]:
-        """Return what this event changed as (bids, asks) arrays of i64 mantissas; views where the event is one packet."""
+        """Return what this event changed as (bids, asks) arrays of i64 mantissas; views where
+        the event is one packet.
+        """
         parts = [(part.levels(), part.bid_count) for part in self.fragments]
         if len(parts) == 1:
             levels, bids = parts[0]
@@ -266,7 +303,9 @@ class Book(Event, frozen=True, gc=False):
         return _decimals(self.levels.asks(n), self.levels.price_exp, self.levels.qty_exp)
 
     def bid_levels(self, n: int | None = None) -> Structured:
-        """Return a view of the best `n` bids: i64 mantissas `price`, `quantity` at `levels.price_exp`, `levels.qty_exp`."""
+        """Return a view of the best `n` bids: i64 mantissas `price`, `quantity` at
+        `levels.price_exp`, `levels.qty_exp`.
+        """
         return self.levels.bids(n)
 
     def ask_levels(self, n: int | None = None) -> Structured:
@@ -276,16 +315,27 @@ class Book(Event, frozen=True, gc=False):
     def copy(self) -> Book:
         """Return the same event with its own copy of the levels and of the change."""
         kept = tuple(
-            part._replace(data=bytes(part.data[part.start : part.start + part.item_count * part.item_size]), start=0)
+            part._replace(
+                data=bytes(part.data[part.start : part.start + part.item_count * part.item_size]),
+                start=0,
+            )
             for part in self.fragments
         )
-        levels = KeptLevels(self.levels.price_exp, self.levels.qty_exp, self.levels.bids().copy(), self.levels.asks().copy())
+        levels = KeptLevels(
+            self.levels.price_exp,
+            self.levels.qty_exp,
+            self.levels.bids().copy(),
+            self.levels.asks().copy(),
+        )
         return msgspec.structs.replace(self, levels=levels, fragments=kept)
 
     def __repr__(self) -> str:
         """Return the identity, state and best prices."""
         what = "snapshot" if self.snapshot else "delta"
-        return f"Book({self.instrument} {what} {self.state} bid={self.best_bid} ask={self.best_ask} depth={self.depth})"
+        return (
+            f"Book({self.instrument} {what} {self.state} bid={self.best_bid} ask={self.best_ask}"
+            f" depth={self.depth})"
+        )
 
 
 class KeptLevels(msgspec.Struct, frozen=True, gc=False):
@@ -316,7 +366,9 @@ def _decimals(levels: Structured, price_exp: int, qty_exp: int) -> list[Level]:
 
 
 class Instrument(Event, frozen=True, gc=False):
-    """A definition: the first seen in this feed, and again whenever it changes. Values the venue does not give are None."""
+    """A definition: the first seen in this feed, and again whenever it changes. Values the venue
+    does not give are None.
+    """
 
     instrument_id: int
     state: InstrumentState | int
@@ -337,18 +389,21 @@ class Instrument(Event, frozen=True, gc=False):
     settle: str
     option_type: OptionType
     canonical: str | None
-    """The name that the same product has on every venue (`protocol.naming`): `BTC-USDT`, `BTC-USD-20260327-60000-C`; None where
-    the venue gives too little for one."""
+    """The name that the same product has on every venue (`protocol.naming`): `BTC-USDT`,
+    `BTC-USD-20260327-60000-C`; None where the venue gives too little for one.
+    """
 
 
 class Status(msgspec.Struct, frozen=True, gc=False):
     """A state change. `origin` says who noticed: the `venue`'s feeder, or this `feed` itself.
 
-    From the feed: scope CHANNEL, state STALE (reason TIMEOUT: no packet for three heartbeat intervals; RESTART: the session
-    ended), SUSPECT (GAP: lost packets have been asked for) and LIVE (RESYNCED: they are there; packets again, or a new session);
-    scope BOOK, state SUSPECT (GAP: a change of this book was lost, a snapshot is awaited) and LIVE (RESYNCED: a snapshot shows
-    that it lost nothing), and any state with RESYNCED and `channel 1 to 101` for detail: from now on it is taken from
-    another feeder; scope INSTRUMENT, state IDLE: a wanted symbol matches nothing, `detail` names the nearest.
+    From the feed: scope CHANNEL, state STALE (reason TIMEOUT: no packet for three heartbeat
+    intervals; RESTART: the session ended), SUSPECT (GAP: lost packets have been asked for) and
+    LIVE (RESYNCED: they are there; packets again, or a new session); scope BOOK, state SUSPECT
+    (GAP: a change of this book was lost, a snapshot is awaited) and LIVE (RESYNCED: a snapshot
+    shows that it lost nothing), and any state with RESYNCED and `channel 1 to 101` for detail:
+    from now on it is taken from another feeder; scope INSTRUMENT, state IDLE: a wanted symbol
+    matches nothing, `detail` names the nearest.
     """
 
     venue: str
@@ -377,9 +432,10 @@ class Status(msgspec.Struct, frozen=True, gc=False):
 class Gap(msgspec.Struct, frozen=True, gc=False):
     """Something was lost for good.
 
-    On the way here (`reason` "loss", `instrument` None): `missing` packets of `channel_id` from `first_missing` on. At the venue
-    (`reason` "gap" or "checksum"): of this instrument's book the feeder `expected` one sequence number or checksum and `got`
-    another (of its trades, one volume of the day, where a venue counts by it); `missing` is their difference where both
+    On the way here (`reason` "loss", `instrument` None): `missing` packets of `channel_id` from
+    `first_missing` on. At the venue (`reason` "gap" or "checksum"): of this instrument's book
+    the feeder `expected` one sequence number or checksum and `got` another (of its trades, one
+    volume of the day, where a venue counts by it); `missing` is their difference where both
     count upwards, else 0.
     """
 
@@ -398,4 +454,13 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
 
 
 AnyEvent: TypeAlias = Trade | Book | Bbo | Stat | Liquidation | Instrument | Status | Gap
-ALL_EVENTS: Final[tuple[type[AnyEvent], ...]] = (Trade, Book, Bbo, Stat, Liquidation, Instrument, Status, Gap)
+ALL_EVENTS: Final[tuple[type[AnyEvent], ...]] = (
+    Trade,
+    Book,
+    Bbo,
+    Stat,
+    Liquidation,
+    Instrument,
+    Status,
+    Gap,
+)

@@ -1,13 +1,17 @@
-"""The feed: live market data, or a tape of it, as events. This is what `from tapecast import Feed` means.
+"""The feed: live market data, or a tape of it, as events. This is what `from tapecast import
+Feed` means.
 
-One path lies under all forms (iteration, `async for`, callbacks, batches): the kernel's receive buffer, then one batch of
-packets, then the events of one packet. Nothing is read before everything before it has been taken, so there is no hidden queue:
-when the script is slow the kernel's buffer fills (`rcvbuf_bytes`), and what does not fit is lost, shows as `Gap` events and is
-counted in `stats.kernel_drops` and `stats.lost`; the books of what was lost recover by themselves. A slow script slows no other
-consumer and never the publisher. Where a feeder has a recovery service, lost packets are asked for and delivered in their place,
-and books are had at once (`consumers.feed.recovering`), in this same loop.
+One path lies under all forms (iteration, `async for`, callbacks, batches): the kernel's receive
+buffer, then one batch of packets, then the events of one packet. Nothing is read before
+everything before it has been taken, so there is no hidden queue: when the script is slow the
+kernel's buffer fills (`rcvbuf_bytes`), and what does not fit is lost, shows as `Gap` events and
+is counted in `stats.kernel_drops` and `stats.lost`; the books of what was lost recover by
+themselves. A slow script slows no other consumer and never the publisher. Where a feeder has a
+recovery service, lost packets are asked for and delivered in their place, and books are had at
+once (`consumers.feed.recovery.manager`), in this same loop.
 
-A feed belongs to one thread; only `stop` may be called from another one or from a signal handler.
+A feed belongs to one thread; only `stop` may be called from another one or from a signal
+handler.
 """
 
 from __future__ import annotations
@@ -23,22 +27,31 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from consumers.feed.batches import Batch
-from consumers.feed.engine import Engine
-from consumers.feed.events import ALL_EVENTS, AnyEvent, Bbo, Book, Instrument, Liquidation, Stat, Trade
-from consumers.feed.ordering import Ordering
-from consumers.feed.recovering import options_of
-from consumers.feed.replay import open_replay
-from consumers.feed.selection import Selection
-from consumers.feed.source import Multicast, PacketSource
-from consumers.feed.stats import FeedStats
-from protocol.schema import VENUES, MsgType
-from runtime.channels import lines_of
-from runtime.errors import TapecastError
-from runtime.keys import Admission
+from tapecast.consumers.feed.batches import Batch
+from tapecast.consumers.feed.engine import Engine
+from tapecast.consumers.feed.events import (
+    ALL_EVENTS,
+    AnyEvent,
+    Bbo,
+    Book,
+    Instrument,
+    Liquidation,
+    Stat,
+    Trade,
+)
+from tapecast.consumers.feed.reader import Reader
+from tapecast.consumers.feed.recovery.manager import options_of
+from tapecast.consumers.feed.replay import open_replay
+from tapecast.consumers.feed.selection import Selection
+from tapecast.consumers.feed.source import Multicast, PacketSource
+from tapecast.consumers.feed.stats import FeedStats
+from tapecast.protocol.schema import VENUES, MsgType
+from tapecast.runtime.channels import lines_of
+from tapecast.runtime.errors import TapecastError
+from tapecast.runtime.keys import Admission
 
 if TYPE_CHECKING:
-    from runtime.settings import Config
+    from tapecast.runtime.settings import Config
 
 __all__ = ["Feed", "FeedError"]
 
@@ -54,7 +67,15 @@ _MSG_TYPES: Final[dict[type, int]] = {
     Stat: MsgType.STAT,
     Liquidation: MsgType.LIQUIDATION,
 }
-_CONTROL: Final = frozenset({MsgType.INSTRUMENT, MsgType.STATUS, MsgType.HEARTBEAT, MsgType.SESSION_START, MsgType.SESSION_END})
+_CONTROL: Final = frozenset(
+    {
+        MsgType.INSTRUMENT,
+        MsgType.STATUS,
+        MsgType.HEARTBEAT,
+        MsgType.SESSION_START,
+        MsgType.SESSION_END,
+    }
+)
 
 
 class FeedError(TapecastError):
@@ -64,16 +85,19 @@ class FeedError(TapecastError):
 class Feed:
     """Market data of some venues and symbols; a context manager and an iterator of events.
 
-    `venues`: names of the registry, each joins one group; None = all. `symbols`: the venue's own (`BTCUSDT`), `BASE-QUOTE`
-    (`BTC-USDT`: spot and perpetual) or full texts (`okx.spot.BTC-USDT`); None = all. `types`: event classes to make; None =
-    those given to `on`, or else all: what is not asked for costs nothing. `books`: keep books for `book()` even where no Book
-    events are made. `interface`: address of the network interface, `config`: a loaded configuration, `rcvbuf_bytes`: receive
-    buffer per group; each defaults to the configuration. `source`: packets from elsewhere (`consumers.feed.source`) instead of
-    the network. `recovery`: whether recovery services are asked for what was lost; defaults to the configuration, and to False
-    for another source.
+    `venues`: names of the registry, each joins one group; None = all. `symbols`: the venue's own
+    (`BTCUSDT`), `BASE-QUOTE` (`BTC-USDT`: spot and perpetual) or full texts
+    (`okx.spot.BTC-USDT`); None = all. `types`: event classes to make; None = those given to
+    `on`, or else all: what is not asked for costs nothing. `books`: keep books for `book()` even
+    where no Book events are made. `interface`: address of the network interface, `config`: a
+    loaded configuration, `rcvbuf_bytes`: receive buffer per group; each defaults to the
+    configuration. `source`: packets from elsewhere (`consumers.feed.source`) instead of the
+    network. `recovery`: whether recovery services are asked for what was lost; defaults to the
+    configuration, and to False for another source.
 
-    Raises ValueError for unknown venues, OSError where the interface or port cannot be used, ConfigError where packets carry tags
-    and the key of a named venue is missing (`runtime.keys`).
+    Raises ValueError for unknown venues, OSError where the interface or port cannot be used,
+    ConfigError where packets carry tags and the key of a named venue is missing
+    (`runtime.keys`).
     """
 
     def __init__(
@@ -94,25 +118,32 @@ class Feed:
         self._types = None if types is None else tuple(types)
         for kind in self._types or ():
             if kind not in ALL_EVENTS:
-                raise FeedError(f"{kind!r} is not an event type; they are {', '.join(known.__name__ for known in ALL_EVENTS)}")
+                raise FeedError(
+                    f"{kind!r} is not an event type; they are"
+                    f" {', '.join(known.__name__ for known in ALL_EVENTS)}"
+                )
         self._keep_books = books
         if config is None and (source is None or recovery):
-            from runtime.config import load
+            from tapecast.runtime.config import load
 
             config = load()
         if source is None:
             assert config is not None
             if interface is not None:
-                config = msgspec.structs.replace(config, network=msgspec.structs.replace(config.network, interface=interface))
+                config = msgspec.structs.replace(
+                    config, network=msgspec.structs.replace(config.network, interface=interface)
+                )
             source = _multicast(self._selection, config, rcvbuf_bytes)
             recovery = recovery is not False
-        self._switch_after_ns = int(config.consumer.switch_after_s * 1e9) if config is not None else 1_000_000_000
+        self._switch_after_ns = (
+            int(config.consumer.switch_after_s * 1e9) if config is not None else 1_000_000_000
+        )
         self._source = source
         repair = config.consumer if recovery and config is not None else None
         if repair is not None:
-            self._ordering = Ordering(source, options_of(repair), reach=repair.repair_packets)
+            self._reader = Reader(source, options_of(repair), reach=repair.repair_packets)
         else:
-            self._ordering = Ordering(source)
+            self._reader = Reader(source)
         self._engine: Engine | None = None
         self._callbacks: dict[type[AnyEvent], list[Callable[[AnyEvent], object]]] = {}
         self._stopped = False
@@ -134,10 +165,12 @@ class Feed:
         types: Iterable[type[AnyEvent]] | None = None,
         books: bool = False,
     ) -> Feed:
-        """Return a feed over a tape or a recording instead of the network; it ends where the file ends.
+        """Return a feed over a tape or a recording instead of the network; it ends where the
+        file ends.
 
-        `speed` 1 plays in real time, 10 ten times as fast; None as fast as the script takes the events. Raises OSError where a
-        file cannot be read, TapecastError where it is neither a tape nor a recording.
+        `speed` 1 plays in real time, 10 ten times as fast; None as fast as the script takes the
+        events. Raises OSError where a file cannot be read, TapecastError where it is neither a
+        tape nor a recording.
         """
         return cls(venues, symbols, types=types, books=books, source=open_replay(path, speed))
 
@@ -145,7 +178,12 @@ class Feed:
         """Return the feed."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Close the feed."""
         self.close()
 
@@ -153,12 +191,19 @@ class Feed:
         """Return the feed."""
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Close the feed."""
         self.close()
 
     def __iter__(self) -> Iterator[AnyEvent]:
-        """Yield events until `stop` or the end of a replay; waiting can be interrupted by Ctrl-C."""
+        """Yield events until `stop` or the end of a replay; waiting can be interrupted by
+        Ctrl-C.
+        """
         engine = self._started()
         while True:
             event = self._take(engine)
@@ -183,16 +228,23 @@ class Feed:
                 await self._readable(self._patience())
 
     def on(self, kind: type[E], callback: Callable[[E], object]) -> Feed:
-        """Call `callback` with every event of a class once `run` is called; returns the feed, so that calls can be chained."""
+        """Call `callback` with every event of a class once `run` is called; returns the feed, so
+        that calls can be chained.
+        """
         if kind not in ALL_EVENTS:
             raise FeedError(f"{kind!r} is not an event type")
         if self._engine is not None and self._types is None:
-            raise FeedError("on() comes before the first event is taken, because it decides which events are made")
+            raise FeedError(
+                "on() comes before the first event is taken, because it decides which events are"
+                " made"
+            )
         self._callbacks.setdefault(kind, []).append(callback)  # type: ignore[arg-type]
         return self
 
     def run(self, seconds: float | None = None) -> None:
-        """Take events and call the callbacks until `stop`, the end of a replay, or for about so many seconds."""
+        """Take events and call the callbacks until `stop`, the end of a replay, or for about so
+        many seconds.
+        """
         deadline = None if seconds is None else time.monotonic() + seconds
         engine = self._started()
         nobody: list[Callable[[AnyEvent], object]] = []
@@ -202,15 +254,21 @@ class Feed:
                 for callback in self._callbacks.get(type(event), nobody):
                     callback(event)
                 continue
-            patience = self._patience() if deadline is None else min(self._patience(), max(0.0, deadline - time.monotonic()))
+            patience = (
+                self._patience()
+                if deadline is None
+                else min(self._patience(), max(0.0, deadline - time.monotonic()))
+            )
             if not self._fill(engine, patience):
                 return
 
     def batches(self) -> Iterator[Batch]:
-        """Yield what each read brought as numpy arrays (see `Batch`), for programs that take packets by the thousand.
+        """Yield what each read brought as numpy arrays (see `Batch`), for programs that take
+        packets by the thousand.
 
-        Of the event classes wanted, Trade, Book, Bbo, Stat and Liquidation say which packets the arrays hold, and Instrument,
-        Status and Gap come as `batch.events`. Books are kept with `books=True` only. A batch is valid until the next is taken.
+        Of the event classes wanted, Trade, Book, Bbo, Stat and Liquidation say which packets the
+        arrays hold, and Instrument, Status and Gap come as `batch.events`. Books are kept with
+        `books=True` only. A batch is valid until the next is taken.
         """
         wanted = self._wanted()
         msg_types = frozenset(_MSG_TYPES[kind] for kind in wanted if kind in _MSG_TYPES)
@@ -219,7 +277,7 @@ class Feed:
         while self._fill(engine, self._patience()):
             if not self._ready and not engine.out:
                 continue
-            batch = self._ordering.batch(engine, msg_types, control, self._wanted_ids)
+            batch = self._reader.batch(engine, msg_types, control, self._wanted_ids)
             batch.events.extend(engine.out)
             engine.out.clear()
             self._events += len(batch.events)
@@ -234,11 +292,12 @@ class Feed:
         """Leave the groups or close the file; the books and counters stay readable."""
         self._stopped = True
         self._source.close()
-        if self._ordering.recovery is not None:
-            self._ordering.recovery.close()
+        if self._reader.recovery is not None:
+            self._reader.recovery.close()
 
     def book(self, symbol: str) -> Book | None:
-        """Return the book of a symbol or instrument text as it is now; None where there is none (yet).
+        """Return the book of a symbol or instrument text as it is now; None where there is none
+        (yet).
 
         Raises FeedError where several instruments share the symbol, or this feed keeps no books.
         """
@@ -247,7 +306,10 @@ class Feed:
             raise FeedError("this feed keeps no books: ask for Book events, or say books=True")
         found = engine.definitions.find(symbol)
         if len(found) > 1:
-            raise FeedError(f"{symbol!r} means {', '.join(sorted(item.instrument for item in found))}: name one of them")
+            raise FeedError(
+                f"{symbol!r} means {', '.join(sorted(item.instrument for item in found))}: name one"
+                " of them"
+            )
         return engine.book(found[0]) if found else None
 
     @property
@@ -260,17 +322,23 @@ class Feed:
         """Counters since the feed began."""
         engine = self._engine
         if engine is None:
-            return self._ordering.stats(undefined=0, gaps=0, lost=0, events=0)
-        return self._ordering.stats(undefined=engine.undefined, gaps=engine.gaps, lost=engine.lost, events=self._events)
+            return self._reader.stats(undefined=0, gaps=0, lost=0, events=0)
+        return self._reader.stats(
+            undefined=engine.undefined, gaps=engine.gaps, lost=engine.lost, events=self._events
+        )
 
     def _wanted(self) -> tuple[type[AnyEvent], ...]:
         return self._types if self._types is not None else tuple(self._callbacks) or ALL_EVENTS
 
     def _wanted_ids(self) -> npt.NDArray[np.uint64] | None:
-        if self._engine is None or (self._selection.symbols is None and self._selection.venues is None):
+        if self._engine is None or (
+            self._selection.symbols is None and self._selection.venues is None
+        ):
             return None
         wanted = self._engine.definitions.wanted
-        return np.array([definition.instrument_id for definition in wanted.values()], dtype=np.uint64)
+        return np.array(
+            [definition.instrument_id for definition in wanted.values()], dtype=np.uint64
+        )
 
     def _started(self, wanted: Collection[type[AnyEvent]] | None = None) -> Engine:
         if self._engine is None:
@@ -289,7 +357,7 @@ class Feed:
         """Return the next event of what has been read."""
         out = engine.out
         while not out:
-            if not self._ordering.step(engine):
+            if not self._reader.step(engine):
                 return None
         if self._stopped:
             return None
@@ -297,41 +365,49 @@ class Feed:
         return out.popleft()
 
     def _patience(self) -> float:
-        """How long to wait for packets: a hole in the sequence is given up after 5 ms, silence is looked at every 100 ms."""
-        return _WINDOW_S if self._ordering.waiting else _TICK_S
+        """How long to wait for packets: a hole in the sequence is given up after 5 ms, silence
+        is looked at every 100 ms.
+        """
+        return _WINDOW_S if self._reader.waiting else _TICK_S
 
     def _fill(self, engine: Engine, timeout: float) -> bool:
-        """Read on and let time pass; False once there will be no more. `_ready` says whether the read brought anything."""
+        """Read on and let time pass; False once there will be no more. `_ready` says whether the
+        read brought anything.
+        """
         if self._stopped:
             return False
         if self._source.ended:
             if self._finished:
                 return False
             self._finished = True
-            self._ready = self._ordering.finish()
+            self._ready = self._reader.finish()
             engine.complain()
             return True
-        recovery = self._ordering.recovery
-        # Silence is judged as of the last read, all of which has been taken in: a script that was slow is not a silent venue.
+        recovery = self._reader.recovery
+        # Silence is judged as of the last read, all of which has been taken in: a script that
+        # was slow is not a silent venue.
         if self._read_ns - self._ticked_ns >= _TICK_NS:
             self._ticked_ns = self._read_ns
             engine.tick(self._read_ns)
-            self._ordering.watch(engine, self._read_ns)
+            self._reader.watch(engine, self._read_ns)
             if recovery is not None:
                 recovery.tick(engine, self._read_ns)
                 recovery.pump(engine, self._read_ns)
         elif recovery is not None and (recovery.active or engine.wants):
             recovery.carry_out(engine, self._source.now_ns())
             if timeout > 0:
-                recovery.wait(list(self._source.filenos()), recovery.patience_s(self._source.now_ns(), timeout))
+                recovery.wait(
+                    list(self._source.filenos()),
+                    recovery.patience_s(self._source.now_ns(), timeout),
+                )
                 timeout = 0.0
             recovery.pump(engine, self._source.now_ns())
             # By turns with the network, which a busy service must not starve.
-            self._mended = not self._mended and self._ordering.mend()
+            self._mended = not self._mended and self._reader.mend()
             if self._mended:
-                self._ready = self._ordering.ready
+                self._ready = self._reader.ready
                 return True
-        self._ready = self._ordering.receive(timeout)
+        self._ready = self._reader.receive(timeout)
         if recovery is not None and recovery.states:
             self._ready += 1
         self._read_ns = self._source.now_ns()
@@ -342,7 +418,7 @@ class Feed:
         if not files:
             await asyncio.sleep(min(patience_s, _WINDOW_S))
             return
-        recovery = self._ordering.recovery
+        recovery = self._reader.recovery
         writable: list[int] = []
         if recovery is not None and recovery.active:
             files += recovery.readable()
@@ -373,7 +449,12 @@ def _wake(ready: asyncio.Future[None]) -> None:
 def _multicast(selection: Selection, config: Config, rcvbuf_bytes: int | None) -> Multicast:
     network = config.network
     replicas = range(config.consumer.feeders)
-    groups = [line for venue in selection.venues or VENUES for n in replicas for line in lines_of(venue, network, n)]
+    groups = [
+        line
+        for venue in selection.venues or VENUES
+        for n in replicas
+        for line in lines_of(venue, network, n)
+    ]
     return Multicast(
         groups,
         interface=network.interface,

@@ -1,7 +1,9 @@
-"""What `Feed.replay` can open: tapes, and other kinds of files that someone has registered an opener for.
+"""What `Feed.replay` can open: tapes, and other kinds of files that someone has registered an
+opener for.
 
-Recordings of venue frames (`.jsonl`, `.jsonl.gz`) need the feeder's decoders, which consumers may not import; `tapecast`
-registers them here. This module reads the first bytes of a file and nothing more.
+Recordings of venue frames (`.jsonl`, `.jsonl.gz`) need the feeder's decoders, which consumers
+may not import; `tapecast` registers them here. This module reads the first bytes of a file and
+nothing more.
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from consumers.feed.source import Chunks, PacketSource
-from consumers.feed.tape import TapeError, is_tape, read_tape
+from tapecast.consumers.feed.source import Chunks, PacketSource
+from tapecast.consumers.feed.tape import TapeError, is_tape, read_tape
 
 __all__ = ["Opener", "open_replay", "register"]
 
@@ -26,7 +28,8 @@ def register(suffix: str, opener: Opener) -> None:
 
 
 def open_replay(path: Path | str | Sequence[Path | str], speed: float | None) -> PacketSource:
-    """Return the packets of a tape, or of what is registered, as a source; several files are one recording in order.
+    """Return the packets of a tape, or of what is registered, as a source; several files are one
+    recording in order.
 
     Raises OSError where a file cannot be read, TapeError where nobody can open it.
     """

@@ -1,8 +1,9 @@
 """Where a feed's packets come from: the network, a tape, or anything that yields packets.
 
-A source hands out packets in batches: after `receive()` returned n, `spans[:n]` describes n packets in `buffer` until the next
-call. `Multicast` receives; `Chunks` takes buffers of contiguous packets from an iterator (tapes, a decode pipeline, tests) and
-may pace them. Order, duplicates and loss are the business of `protocol.sequencing`.
+A source hands out packets in batches: after `receive()` returned n, `spans[:n]` describes n
+packets in `buffer` until the next call. `Multicast` receives; `Chunks` takes buffers of
+contiguous packets from an iterator (tapes, a decode pipeline, tests) and may pace them. Order,
+duplicates and loss are the business of `protocol.net.sequencing`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from consumers.feed.tape import packet_length
-from protocol.codec import Buffer
-from protocol.io import SPAN, Receiver
-from protocol.records import HEADER_STRUCT
-from runtime.keys import Admission
+from tapecast.consumers.feed.tape import packet_length
+from tapecast.protocol.codec import Buffer
+from tapecast.protocol.net.io import SPAN, Receiver
+from tapecast.protocol.records import HEADER_STRUCT
+from tapecast.runtime.keys import Admission
 
 __all__ = ["Chunks", "Multicast", "PacketSource", "Silences"]
 
@@ -40,12 +41,14 @@ class PacketSource(Protocol):
 
     @property
     def spans(self) -> npt.NDArray[np.void]:
-        """Descriptions of the packets of the last batch, dtype `protocol.io.SPAN`."""
+        """Descriptions of the packets of the last batch, dtype `protocol.net.io.SPAN`."""
         ...
 
     @property
     def live(self) -> bool:
-        """Whether packets come as they are sent; a replay has no lag to measure and no silence to report."""
+        """Whether packets come as they are sent; a replay has no lag to measure and no silence
+        to report.
+        """
         ...
 
     @property
@@ -59,15 +62,21 @@ class PacketSource(Protocol):
         ...
 
     def receive(self, timeout: float) -> int:
-        """Wait at most `timeout` seconds for packets and return how many there are; a signal ends the wait."""
+        """Wait at most `timeout` seconds for packets and return how many there are; a signal
+        ends the wait.
+        """
         ...
 
     def now_ns(self) -> int:
-        """Return the source's time: monotonic; in a replay, the send time of the last packet handed out."""
+        """Return the source's time: monotonic; in a replay, the send time of the last packet
+        handed out.
+        """
         ...
 
     def filenos(self) -> Sequence[int]:
-        """Return the descriptors that become readable when packets arrive; empty where there are none to wait on."""
+        """Return the descriptors that become readable when packets arrive; empty where there are
+        none to wait on.
+        """
         ...
 
     def close(self) -> None:
@@ -76,7 +85,9 @@ class PacketSource(Protocol):
 
 
 class Silences:
-    """When to join a group again: after 3 s without a packet (feeders beat every second), then ever less often, up to 15 s."""
+    """When to join a group again: after 3 s without a packet (feeders beat every second), then
+    ever less often, up to 15 s.
+    """
 
     def __init__(self, lines: int, now_ns: int) -> None:
         """Begin at `now_ns` without a packet."""
@@ -105,9 +116,16 @@ class Multicast:
     ended = False
 
     def __init__(
-        self, groups: Sequence[tuple[str, int]], *, interface: str, rcvbuf: int, admission: Admission | None = None
+        self,
+        groups: Sequence[tuple[str, int]],
+        *,
+        interface: str,
+        rcvbuf: int,
+        admission: Admission | None = None,
     ) -> None:
-        """Join the groups; OSError where the interface or a port cannot be used. Without `admission` everything is taken."""
+        """Join the groups; OSError where the interface or a port cannot be used. Without
+        `admission` everything is taken.
+        """
         self.admission = admission
         self.receiver = Receiver(groups, interface=interface, rcvbuf=rcvbuf)
         self.buffer = self.receiver.buffer
@@ -118,12 +136,16 @@ class Multicast:
         """How often a silent group was joined again."""
 
     def watch(self, now_ns: int) -> None:
-        """Join again what has been silent for too long; where that fails (an interface that is gone) it is tried again later."""
+        """Join again what has been silent for too long; where that fails (an interface that is
+        gone) it is tried again later.
+        """
         for line in self._silences.due(self.receiver.packet_counts(), now_ns):
             try:
                 self.receiver.rejoin(line)
             except OSError as error:
-                _LOG.warning("group %s cannot be joined again: %s", self.receiver.groups[line][0], error)
+                _LOG.warning(
+                    "group %s cannot be joined again: %s", self.receiver.groups[line][0], error
+                )
             else:
                 self.rejoins += 1
 
@@ -155,8 +177,8 @@ class Multicast:
 class Chunks:
     """Packets out of an iterator of buffers, each holding whole contiguous packets.
 
-    Without `speed` as fast as they are taken; otherwise paced by their send times (receive times where those are 0), `speed`
-    times as fast as they were.
+    Without `speed` as fast as they are taken; otherwise paced by their send times (receive times
+    where those are 0), `speed` times as fast as they were.
     """
 
     live = False
@@ -170,7 +192,9 @@ class Chunks:
         clock: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Take the packets of `chunks` when they are asked for; ValueError for a speed that is not above 0."""
+        """Take the packets of `chunks` when they are asked for; ValueError for a speed that is
+        not above 0.
+        """
         if speed is not None and not speed > 0:
             raise ValueError(f"speed {speed}: above 0, or None for as fast as possible")
         self._chunks: Iterator[Buffer] = iter(chunks)

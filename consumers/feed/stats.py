@@ -1,4 +1,5 @@
-"""What a feed counts about itself: packets, losses and the time from the publisher's send call to this process.
+"""What a feed counts about itself: packets, losses and the time from the publisher's send call
+to this process.
 
 Counters and a histogram of fixed size; no clock of its own.
 """
@@ -12,18 +13,21 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from protocol.sequencing import LineStats
+from tapecast.protocol.net.sequencing import LineStats
 
 __all__ = ["FeedStats", "LagHistogram"]
 
 
 class FeedStats(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot of a feed's counters since it began. Packets unless said otherwise; lags in nanoseconds."""
+    """A snapshot of a feed's counters since it began. Packets unless said otherwise; lags in
+    nanoseconds.
+    """
 
     received: int
     """Valid packets that came in, whatever became of them."""
     lost: int
-    """Numbers of the channel sequence that never came, by any line or from a recovery service."""
+    """Numbers of the channel sequence that never came, by any line or from a recovery service.
+    """
     repaired: int
     """Lost packets that a recovery service brought back."""
     reordered: int
@@ -43,17 +47,22 @@ class FeedStats(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     """Events handed out."""
     lag_p50_ns: int | None
-    """Median of send call → read by this feed, on the wall clocks of both; None before the first packet and in replays."""
+    """Median of send call → read by this feed, on the wall clocks of both; None before the first
+    packet and in replays.
+    """
     lag_p99_ns: int | None
     requests: int
     """What recovery services were asked: ranges of packets, definitions, books."""
     recovery: dict[str, int]
     """What came of it: answers, bytes, and busy, overruns, refused, failures, junk."""
     repair_p50_ns: int | None
-    """Median time from asking for lost packets to the last of them; None where nothing was repaired."""
+    """Median time from asking for lost packets to the last of them; None where nothing was
+    repaired.
+    """
     repair_p99_ns: int | None
     lines: dict[int, list[LineStats]]
-    """What each line of a channel brought in the current session and what it lost, line A first."""
+    """What each line of a channel brought in the current session and what it lost, line A first.
+    """
 
 
 _STEPS: Final = 8
@@ -61,7 +70,9 @@ _SIZE: Final = 64 * _STEPS
 
 
 class LagHistogram:
-    """Counts of nanoseconds in buckets 9 % wide; what lies below 1 ns (clocks disagree) falls in the first."""
+    """Counts of nanoseconds in buckets 9 % wide; what lies below 1 ns (clocks disagree) falls in
+    the first.
+    """
 
     def __init__(self) -> None:
         """Start empty."""
@@ -77,7 +88,9 @@ class LagHistogram:
         self._counts += np.bincount(buckets, minlength=_SIZE)[:_SIZE]
 
     def quantile(self, q: float) -> int | None:
-        """Return the value that a share `q` of all counted ones do not exceed, within 9 %; None while empty."""
+        """Return the value that a share `q` of all counted ones do not exceed, within 9 %; None
+        while empty.
+        """
         total = int(self._counts.sum())
         if total == 0:
             return None

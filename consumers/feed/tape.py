@@ -1,8 +1,10 @@
 """Tapes: packets as they were received, one after the other in a file, nothing between them.
 
-A packet tells its own length (66 + payload_len, + 16 with AUTH), so a tape needs no index; a tape cut short by a crash is read up
-to its last whole packet. Names ending in `.gz` are compressed. What is on a tape has passed validation but not sequencing:
-duplicates and disorder are kept, so that a tape behaves like the network did. Reading and writing files is all this module does.
+A packet tells its own length (66 + payload_len, + 16 with AUTH), so a tape needs no index; a
+tape cut short by a crash is read up to its last whole packet. Names ending in `.gz` are
+compressed. What is on a tape has passed validation but not sequencing: duplicates and disorder
+are kept, so that a tape behaves like the network did. Reading and writing files is all this
+module does.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, cast
 
-from protocol.codec import Buffer
-from protocol.schema import HEADER, HEADER_SIZE, MAGIC, TAG_SIZE, Flag
-from runtime.errors import TapecastError
+from tapecast.protocol.codec import Buffer
+from tapecast.protocol.schema import HEADER, HEADER_SIZE, MAGIC, TAG_SIZE, Flag
+from tapecast.runtime.errors import TapecastError
 
 __all__ = ["TapeError", "TapeWriter", "is_tape", "read_tape"]
 
@@ -62,7 +64,12 @@ class TapeWriter:
         """Return the writer."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Close."""
         self.close()
 
@@ -78,7 +85,8 @@ def is_tape(path: Path | str) -> bool:
 
 
 def read_tape(path: Path | str) -> Iterator[bytes]:
-    """Yield the packets of a tape in chunks of some 256 KiB, each of whole packets; TapeError where there is no packet.
+    """Yield the packets of a tape in chunks of some 256 KiB, each of whole packets; TapeError
+    where there is no packet.
 
     A packet cut off at the end of the file is left out.
     """

@@ -1,4 +1,6 @@
-"""Count trades and book changes by callback for ten seconds: `python docs/examples/callbacks.py [TAPE]`."""
+"""Count trades and book changes by callback for ten seconds: `python docs/examples/callbacks.py
+[TAPE]`.
+"""
 
 import sys
 from collections import Counter

@@ -1,4 +1,6 @@
-"""Print the spread whenever a book changes, and every loss: `python docs/examples/spread.py [TAPE]`."""
+"""Print the spread whenever a book changes, and every loss: `python docs/examples/spread.py
+[TAPE]`.
+"""
 
 import sys
 

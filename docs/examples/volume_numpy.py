@@ -1,11 +1,17 @@
-"""Add up traded quantity by side from arrays, without an object per trade: `python docs/examples/volume_numpy.py [TAPE]`."""
+"""Add up traded quantity by side from arrays, without an object per trade: `python
+docs/examples/volume_numpy.py [TAPE]`.
+"""
 
 import sys
 
 from tapecast import Feed, MsgType, Trade
 
 volume: dict[tuple[int, int], int] = {}
-with Feed.replay(sys.argv[1], types=[Trade]) if sys.argv[1:] else Feed(["binance"], types=[Trade]) as feed:
+with (
+    Feed.replay(sys.argv[1], types=[Trade])
+    if sys.argv[1:]
+    else Feed(["binance"], types=[Trade]) as feed
+):
     for batch in feed.batches():
         table = batch.table(MsgType.TRADE)
         for side in (1, 2):

@@ -1,9 +1,11 @@
-"""One connection that is to be there: opened, subscribed, watched, replaced before it ends, made anew when it is lost.
+"""One connection that is to be there: opened, subscribed, watched, replaced before it ends, made
+anew when it is lost.
 
-A supervised task per connection around sans-I/O parts: `feeder.connections.backoff` says when to try again,
-`feeder.connections.proof` whether what was subscribed comes, `feeder.connections.rotation` when to replace,
-`feeder.connections.handover` (through the session) how, `feeder.connections.limiter` whether this host may connect now. The loss
-of one connection concerns no other.
+A supervised task per connection around sans-I/O parts: `runtime.net.backoff` says when to try
+again, `feeder.connections.proof` whether what was subscribed comes,
+`feeder.connections.rotation` when to replace, `feeder.session.handover` (through the session)
+how, `runtime.net.limiter` whether this host may connect now. The loss of one connection concerns
+no other.
 """
 
 from __future__ import annotations
@@ -18,23 +20,23 @@ from typing import Any
 
 from picows import WSError, WSHandshakeError
 
-from feeder.connections.backoff import Backoff, BackoffPolicy
-from feeder.connections.handover import HandoverPolicy, Outcome
-from feeder.connections.limiter import CONNECT, HostLimiter
-from feeder.connections.link import Link
-from feeder.connections.proof import FindingKind, ProofPolicy, Watch, Watched
-from feeder.connections.rest import pause_s
-from feeder.connections.rotation import Rotation, RotationPolicy
-from feeder.connections.sharding import Shard
-from feeder.intake import SUCCESSOR, Intake
-from feeder.login.access import Access
-from feeder.publisher import Publisher
-from feeder.session import Session
-from feeder.venue import Topic
-from protocol.schema import MsgType
-from runtime import logs
+from tapecast.feeder.connections.link import Link
+from tapecast.feeder.connections.proof import FindingKind, ProofPolicy, Watch, Watched
+from tapecast.feeder.connections.rotation import Rotation, RotationPolicy
+from tapecast.feeder.connections.sharding import Shard
+from tapecast.feeder.frame_handler import SUCCESSOR, FrameHandler
+from tapecast.feeder.login.access import Access
+from tapecast.feeder.session.handover import HandoverPolicy, Outcome
+from tapecast.feeder.session.session import Session
+from tapecast.feeder.venues.spec import Topic
+from tapecast.protocol.publish.publisher import Publisher
+from tapecast.protocol.schema import MsgType
+from tapecast.runtime import logs
+from tapecast.runtime.net.backoff import Backoff, BackoffPolicy
+from tapecast.runtime.net.limiter import CONNECT, HostLimiter
+from tapecast.runtime.net.rest import pause_s
 
-__all__ = ["Connection", "Surroundings"]
+__all__ = ["Connection", "Context"]
 
 _LOOK_S = 1.0
 _HANDOVER_LOOK_S = 0.05
@@ -46,12 +48,12 @@ log = logs.get("feeder.connections.connection")
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class Context:
     """What all connections of a feeder share."""
 
     session: Session
     publisher: Publisher
-    intake: Intake
+    frame_handler: FrameHandler
     limiter: HostLimiter
     access: Access
     limits: Mapping[str, int | float]
@@ -67,8 +69,10 @@ class Surroundings:
 class Connection:
     """Keeps one shard connected for as long as its task runs."""
 
-    def __init__(self, shard: Shard, urls: tuple[str, ...], around: Surroundings) -> None:
-        """`urls` are tried in turn: the next one when subscriptions on one bring nothing, or it cannot be reached."""
+    def __init__(self, shard: Shard, urls: tuple[str, ...], around: Context) -> None:
+        """`urls` are tried in turn: the next one when subscriptions on one bring nothing, or it
+        cannot be reached.
+        """
         self.name = shard.name
         self.losses = 0
         self._shard = shard
@@ -95,22 +99,35 @@ class Connection:
     @property
     def proved(self) -> tuple[int, int]:
         """How many of its topics have brought data, and how many there are."""
-        return (0, len(self._shard.subscription.topics)) if self._watch is None else (self._watch.proved, self._watch.topics)
+        return (
+            (0, len(self._shard.subscription.topics))
+            if self._watch is None
+            else (self._watch.proved, self._watch.topics)
+        )
 
     @property
     def succession(self) -> bool:
-        """Whether a successor could take over now: it has delivered beside the old connection for long enough to miss nothing."""
+        """Whether a successor could take over now: it has delivered beside the old connection
+        for long enough to miss nothing.
+        """
         if self._successor is None or self._settled_ns is None or not self._successor.is_open:
             return False
         return time.monotonic_ns() - self._settled_ns >= self._around.handover.linger_ns
 
     def link(self, key: str) -> Link | None:
         """Return the link of that key, this connection's own or its successor's."""
-        return next((link for link in (self._link, self._successor) if link is not None and link.key == key), None)
+        return next(
+            (
+                link
+                for link in (self._link, self._successor)
+                if link is not None and link.key == key
+            ),
+            None,
+        )
 
     def rotate(self, reason: str, within_s: float = 0.0) -> None:
         """Ask for a replacement, at a random time within `within_s`."""
-        self._rotation.demand(reason, time.monotonic_ns(), within_s * random.random())  # noqa: S311 - spread, not a secret
+        self._rotation.demand(reason, time.monotonic_ns(), within_s * random.random())  # noqa: S311 - jitter, not a secret
 
     async def keep(self) -> None:
         """Connect, and connect again, until cancelled."""
@@ -121,13 +138,25 @@ class Connection:
                 self._backoff.connecting(time.monotonic_ns())
                 reason, least_s = await self._once()
             except Exception as error:  # whatever it was, the venue is tried again
-                log.error("connection failed", venue=venue, connection=name, error=repr(error), exc_info=error)
+                log.error(
+                    "connection failed",
+                    venue=venue,
+                    connection=name,
+                    error=repr(error),
+                    exc_info=error,
+                )
                 reason, least_s = repr(error), 0.0
             self.losses += 1
             delay, tripped = self._backoff.lost(time.monotonic_ns(), random.random())  # noqa: S311 - jitter, not a secret
             delay = max(delay, least_s)
             level = log.error if tripped or least_s else log.warning
-            level("connection lost", venue=venue, connection=name, reason=reason, retry_s=round(delay, 2))
+            level(
+                "connection lost",
+                venue=venue,
+                connection=name,
+                reason=reason,
+                retry_s=round(delay, 2),
+            )
             await asyncio.sleep(delay)
 
     def stop(self) -> None:
@@ -142,17 +171,29 @@ class Connection:
         return self.name + SUCCESSOR
 
     async def _once(self) -> tuple[str, float]:
-        """Connect once; return why it ended, and for how long to wait at least before the next try."""
+        """Connect once; return why it ended, and for how long to wait at least before the next
+        try.
+        """
         session, spec = self._around.session, self._around.session.spec
         url = self._urls[self._url % len(self._urls)]
         session.on_url(self.name, url)
-        link = Link(self.name, self._around.intake, self._around.limits, self._around.access)
+        link = Link(self.name, self._around.frame_handler, self._around.limits, self._around.access)
         self._link = link
         try:
             await link.open(url, self._opened)
-            log.info("connected", venue=spec.name, connection=self.name, url=url, topics=len(self._shard.subscription.topics))
+            log.info(
+                "connected",
+                venue=spec.name,
+                connection=self.name,
+                url=url,
+                topics=len(self._shard.subscription.topics),
+            )
             await self._subscribe(link)
-            books = [topic.symbol for topic in self._shard.subscription.topics if self._carries(topic) is MsgType.BOOK]
+            books = [
+                topic.symbol
+                for topic in self._shard.subscription.topics
+                if self._carries(topic) is MsgType.BOOK
+            ]
             session.on_subscribed(dict.fromkeys(books), self.name, time.monotonic_ns())
             return await self._attend(), 0.0
         except _FAILURES as error:
@@ -171,10 +212,12 @@ class Connection:
             self._link.close("connection failed")
         if not self._stopping:
             self._link = self._watch = None
-            self._around.intake.tally(self.name).lost()
-            self._around.session.abandon_handover(self._successor_key, time.monotonic_ns(), time.time_ns())
+            self._around.frame_handler.of(self.name).lost()
+            self._around.session.abandon_handover(
+                self._successor_key, time.monotonic_ns(), time.time_ns()
+            )
             self._around.session.on_disconnect(self.name, time.monotonic_ns(), time.time_ns())
-            self._around.intake.flush()
+            self._around.frame_handler.flush()
 
     def _opened(self, link: Link) -> None:
         self._around.session.on_connect(link.key, link.opened_ns, time.time_ns())
@@ -184,8 +227,8 @@ class Connection:
     def _begin_watch(self, link: Link) -> None:
         around = self._around
         self._rotation.opened(link.opened_ns, random.random())  # noqa: S311 - jitter, not a secret
-        around.intake.tally(self.name).opened(link.opened_ns)
-        around.intake.flush()
+        around.frame_handler.of(self.name).opened(link.opened_ns)
+        around.frame_handler.flush()
         known = around.session.by_symbol
         watched = [
             Watched(topic, known[topic.symbol].index, carries)
@@ -193,10 +236,14 @@ class Connection:
             if topic.symbol in known and (carries := self._carries(topic)) is not None
         ]
         self._watched = tuple(watched)
-        self._watch = Watch(watched, around.proof, around.publisher.counters, time.monotonic_ns(), self._strikes)
+        self._watch = Watch(
+            watched, around.proof, around.publisher.counters, time.monotonic_ns(), self._strikes
+        )
 
     async def _subscribe(self, link: Link) -> None:
-        """Send every request at the venue's pace. Raises ConnectionResetError where the connection ends before that."""
+        """Send every request at the venue's pace. Raises ConnectionResetError where the
+        connection ends before that.
+        """
         session, subscription = self._around.session, self._shard.subscription
         for frame, request_id in zip(subscription.frames, subscription.request_ids, strict=False):
             session.on_request(link.key, request_id, session.spec.requested("", frame))
@@ -220,11 +267,15 @@ class Connection:
                 continue
             try:
                 self._look(link, time.monotonic_ns())
-            except Exception as error:  # a defect in a watchdog must not cost the connection it watches
+            except (
+                Exception
+            ) as error:  # a defect in a watchdog must not cost the connection it watches
                 log.error("look failed", connection=self.name, error=repr(error), exc_info=error)
 
     def _look(self, link: Link, now_ns: int) -> None:
-        """Once a second: data keep the backoff young, silence is answered with a ping, what the watch finds with action."""
+        """Once a second: data keep the backoff young, silence is answered with a ping, what the
+        watch finds with action.
+        """
         session = self._around.session
         last_ns = session.last_data_ns.get(self.name, now_ns)
         if last_ns > link.opened_ns:
@@ -242,16 +293,36 @@ class Connection:
         around, session = self._around, self._around.session
         if self._watch is None:
             return
-        waiting = {one.row for one in self._watched if (sync := session.instruments[one.row].sync).heard and not sync.live}
+        waiting = {
+            one.row
+            for one in self._watched
+            if (sync := session.instruments[one.row].sync).heard and not sync.live
+        }
         rests = session.spec.silence_allowed(time.time_ns())
         if rests and around.access.outdated(self.name):
             link.close("its access token is due")  # made anew while nothing is to be lost
             return
-        for found in self._watch.look(around.publisher.counters, waiting, last_ns, now_ns, trading=not rests):
-            words = {"venue": session.spec.name, "connection": self.name, "url": link.url, "what": found.text}
-            session.on_topics(found.kind.name, found.topics, time.time_ns(), speak=found.kind is FindingKind.SPEAKS)
+        for found in self._watch.look(
+            around.publisher.counters, waiting, last_ns, now_ns, trading=not rests
+        ):
+            words = {
+                "venue": session.spec.name,
+                "connection": self.name,
+                "url": link.url,
+                "what": found.text,
+            }
+            session.on_topics(
+                found.kind.name,
+                found.topics,
+                time.time_ns(),
+                speak=found.kind is FindingKind.SPEAKS,
+            )
             if not found.ends:
-                log.warning(found.kind.value, **words, topics=[f"{topic.channel} {topic.symbol}" for topic in found.topics])
+                log.warning(
+                    found.kind.value,
+                    **words,
+                    topics=[f"{topic.channel} {topic.symbol}" for topic in found.topics],
+                )
                 if found.kind is FindingKind.SILENT:
                     around.resubscribe(self.name, found.topics)
                 continue
@@ -264,11 +335,13 @@ class Connection:
     # replacement
 
     async def _replace(self, reason: str) -> None:
-        """Open a successor beside the connection, and let it take over once it brings everything."""
+        """Open a successor beside the connection, and let it take over once it brings
+        everything.
+        """
         around, session = self._around, self._around.session
         venue, key = session.spec.name, self._successor_key
         log.info("replacing", venue=venue, connection=self.name, reason=reason)
-        link = self._successor = Link(key, around.intake, around.limits, around.access)
+        link = self._successor = Link(key, around.frame_handler, around.limits, around.access)
         self._settled_ns = None
         try:
             await around.limiter.acquire(CONNECT)
@@ -282,7 +355,8 @@ class Connection:
             while True:
                 await asyncio.wait({link.closed}, timeout=_HANDOVER_LOOK_S)
                 if self._link is link:
-                    return  # the old connection ended by itself, and `_attend` let this one take over
+                    # the old connection ended by itself, and `_attend` let this one take over
+                    return
                 if link.closed.done():
                     raise ConnectionResetError(link.closed.result())
                 outcome = session.handover_verdict(key, time.monotonic_ns())
@@ -293,14 +367,19 @@ class Connection:
                     raise ConnectionResetError("no data on the new connection")
         except _FAILURES as error:
             around.access.failed(key, error)
-            log.error("not replaced", venue=venue, connection=self.name, error=f"{type(error).__name__}: {error}")
+            log.error(
+                "not replaced",
+                venue=venue,
+                connection=self.name,
+                error=f"{type(error).__name__}: {error}",
+            )
             self._url += 1
             self._rotation.failed(time.monotonic_ns(), random.random())  # noqa: S311 - jitter, not a secret
         finally:
             if self._link is not link:
                 link.close("not needed")
                 session.abandon_handover(key, time.monotonic_ns(), time.time_ns())
-                around.intake.flush()
+                around.frame_handler.flush()
             self._successor = None
             self._replacing = None
 
@@ -322,7 +401,9 @@ class Connection:
         return None if channel is None else channel.carries
 
     def _least_wait(self, error: BaseException) -> float:
-        """Return how long a failure keeps us away: a refusal as long as the venue says, a bad certificate as long as it gets."""
+        """Return how long a failure keeps us away: a refusal as long as the venue says, a bad
+        certificate as long as it gets.
+        """
         if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
             return self._around.backoff.cap_s
         response = error.response if isinstance(error, WSHandshakeError) else None

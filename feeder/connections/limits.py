@@ -1,7 +1,7 @@
 """What a venue permits, as `[venue.limits]` of its configuration file says it.
 
-The sources stand in `docs/venues/`; who keeps to it is `feeder.connections.limiter` (all processes of a host),
-`feeder.connections.pacing` (one connection) and `feeder.connections.sharding`.
+The sources stand in `docs/venues/`; who keeps to it is `runtime.net.limiter` (all processes of a
+host), `feeder.connections.pacing` (one connection) and `feeder.connections.sharding`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ __all__ = ["Limits"]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `[venue.limits]` holds: counts that a venue permits in a window of seconds, per IP address unless said otherwise."""
+    """What `[venue.limits]` holds: counts that a venue permits in a window of seconds, per IP
+    address unless said otherwise.
+    """
 
     connects: int
     connects_window_s: float

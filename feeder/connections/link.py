@@ -1,6 +1,8 @@
-"""One socket of a venue connection: opened, spoken to at the venue's pace, closed. Reads go to the intake.
+"""One socket of a venue connection: opened, spoken to at the venue's pace, closed. Reads go to
+the frame_handler.
 
-It decides nothing: when to open one, and what to subscribe, is `feeder.connections.connection`'s matter.
+It decides nothing: when to open one, and what to subscribe, is `feeder.connections.connection`'s
+matter.
 """
 
 from __future__ import annotations
@@ -11,11 +13,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from feeder.connections.pacing import Pace
-from feeder.connections.transport import Handlers, Socket, connect
-from feeder.intake import Intake
-from feeder.login.access import Access
-from feeder.venue import Keepalive
+from tapecast.feeder.connections.pacing import Pace
+from tapecast.feeder.connections.transport import Handlers, Socket, connect
+from tapecast.feeder.frame_handler import FrameHandler
+from tapecast.feeder.login.access import Access
+from tapecast.feeder.venues.spec import Keepalive
 
 __all__ = ["Link"]
 
@@ -26,11 +28,17 @@ _SECOND = 1_000_000_000
 class Link:
     """A socket under a name, `key`, which its successor takes over."""
 
-    def __init__(self, key: str, intake: Intake, limits: Mapping[str, int | float], access: Access) -> None:
+    def __init__(
+        self,
+        key: str,
+        frame_handler: FrameHandler,
+        limits: Mapping[str, int | float],
+        access: Access,
+    ) -> None:
         self.key = key
         self.opened_ns = 0
         self.url = ""
-        self._intake = intake
+        self._frame_handler = frame_handler
         self._access = access
         self._pace = Pace(limits)
         self._queue: deque[bytes] = deque()
@@ -39,7 +47,8 @@ class Link:
         self._pinged_ns = 0
 
     async def open(self, url: str, opened: Callable[[Link], None]) -> None:
-        """Connect, with a token where the venue wants one; `opened` is called before the first message.
+        """Connect, with a token where the venue wants one; `opened` is called before the first
+        message.
 
         Raises OSError, TimeoutError or picows.WSError.
         """
@@ -51,8 +60,10 @@ class Link:
             self.opened_ns = time.monotonic_ns()
             opened(self)
 
-        intake = self._intake
-        handlers = Handlers(begin, intake.reader(self), intake.batch, intake.tap(self))
+        frame_handler = self._frame_handler
+        handlers = Handlers(
+            begin, frame_handler.reader(self), frame_handler.batch, frame_handler.tap(self)
+        )
         self._socket = await connect(url, handlers, _CONNECT_TIMEOUT_S)
 
     @property
@@ -87,7 +98,11 @@ class Link:
     def keep_alive(self, keepalive: Keepalive, idle_ns: int, now_ns: int) -> None:
         """Send the venue's ping after half of its interval without data, once an interval."""
         interval_ns = int(keepalive.interval_s * _SECOND)
-        if self._socket is None or 2 * idle_ns < interval_ns or now_ns - self._pinged_ns < interval_ns:
+        if (
+            self._socket is None
+            or 2 * idle_ns < interval_ns
+            or now_ns - self._pinged_ns < interval_ns
+        ):
             return
         self._pinged_ns = now_ns
         self._pace.sent(now_ns)

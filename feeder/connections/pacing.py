@@ -1,6 +1,8 @@
-"""How fast one connection may send: the venue's messages a window, and its second, longer window where it has one.
+"""How fast one connection may send: the venue's messages a window, and its second, longer window
+where it has one.
 
-Sans-I/O: the time is an argument. One `Pace` per socket; requests wait for `wait_ns`, pings and answers go at once and count.
+Sans-I/O: the time is an argument. One `Pace` per socket; requests wait for `wait_ns`, pings and
+answers go at once and count.
 """
 
 from __future__ import annotations
@@ -19,12 +21,16 @@ class Pace:
     __slots__ = ("_longest_ns", "_sent", "_windows")
 
     def __init__(self, limits: Mapping[str, int | float]) -> None:
-        """Read `messages` and `messages_long` of a venue's limits. One of each is kept for pongs, which the transport sends."""
+        """Read `messages` and `messages_long` of a venue's limits. One of each is kept for
+        pongs, which the transport sends.
+        """
         windows = []
         for name in ("messages", "messages_long"):
             count = int(limits.get(name, 0))
             if count:
-                windows.append((max(1, count - 1), int(limits.get(f"{name}_window_s", 1) * _SECOND)))
+                windows.append(
+                    (max(1, count - 1), int(limits.get(f"{name}_window_s", 1) * _SECOND))
+                )
         self._windows = tuple(windows)
         self._longest_ns = max((window_ns for _, window_ns in windows), default=0)
         self._sent: deque[int] = deque()

@@ -1,7 +1,8 @@
-"""All connections of a venue's feeder: planned, started, addressed by name, counted, asked for books again within a budget.
+"""All connections of a venue's feeder: planned, started, addressed by name, counted, asked for
+books again within a budget.
 
-The pool around `feeder.connections.connection`. It knows which link a command of the session is for; what a connection does by
-itself is not its matter.
+The pool around `feeder.connections.connection`. It knows which link a command of the session is
+for; what a connection does by itself is not its matter.
 """
 
 from __future__ import annotations
@@ -11,28 +12,30 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from feeder.connections.backoff import BackoffPolicy
-from feeder.connections.connection import Connection, Surroundings
-from feeder.connections.handover import HandoverPolicy
-from feeder.connections.limiter import HostLimiter, Rate, grant
-from feeder.connections.link import Link
-from feeder.connections.proof import ProofPolicy
-from feeder.connections.rotation import RotationPolicy
-from feeder.connections.sharding import Shard
-from feeder.intake import Intake
-from feeder.login.access import Access
-from feeder.publisher import Publisher
-from feeder.session import Command, Session
-from feeder.venue import Topic
-from protocol.schema import MsgType
-from runtime import logs
-from runtime.settings import Feeder, Venue
+from tapecast.feeder.connections.connection import Connection, Context
+from tapecast.feeder.connections.link import Link
+from tapecast.feeder.connections.proof import ProofPolicy
+from tapecast.feeder.connections.rotation import RotationPolicy
+from tapecast.feeder.connections.sharding import Shard
+from tapecast.feeder.frame_handler import FrameHandler
+from tapecast.feeder.login.access import Access
+from tapecast.feeder.session.handover import HandoverPolicy
+from tapecast.feeder.session.session import Command, Session
+from tapecast.feeder.venues.spec import Topic
+from tapecast.protocol.publish.publisher import Publisher
+from tapecast.protocol.schema import MsgType
+from tapecast.runtime import logs
+from tapecast.runtime.net.backoff import BackoffPolicy
+from tapecast.runtime.net.limiter import HostLimiter, Rate, grant
+from tapecast.runtime.settings import Feeder, Venue
 
 __all__ = ["Connections"]
 
 _SECOND = 1_000_000_000
 _NOTICE_SPREAD_S = 2.0
-"""A venue announces a restart on every connection at once: they are replaced one after the other."""
+"""A venue announces a restart on every connection at once: they are replaced one after the
+other.
+"""
 
 log = logs.get("feeder.connections.pool")
 
@@ -46,7 +49,7 @@ class Connections:
         venue: Venue,
         session: Session,
         publisher: Publisher,
-        intake: Intake,
+        frame_handler: FrameHandler,
         limiter: HostLimiter,
         access: Access,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
@@ -54,10 +57,10 @@ class Connections:
         self._venue = venue
         self._session = session
         self._spawn = spawn
-        self._around = Surroundings(
+        self._around = Context(
             session=session,
             publisher=publisher,
-            intake=intake,
+            frame_handler=frame_handler,
             limiter=limiter,
             access=access,
             limits=venue.limits,
@@ -70,7 +73,8 @@ class Connections:
                 every_s=feeder.rotation.every_s,
             ),
             handover=HandoverPolicy(
-                linger_ns=int(feeder.rotation.linger_s * _SECOND), patience_ns=int(feeder.rotation.patience_s * _SECOND)
+                linger_ns=int(feeder.rotation.linger_s * _SECOND),
+                patience_ns=int(feeder.rotation.patience_s * _SECOND),
             ),
             spawn=spawn,
             resubscribe=self.resubscribe,
@@ -109,7 +113,9 @@ class Connections:
     @property
     def unproved(self) -> int:
         """How many topics of all connections have brought no data."""
-        return sum(topics - proved for proved, topics in (connection.proved for connection in self.all))
+        return sum(
+            topics - proved for proved, topics in (connection.proved for connection in self.all)
+        )
 
     # what the session asks for
 
@@ -132,11 +138,19 @@ class Connections:
     def resubscribe_book(self, command: Command) -> None:
         """Ask for one book's snapshot again, by a new subscription of its channels alone."""
         channels = (c for c in self._venue.channels if self._carries(c) is MsgType.BOOK)
-        self.resubscribe(command.connection, tuple(Topic(channel, command.symbol) for channel in channels))
+        self.resubscribe(
+            command.connection, tuple(Topic(channel, command.symbol) for channel in channels)
+        )
 
     def resubscribe(self, key: str, topics: tuple[Topic, ...]) -> None:
-        """Subscribe topics of a connection again, within the budget; nothing where the venue cannot do that for single topics."""
-        if self._session.spec.unsubscribe is not None and topics and (key, topics) not in self._asked:
+        """Subscribe topics of a connection again, within the budget; nothing where the venue
+        cannot do that for single topics.
+        """
+        if (
+            self._session.spec.unsubscribe is not None
+            and topics
+            and (key, topics) not in self._asked
+        ):
             self._asked.add((key, topics))
             self._spawn(self._resubscribe(key, topics))
 
@@ -156,14 +170,23 @@ class Connections:
         for topic in topics:
             by_channel.setdefault(topic.channel, []).append(topic.symbol)
         for channel, symbols in by_channel.items():
-            link.post([spec.unsubscribe([Topic(channel, symbol) for symbol in symbols], self._next_id(1))])
+            link.post(
+                [spec.unsubscribe([Topic(channel, symbol) for symbol in symbols], self._next_id(1))]
+            )
             for subscription in spec.subscribe(symbols, [channel], self._request_id):
                 self._next_id(len(subscription.frames))
-                for frame, request_id in zip(subscription.frames, subscription.request_ids, strict=False):
+                for frame, request_id in zip(
+                    subscription.frames, subscription.request_ids, strict=False
+                ):
                     self._session.on_request(key, request_id, spec.requested("", frame))
                 link.post(subscription.frames)
         self._session.counts["resubscribed"] += len(topics)
-        log.info("resubscribed", venue=spec.name, connection=key, topics=[f"{t.channel} {t.symbol}" for t in topics])
+        log.info(
+            "resubscribed",
+            venue=spec.name,
+            connection=key,
+            topics=[f"{t.channel} {t.symbol}" for t in topics],
+        )
 
     def _next_id(self, count: int) -> int:
         first, self._request_id = self._request_id, self._request_id + count

@@ -1,10 +1,13 @@
-"""What shows that subscriptions work: first data of every topic, and data again and again; acknowledgements and pongs are none.
+"""What shows that subscriptions work: first data of every topic, and data again and again;
+acknowledgements and pongs are none.
 
-Sans-I/O, one `Watch` per connection, looked at about once a second. What has come is read from the publisher's counters (one row
-an instrument, one column a message type), so a message costs nothing here. What is wrong comes out as findings; the shell acts.
+Sans-I/O, one `Watch` per connection, looked at about once a second. What has come is read from
+the publisher's counters (one row an instrument, one column a message type), so a message costs
+nothing here. What is wrong comes out as findings; the shell acts.
 
-Channels differ: books and quotes of a working subscription speak, trades of a quiet symbol may be silent for hours. A class with
-an idle limit is expected to speak; one without is judged only where it is all that a connection carries.
+Channels differ: books and quotes of a working subscription speak, trades of a quiet symbol may
+be silent for hours. A class with an idle limit is expected to speak; one without is judged only
+where it is all that a connection carries.
 """
 
 from __future__ import annotations
@@ -17,9 +20,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from feeder.venue import Topic
-from protocol.schema import MsgType
-from protocol.stamping import COLUMN_OF
+from tapecast.feeder.venues.spec import Topic
+from tapecast.protocol.schema import MsgType
+from tapecast.protocol.stamping import COLUMN_OF
 
 __all__ = ["Finding", "FindingKind", "ProofPolicy", "Watch", "Watched"]
 
@@ -76,8 +79,9 @@ class Finding(NamedTuple):
 class Watch:
     """The topics of one connection since it was opened.
 
-    `strikes` counts connections in a row that ended by a finding: each doubles the limits, up to eight times, because symbols may
-    be quieter than the limits suppose, and a new connection does not make them louder.
+    `strikes` counts connections in a row that ended by a finding: each doubles the limits, up to
+    eight times, because symbols may be quieter than the limits suppose, and a new connection
+    does not make them louder.
     """
 
     def __init__(
@@ -104,7 +108,11 @@ class Watch:
         self._silent: dict[Topic, int] = {}
         """Topics that were told to be silent, with their position."""
         speaking = any(policy.idle_s.get(carries, 0.0) > 0 for carries in self._classes)
-        self._connection_s = policy.connection_idle_s if speaking else max(policy.quiet_idle_s, policy.connection_idle_s)
+        self._connection_s = (
+            policy.connection_idle_s
+            if speaking
+            else max(policy.quiet_idle_s, policy.connection_idle_s)
+        )
 
     @property
     def proved(self) -> int:
@@ -127,8 +135,9 @@ class Watch:
     ) -> list[Finding]:
         """Return what is wrong now; UNPROVEN and SILENT are told once a connection.
 
-        `heard` holds the instruments whose book updates wait for a snapshot: they came, although nothing was published.
-        `last_data_ns` is when the connection brought any data, published or not. While the venue is not `trading`, no clock runs.
+        `heard` holds the instruments whose book updates wait for a snapshot: they came, although
+        nothing was published. `last_data_ns` is when the connection brought any data, published
+        or not. While the venue is not `trading`, no clock runs.
         """
         if not self._watched:
             return []
@@ -140,10 +149,16 @@ class Watch:
         silent_ns = now_ns - max(last_data_ns, self._opened_ns)
         if silent_ns > self._connection_s * self._patience * _SECOND:
             return [self._ended(FindingKind.IDLE, f"no data for {silent_ns / _SECOND:.0f} s", None)]
-        speaking = tuple(topic for topic, position in self._silent.items() if self._last_ns[position])
+        speaking = tuple(
+            topic for topic, position in self._silent.items() if self._last_ns[position]
+        )
         for topic in speaking:
             del self._silent[topic]
-        findings = [Finding(FindingKind.SPEAKS, f"{len(speaking)} topics have data now", speaking)] if speaking else []
+        findings = (
+            [Finding(FindingKind.SPEAKS, f"{len(speaking)} topics have data now", speaking)]
+            if speaking
+            else []
+        )
         for carries, members in self._classes.items():
             findings += self._of_class(carries, members, now_ns)
         return findings
@@ -156,13 +171,19 @@ class Watch:
             if one.carries is MsgType.BOOK and one.row in heard:
                 self._last_ns[position] = now_ns
 
-    def _of_class(self, carries: MsgType, members: npt.NDArray[np.bool_], now_ns: int) -> list[Finding]:
+    def _of_class(
+        self, carries: MsgType, members: npt.NDArray[np.bool_], now_ns: int
+    ) -> list[Finding]:
         times = self._last_ns[members]
         name = carries.name.lower()
         idle_s = self._policy.idle_s.get(carries, 0.0) * self._patience
         last_ns = int(times.max())
         if last_ns and idle_s and now_ns - last_ns > idle_s * _SECOND:
-            return [self._ended(FindingKind.IDLE, f"no {name} for {(now_ns - last_ns) / _SECOND:.0f} s", carries)]
+            return [
+                self._ended(
+                    FindingKind.IDLE, f"no {name} for {(now_ns - last_ns) / _SECOND:.0f} s", carries
+                )
+            ]
         first_s = self._policy.first_data_s.get(carries, 0.0) * self._patience
         waited_ns = now_ns - self._opened_ns
         if not first_s or carries in self._judged or waited_ns <= first_s * _SECOND:
@@ -176,7 +197,10 @@ class Watch:
         if not silent:
             return []
         missing = tuple(silent)
-        text = f"no {name} on {len(missing)} of {int(members.sum())} topics for {waited_ns / _SECOND:.0f} s"
+        text = (
+            f"no {name} on {len(missing)} of {int(members.sum())} topics for"
+            f" {waited_ns / _SECOND:.0f} s"
+        )
         expected = idle_s > 0 or len(self._classes) == 1
         if not last_ns and expected:
             return [Finding(FindingKind.UNPROVEN, text, missing)]
@@ -184,4 +208,8 @@ class Watch:
         return [Finding(FindingKind.SILENT, text, missing)]
 
     def _ended(self, kind: FindingKind, text: str, carries: MsgType | None) -> Finding:
-        return Finding(kind, text, tuple(one.topic for one in self._watched if carries is None or one.carries is carries))
+        return Finding(
+            kind,
+            text,
+            tuple(one.topic for one in self._watched if carries is None or one.carries is carries),
+        )

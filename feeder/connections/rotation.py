@@ -1,7 +1,8 @@
-"""When a connection is to be replaced before it ends: by its age, by the venue's notice, by the operator's choice.
+"""When a connection is to be replaced before it ends: by its age, by the venue's notice, by the
+operator's choice.
 
-Sans-I/O: times and random fractions are arguments; one `Rotation` per connection. How it is replaced is
-`feeder.connections.handover`.
+Sans-I/O: times and random fractions are arguments; one `Rotation` per connection. How it is
+replaced is `feeder.session.handover`.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ class RotationPolicy:
     max_age_s: float
     """The venue ends a connection of this age; 0 = never."""
     share: float
-    """It is replaced at this share of that age at the latest, and up to `spread` of it earlier: connections of one start must
-    not all be replaced at once."""
+    """It is replaced at this share of that age at the latest, and up to `spread` of it earlier:
+    connections of one start must not all be replaced at once.
+    """
     spread: float
     every_s: float
-    """Replaced at this age whatever the venue says; 0 = only where the venue ends connections."""
+    """Replaced at this age whatever the venue says; 0 = only where the venue ends connections.
+    """
     retry_s: float = 60.0
 
 
@@ -49,7 +52,9 @@ class Rotation:
         self._reason = "age"
 
     def demand(self, reason: str, now_ns: int, wait_s: float) -> None:
-        """Note that the connection is to be replaced `wait_s` from now, unless that is due earlier anyway."""
+        """Note that the connection is to be replaced `wait_s` from now, unless that is due
+        earlier anyway.
+        """
         due_ns = now_ns + int(wait_s * _SECOND)
         if self._due_ns is None or due_ns < self._due_ns:
             self._due_ns, self._reason = due_ns, reason

@@ -1,7 +1,9 @@
-"""Which connections a venue needs: its symbols a few at a time, each part on connections of its own, with stable names.
+"""Which connections a venue needs: its symbols a few at a time, each part on connections of its
+own, with stable names.
 
-Pure: symbols and configuration in, a `Plan` out. What a connection may carry at most is the venue's own rule
-(`VenueSpec.subscribe`); how many symbols share one is the operator's choice. A symbol added at the end moves no other.
+Pure: symbols and configuration in, a `Plan` out. What a connection may carry at most is the
+venue's own rule (`VenueSpec.subscribe`); how many symbols share one is the operator's choice. A
+symbol added at the end moves no other.
 """
 
 from __future__ import annotations
@@ -10,12 +12,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from feeder.venue import Subscription, VenueSpec, market_and_symbol
+from tapecast.feeder.venues.spec import Subscription, VenueSpec, market_and_symbol
 
 __all__ = ["Shard", "plan"]
 
 _SPARE = 2
-"""Sockets left of the venue's number for replacements that are opened before the old ones close."""
+"""Sockets left of the venue's number for replacements that are opened before the old ones close.
+"""
 
 
 class Shard(NamedTuple):
@@ -37,8 +40,8 @@ def plan(
 ) -> list[Shard]:
     """Return the connections for `symbols`, at most `per_connection` on each.
 
-    `sockets` is how many the venue permits, 0 = any number: where the parts would be more, they are made larger. Routes of one
-    URL share connections: one server, one order.
+    `sockets` is how many the venue permits, 0 = any number: where the parts would be more, they
+    are made larger. Routes of one URL share connections: one server, one order.
     """
     size = max(1, per_connection)
     while True:
@@ -55,7 +58,12 @@ def plan(
 
 
 def _subscriptions(
-    spec: VenueSpec, symbols: Sequence[str], channels: Sequence[str], urls: Mapping[str, str], size: int, first_id: int
+    spec: VenueSpec,
+    symbols: Sequence[str],
+    channels: Sequence[str],
+    urls: Mapping[str, str],
+    size: int,
+    first_id: int,
 ) -> list[Subscription]:
     by_market: dict[str, list[str]] = {}
     for symbol in symbols:
@@ -64,7 +72,11 @@ def _subscriptions(
     for members in by_market.values():
         for start in range(0, len(members), size):
             # What brings a whole market is asked for once.
-            wanted = channels if not out else [channel for channel in channels if channel not in spec.market_wide]
+            wanted = (
+                channels
+                if not out
+                else [channel for channel in channels if channel not in spec.market_wide]
+            )
             found = spec.subscribe(members[start : start + size], wanted, first_id)
             first_id += sum(len(subscription.frames) for subscription in found)
             out += _merged(found, urls)
@@ -84,7 +96,10 @@ def _merged(subscriptions: Iterable[Subscription], urls: Mapping[str, str]) -> l
         first, *others = found
         for sub in others:
             first = Subscription(
-                first.route, first.frames + sub.frames, first.topics + sub.topics, first.request_ids + sub.request_ids
+                first.route,
+                first.frames + sub.frames,
+                first.topics + sub.topics,
+                first.request_ids + sub.request_ids,
             )
         out.append(first)
     return out

@@ -1,8 +1,9 @@
 """WebSocket shell: bytes from the venue to the session, one flush a read, on picows.
 
-picows reads into its own buffer and calls back per frame; `last_in_buffer` tells when the data of one read are used up, which is
-when finished packets go out. Compression is never offered, an Origin header never sent. Decides nothing: what a frame means is
-the session's matter, when to connect again the supervisor's (`feeder.connections.connection`).
+picows reads into its own buffer and calls back per frame; `last_in_buffer` tells when the data
+of one read are used up, which is when finished packets go out. Compression is never offered, an
+Origin header never sent. Decides nothing: what a frame means is the session's matter, when to
+connect again the supervisor's (`feeder.connections.connection`).
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from urllib.parse import urlsplit
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
-from runtime import logs
+from tapecast.runtime import logs
 
 __all__ = ["MAX_FRAME", "Handlers", "Socket", "Tap", "connect"]
 
 MAX_FRAME = 64 << 20
-"""Largest accepted message in bytes: legal snapshots of several MiB pass, a runaway stream ends the connection."""
+"""Largest accepted message in bytes: legal snapshots of several MiB pass, a runaway stream ends
+the connection.
+"""
 
 _TEXT, _BINARY, _CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
 _CLOSE, _PING, _PONG = WSMsgType.CLOSE, WSMsgType.PING, WSMsgType.PONG
@@ -48,7 +51,8 @@ class Tap(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """What a connection calls: `opened` before anything else, `message` per complete message, `batch` when a read is used up.
+    """What a connection calls: `opened` before anything else, `message` per complete message,
+    `batch` when a read is used up.
 
     The first messages can come in one read with the handshake, so before `connect` returns.
     """
@@ -93,7 +97,9 @@ class Socket(WSListener):
                 self._tap.receiving(kind is _BINARY)
             self._message(frame.get_payload_as_bytes())
         elif kind is _CLOSE:
-            self.reason = f"closed by the venue: {frame.get_close_code().value} {frame.get_close_message()!r}"
+            self.reason = (
+                f"closed by the venue: {frame.get_close_code().value} {frame.get_close_message()!r}"
+            )
             transport.send_close(frame.get_close_code())
             transport.disconnect()
         elif kind is _TEXT or kind is _BINARY or kind is _CONTINUATION:
@@ -157,9 +163,9 @@ def _nothing(_: bytes) -> None:
 async def connect(url: str, handlers: Handlers, timeout_s: float) -> Socket:
     """Open a connection; raises OSError, TimeoutError or picows.WSError.
 
-    The name is resolved each time, and all its addresses are tried, the next one before a silent one has timed out. Where it
-    cannot be resolved, or all of them refuse, the last address that worked is tried; a certificate is checked against the name
-    all the same.
+    The name is resolved each time, and all its addresses are tried, the next one before a silent
+    one has timed out. Where it cannot be resolved, or all of them refuse, the last address that
+    worked is tried; a certificate is checked against the name all the same.
     """
     where = urlsplit(url).netloc
     async with asyncio.timeout(timeout_s):
@@ -169,18 +175,24 @@ async def connect(url: str, handlers: Handlers, timeout_s: float) -> Socket:
             address = _last_good.get(where)
             if address is None or isinstance(error, ssl.SSLError):
                 raise
-            log.warning("last known address tried", host=where, address=address[0], error=repr(error))
+            log.warning(
+                "last known address tried", host=where, address=address[0], error=repr(error)
+            )
             connection = await _open(url, handlers, timeout_s, address)
     if connection.peer is not None:
         _last_good[where] = connection.peer
     return connection
 
 
-async def _open(url: str, handlers: Handlers, timeout_s: float, address: tuple[Any, ...] | None) -> Socket:
+async def _open(
+    url: str, handlers: Handlers, timeout_s: float, address: tuple[Any, ...] | None
+) -> Socket:
     async def connected(_: object) -> socket.socket | None:
         if address is None:
             return None
-        raw = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
+        raw = socket.socket(
+            socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM
+        )
         raw.setblocking(False)
         try:
             await asyncio.get_running_loop().sock_connect(raw, address)
@@ -197,8 +209,14 @@ async def _open(url: str, handlers: Handlers, timeout_s: float, address: tuple[A
         max_frame_size=MAX_FRAME,
         read_buffer_init_size=1 << 18,
         logger_name="tapecast",
-        **({"happy_eyeballs_delay": _NEXT_ADDRESS_S} if address is None else {"socket_factory": connected}),
+        **(
+            {"happy_eyeballs_delay": _NEXT_ADDRESS_S}
+            if address is None
+            else {"socket_factory": connected}
+        ),
     )
-    if not isinstance(listener, Socket):  # picows returns no listener when the peer closes before it has answered
+    if not isinstance(
+        listener, Socket
+    ):  # picows returns no listener when the peer closes before it has answered
         raise ConnectionResetError("closed before the handshake was answered")
     return listener

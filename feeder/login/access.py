@@ -1,7 +1,8 @@
-"""What connections and requests of a feeder need of its venue's login: a token, put where it belongs, given up when refused.
+"""What connections and requests of a feeder need of its venue's login: a token, put where it
+belongs, given up when refused.
 
-Of a venue without a login all of it does nothing, so whoever connects and asks need not know which kind it is. The token's life
-is the matter of `feeder.login.client`.
+Of a venue without a login all of it does nothing, so whoever connects and asks need not know
+which kind it is. The token's life is the matter of `feeder.login.client`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from http import HTTPStatus
 
 from picows import WSInvalidStatusError
 
-from feeder.login.client import LoginClient
+from tapecast.feeder.login.client import LoginClient
 
 __all__ = ["Access"]
 
@@ -23,13 +24,21 @@ class Access:
         self._tokens: dict[str, str] = {}
 
     async def prepare(self, connection: str) -> None:
-        """Get a token that is good now, before a connection is opened; waits as long as the venue gives none."""
+        """Get a token that is good now, before a connection is opened; waits as long as the
+        venue gives none.
+        """
         if self._login is not None:
             self._tokens[connection] = await self._login.token()
 
     def sign(self, connection: str, frame: bytes) -> bytes:
-        """Return a subscription with the connection's token in it; what is recorded is the one without."""
-        return frame if self._login is None else self._login.login.sign(frame, self._tokens[connection])
+        """Return a subscription with the connection's token in it; what is recorded is the one
+        without.
+        """
+        return (
+            frame
+            if self._login is None
+            else self._login.login.sign(frame, self._tokens[connection])
+        )
 
     def renamed(self, old: str, new: str) -> None:
         """Note that a connection goes by another name from now on."""
@@ -42,11 +51,15 @@ class Access:
             self._login.accepted(self._tokens[connection])
 
     def outdated(self, connection: str) -> bool:
-        """Whether a connection lives on a token that is due, so that it is better made anew while nothing is to be lost."""
+        """Whether a connection lives on a token that is due, so that it is better made anew
+        while nothing is to be lost.
+        """
         return self._login is not None and self._login.outdated(self._tokens[connection])
 
     def failed(self, connection: str, error: Exception) -> None:
-        """Note that a connection could not be opened: its token is given up where the server says so."""
+        """Note that a connection could not be opened: its token is given up where the server
+        says so.
+        """
         response = error.response if isinstance(error, WSInvalidStatusError) else None
         if response is not None and response.status == HTTPStatus.UNAUTHORIZED:
             self.rejected(connection)
@@ -65,7 +78,9 @@ class Access:
         return () if self._login is None else self._login.login.headers(token)
 
     def refused(self, token: str, answer: str) -> bool:
-        """Whether the answer to a REST request (status, beginning of the body) says that its token is not accepted."""
+        """Whether the answer to a REST request (status, beginning of the body) says that its
+        token is not accepted.
+        """
         if self._login is None or not any(text in answer for text in self._login.login.refusals):
             return False
         self._login.rejected(token)

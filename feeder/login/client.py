@@ -1,7 +1,9 @@
-"""Access tokens for a venue that asks for one: fetched, kept in a file for all processes of the host, renewed.
+"""Access tokens for a venue that asks for one: fetched, kept in a file for all processes of the
+host, renewed.
 
-The shell around `feeder.login.token`: one HTTP request, one file (mode 0600) and its lock. Whoever holds the lock asks the
-venue; the others then find the token in the file. Keys and tokens never reach a log, a message or an exception.
+The shell around `feeder.login.token`: one HTTP request, one file (mode 0600) and its lock.
+Whoever holds the lock asks the venue; the others then find the token in the file. Keys and
+tokens never reach a log, a message or an exception.
 """
 
 from __future__ import annotations
@@ -18,12 +20,12 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from feeder.login.token import Fetch, TokenMachine, TokenPolicy, TokenState, Use, Wait
-from feeder.venue import Login, VenueSpec
-from runtime import logs, secrets
-from runtime.errors import ConfigError
-from runtime.secrets import Secret
-from runtime.settings import Config
+from tapecast.feeder.login.token import Fetch, TokenMachine, TokenPolicy, TokenState, Use, Wait
+from tapecast.feeder.venues.spec import Login, VenueSpec
+from tapecast.runtime import logs, secrets
+from tapecast.runtime.errors import ConfigError
+from tapecast.runtime.secrets import Secret
+from tapecast.runtime.settings import Config
 
 __all__ = ["LoginClient", "MissingKeysError", "client_of", "with_keys"]
 
@@ -47,7 +49,9 @@ class _Stored(msgspec.Struct):
 
 
 def with_keys(specs: Iterable[VenueSpec]) -> list[VenueSpec]:
-    """Return the venues that need no keys or have them; others are told of. Raises MissingKeysError if none is left."""
+    """Return the venues that need no keys or have them; others are told of. Raises
+    MissingKeysError if none is left.
+    """
     ready: list[VenueSpec] = []
     problems: list[str] = []
     for spec in specs:
@@ -65,12 +69,16 @@ def with_keys(specs: Iterable[VenueSpec]) -> list[VenueSpec]:
 
 
 def client_of(spec: VenueSpec, config: Config, *, replay: bool = False) -> LoginClient | None:
-    """Return the login of a venue, None where it has none. Raises MissingKeysError; a replay server takes any keys."""
+    """Return the login of a venue, None where it has none. Raises MissingKeysError; a replay
+    server takes any keys.
+    """
     if spec.login is None:
         return None
     keys = [Secret("replay")] * len(spec.login.secrets) if replay else _keys(spec.name, spec.login)
     base_url = config.venues[spec.name].endpoints[spec.login.endpoint]
-    return LoginClient(spec.name, spec.login, keys, base_url=base_url, folder=Path(config.feeder.state_dir))
+    return LoginClient(
+        spec.name, spec.login, keys, base_url=base_url, folder=Path(config.feeder.state_dir)
+    )
 
 
 def _keys(venue: str, login: Login) -> list[Secret]:
@@ -82,7 +90,9 @@ def _keys(venue: str, login: Login) -> list[Secret]:
 
 
 class LoginClient:
-    """The token of one venue. `base_url` is its REST endpoint, `folder` where processes share the token."""
+    """The token of one venue. `base_url` is its REST endpoint, `folder` where processes share
+    the token.
+    """
 
     def __init__(
         self,
@@ -100,7 +110,9 @@ class LoginClient:
         self._url = base_url.rstrip("/") + login.path
         self._path = folder / f"login-{venue}.json"
         self._clock_ns = clock_ns
-        self._owner = blake2b("\0".join([base_url, *(key.reveal() for key in keys)]).encode(), digest_size=16).hexdigest()
+        self._owner = blake2b(
+            "\0".join([base_url, *(key.reveal() for key in keys)]).encode(), digest_size=16
+        ).hexdigest()
         self._machine = TokenMachine(TokenPolicy(int(login.margin_s * 1e9), login.renew_at_s))
         self._turn = asyncio.Lock()
 
@@ -131,7 +143,9 @@ class LoginClient:
         self._machine.accepted(token)
 
     async def _renew(self) -> Use | Fetch | Wait:
-        """Look what the other processes have; ask the venue where that is not enough. Returns what holds then."""
+        """Look what the other processes have; ask the venue where that is not enough. Returns
+        what holds then.
+        """
         async with self._locked():
             now_ns = self._clock_ns()
             self._machine.load(self._read(), now_ns)
@@ -148,14 +162,18 @@ class LoginClient:
             form = self.login.form([key.reveal() for key in self._keys])
             timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
             async with (
-                aiohttp.ClientSession(timeout=timeout, headers={"User-Agent": "tapecast"}) as session,
+                aiohttp.ClientSession(
+                    timeout=timeout, headers={"User-Agent": "tapecast"}
+                ) as session,
                 session.post(self._url, data=dict(form), allow_redirects=False) as response,
             ):
                 body = await response.content.read(_MAX_BODY)
                 if response.status == 200:
                     tokens = self.login.parse(body)
                     self._machine.issued(tokens.access_token, tokens.expires_in_s, self._clock_ns())
-                    log.info("access token renewed", venue=self._venue, expires_in_s=tokens.expires_in_s)
+                    log.info(
+                        "access token renewed", venue=self._venue, expires_in_s=tokens.expires_in_s
+                    )
                     return
                 problem, refused = f"HTTP {response.status}", response.status in _REFUSED
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -165,26 +183,36 @@ class LoginClient:
         now_ns = self._clock_ns()
         self._machine.failed(now_ns, refused=refused)
         retry_s = round((self._machine.state.not_before_ns - now_ns) / 1e9)
-        log.error("no access token", venue=self._venue, url=self._url, error=problem, retry_s=retry_s)
+        log.error(
+            "no access token", venue=self._venue, url=self._url, error=problem, retry_s=retry_s
+        )
 
     # the file that the processes share
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[None]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = os.open(
+            self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
         try:
-            while not _take(file):  # noqa: ASYNC110 - another process has it, and tells nobody
+            while not _take(file):  # noqa: ASYNC110 - nobody tells that it changed
                 await asyncio.sleep(_LOCK_POLL_S)
             yield
         finally:
             os.close(file)
 
     def _read(self) -> TokenState:
-        """Return what is stored under the same keys; nothing where the file is damaged, or others could have read it."""
+        """Return what is stored under the same keys; nothing where the file is damaged, or
+        others could have read it.
+        """
         try:
             if self._path.stat().st_mode & 0o077:
-                log.warning("token file ignored: others may read it", venue=self._venue, file=str(self._path))
+                log.warning(
+                    "token file ignored: others may read it",
+                    venue=self._venue,
+                    file=str(self._path),
+                )
                 return TokenState()
             stored = msgspec.json.decode(self._path.read_bytes(), type=_Stored)
         except FileNotFoundError:

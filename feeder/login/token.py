@@ -1,8 +1,10 @@
-"""The life of an access token: when it is used, renewed, given up, and how long to wait after a refusal.
+"""The life of an access token: when it is used, renewed, given up, and how long to wait after a
+refusal.
 
-Sans-I/O: `feeder.login.client` brings answers, what other processes of the host stored, and the time (UTC ns: terms are compared
-across processes). A venue may block whoever asks too often, so a token that is not accepted is renewed at once only the first
-time; from then on, and after every failure, the pauses grow, and they are stored with the token for all processes.
+Sans-I/O: `feeder.login.client` brings answers, what other processes of the host stored, and the
+time (UTC ns: terms are compared across processes). A venue may block whoever asks too often, so
+a token that is not accepted is renewed at once only the first time; from then on, and after
+every failure, the pauses grow, and they are stored with the token for all processes.
 """
 
 from __future__ import annotations
@@ -80,11 +82,19 @@ class TokenMachine:
         self._rejections = 0
 
     def load(self, stored: TokenState, now_ns: int) -> None:
-        """Take over what another process stored; a token that was not accepted here is not taken again."""
+        """Take over what another process stored; a token that was not accepted here is not taken
+        again.
+        """
         newer = not self.state.token or stored.issued_ns > self.state.issued_ns
         if stored.token and stored.token != self._rejected and newer:
-            self.state.token, self.state.issued_ns, self.state.expires_ns = stored.token, stored.issued_ns, stored.expires_ns
-        latest = now_ns + self._policy.pause_cap_ns  # a clock that was set back must not stop the feed for long
+            self.state.token, self.state.issued_ns, self.state.expires_ns = (
+                stored.token,
+                stored.issued_ns,
+                stored.expires_ns,
+            )
+        latest = (
+            now_ns + self._policy.pause_cap_ns
+        )  # a clock that was set back must not stop the feed for long
         self.state.not_before_ns = min(max(self.state.not_before_ns, stored.not_before_ns), latest)
 
     def decide(self, now_ns: int) -> Decision:
@@ -98,13 +108,19 @@ class TokenMachine:
         return Use(state.token) if usable else Wait(state.not_before_ns)
 
     def outdated(self, token: str, now_ns: int) -> bool:
-        """Whether a token in use is not the one that would be used now; not while the venue may not be asked for another."""
+        """Whether a token in use is not the one that would be used now; not while the venue may
+        not be asked for another.
+        """
         return now_ns >= self.state.not_before_ns and self.decide(now_ns) != Use(token)
 
     def issued(self, token: str, expires_in_s: int, now_ns: int) -> None:
         """Take a new token."""
         state = self.state
-        state.token, state.issued_ns, state.expires_ns = token, now_ns, now_ns + expires_in_s * _SECOND
+        state.token, state.issued_ns, state.expires_ns = (
+            token,
+            now_ns,
+            now_ns + expires_in_s * _SECOND,
+        )
         self._failures = 0
 
     def failed(self, now_ns: int, *, refused: bool) -> None:
@@ -114,7 +130,9 @@ class TokenMachine:
         self._pause(first_ns, self._failures, now_ns)
 
     def rejected(self, token: str, now_ns: int) -> None:
-        """Note that the venue does not accept a token: it is renewed at once, a second one in a row after a pause."""
+        """Note that the venue does not accept a token: it is renewed at once, a second one in a
+        row after a pause.
+        """
         self._rejected = token
         if token != self.state.token:
             return

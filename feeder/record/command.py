@@ -1,8 +1,9 @@
 """`tapecast record [VENUE…]`: what venues send, recorded; nothing is published.
 
-It connects, subscribes, fetches and synchronises exactly as `feed` does, because only that makes a recording worth having, but no
-packet leaves it and no session is begun: it may run beside a feeder of the same venue. To record what a feeder gets, without a
-second set of connections, there is `feed --record`.
+It connects, subscribes, fetches and synchronises exactly as `feed` does, because only that makes
+a recording worth having, but no packet leaves it and no session is begun: it may run beside a
+feeder of the same venue. To record what a feeder gets, without a second set of connections,
+there is `feed --record`.
 """
 
 from __future__ import annotations
@@ -12,30 +13,40 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from feeder.command import chosen, run_feeders
-from feeder.live import LiveFeeder
-from feeder.login.access import Access
-from feeder.login.client import client_of
-from feeder.record.recorder import Recorder
-from feeder.venue import VenueSpec
-from feeder.venues import VENUES
-from runtime import config as configuration
-from runtime import logs
-from runtime.loop import Shutdown
-from runtime.loop import run as run_loop
-from runtime.settings import Config
+from tapecast.feeder.command import chosen, run_feeders
+from tapecast.feeder.live import LiveFeeder
+from tapecast.feeder.login.access import Access
+from tapecast.feeder.login.client import client_of
+from tapecast.feeder.record.recorder import Recorder
+from tapecast.feeder.venues import VENUES
+from tapecast.feeder.venues.spec import VenueSpec
+from tapecast.runtime import config as configuration
+from tapecast.runtime import logs
+from tapecast.runtime.service.loop import Shutdown
+from tapecast.runtime.service.loop import run as run_loop
+from tapecast.runtime.settings import Config
 
 __all__ = ["add_arguments", "run"]
 
 _PORT_OFFSET = 100
-"""So that a recorder and a feeder of one venue have a port of their own each (`service.port_base`)."""
+"""So that a recorder and a feeder of one venue have a port of their own each
+(`service.port_base`).
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("venues", nargs="*", metavar="VENUE", help=f"{', '.join(VENUES)} (default: those enabled)")
-    parser.add_argument("--dir", metavar="FOLDER", help="folder of the recordings (default: record.dir)")
-    parser.add_argument("--json", action="store_true", help="print what was done as one JSON line a venue at the end")
+    parser.add_argument(
+        "venues", nargs="*", metavar="VENUE", help=f"{', '.join(VENUES)} (default: those enabled)"
+    )
+    parser.add_argument(
+        "--dir", metavar="FOLDER", help="folder of the recordings (default: record.dir)"
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print what was done as one JSON line a venue at the end",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,16 +55,25 @@ def run(args: argparse.Namespace) -> int:
     config = configuration.load(overlay=overlay)
     specs = chosen(args.venues, config)
     logs.configure_from(config.log, f"record-{'-'.join(spec.name for spec in specs)}")
-    # A feeder of the same venue may be writing the quarantine file; and nobody has to be told of a session that was not begun.
-    own = replace(config.feeder, quarantine_dir=f"{config.feeder.quarantine_dir}/record", session_end_s=0.0)
+    # A feeder of the same venue may be writing the quarantine file; and nobody has to be told of
+    # a session that was not begun.
+    own = replace(
+        config.feeder, quarantine_dir=f"{config.feeder.quarantine_dir}/record", session_end_s=0.0
+    )
     config = replace(config, feeder=own)
     return run_loop(lambda shutdown: _record(specs, args, config, shutdown))
 
 
-async def _record(specs: Sequence[VenueSpec], args: argparse.Namespace, config: Config, shutdown: Shutdown) -> int:
+async def _record(
+    specs: Sequence[VenueSpec], args: argparse.Namespace, config: Config, shutdown: Shutdown
+) -> int:
     feeders = [
         LiveFeeder(
-            spec, config, recorder=Recorder(spec.name, config.record), publish=False, access=Access(client_of(spec, config))
+            spec,
+            config,
+            recorder=Recorder(spec.name, config.record),
+            publish=False,
+            access=Access(client_of(spec, config)),
         )
         for spec in specs
     ]

@@ -1,13 +1,16 @@
-"""The recorder: what passed between a feeder and its venue, as recordings that `decode`, `replay` and `up --replay` read.
+"""The recorder: what passed between a feeder and its venue, as recordings that `decode`,
+`replay` and `up --replay` read.
 
-A tap before the session: whatever the session is given (frames, REST bodies, connects, disconnects) is written in the order in
-which it is given, with the same receive times, and what was sent is written beside it. So decoding a recording comes to what was
-published when it was made. Lines are encoded where they arrive, about two microseconds each; a thread compresses and writes them
-(both without the interpreter's lock), at least twice a second. The format is that of `feeder.record.recording`; secrets in what
-was sent are replaced.
+A tap before the session: whatever the session is given (frames, REST bodies, connects,
+disconnects) is written in the order in which it is given, with the same receive times, and what
+was sent is written beside it. So decoding a recording comes to what was published when it was
+made. Lines are encoded where they arrive, about two microseconds each; a thread compresses and
+writes them (both without the interpreter's lock), at least twice a second. The format is that of
+`feeder.record.recording`; secrets in what was sent are replaced.
 
-A disk that fails costs lines of the recording, never the feed: what waits is bounded, what does not fit is counted, and a
-disconnect line without a connection marks the place, which tells every reader to trust no book across it.
+A disk that fails costs lines of the recording, never the feed: what waits is bounded, what does
+not fit is counted, and a disconnect line without a connection marks the place, which tells every
+reader to trust no book across it.
 """
 
 from __future__ import annotations
@@ -21,10 +24,10 @@ from pathlib import Path
 
 import orjson
 
-from feeder.record.file import MemberFiles
-from runtime import logs
-from runtime.errors import ConfigError
-from runtime.settings import Record
+from tapecast.feeder.record.file import MemberFiles
+from tapecast.runtime import logs
+from tapecast.runtime.errors import ConfigError
+from tapecast.runtime.settings import Record
 
 __all__ = ["Recorder"]
 
@@ -37,13 +40,19 @@ log = logs.get("feeder.record.recorder")
 
 
 class Recorder:
-    """Records one venue. Methods are called from one thread, the loop's, and never wait or raise for a disk."""
+    """Records one venue. Methods are called from one thread, the loop's, and never wait or raise
+    for a disk.
+    """
 
     def __init__(self, venue: str, settings: Record) -> None:
-        """Begin a recording in `<record.dir>/<venue>/`. Raises ConfigError where there can never be such a folder."""
+        """Begin a recording in `<record.dir>/<venue>/`. Raises ConfigError where there can never
+        be such a folder.
+        """
         self.venue = venue
         folder = Path(settings.dir) / venue
-        with contextlib.suppress(OSError):  # a disk that is full or read-only now is another matter: it may not be so for long
+        with contextlib.suppress(
+            OSError
+        ):  # a disk that is full or read-only now is another matter: it may not be so for long
             _make(folder)
         self._files = MemberFiles(
             folder,
@@ -65,7 +74,9 @@ class Recorder:
         self._closing = False
         self._wake = threading.Event()
         self.binary = False
-        """Whether the message that comes next had the binary opcode: the transport's tap says so."""
+        """Whether the message that comes next had the binary opcode: the transport's tap says
+        so.
+        """
         self.lines = 0
         """Lines taken."""
         self.dropped = 0
@@ -117,7 +128,12 @@ class Recorder:
 
     def sent(self, connection: str, data: bytes, ts_ns: int) -> None:
         """Record what was sent on a connection, without secrets."""
-        self._line(ts_ns, b"send", self._head(connection), _raw(logs.redacted(data.decode("utf-8", "replace")).encode(), False))
+        self._line(
+            ts_ns,
+            b"send",
+            self._head(connection),
+            _raw(logs.redacted(data.decode("utf-8", "replace")).encode(), False),
+        )
 
     def body(self, url: str, data: bytes, ts_ns: int) -> None:
         """Record the body of a REST answer."""
@@ -131,14 +147,24 @@ class Recorder:
         self._wake.set()
         self._thread.join(_JOIN_S)
         if self._waiting:
-            log.error("recording ended before everything was written", venue=self.venue, bytes=self._waiting)
+            log.error(
+                "recording ended before everything was written",
+                venue=self.venue,
+                bytes=self._waiting,
+            )
 
     def _head(self, connection: str) -> bytes:
         head = self._heads.get(connection)
         return head if head is not None else _head(connection, None)
 
     def _line(self, ts_ns: int, kind: bytes, head: bytes, raw: bytes) -> None:
-        line = b'{"ts":%d.%09d,"ts_ns":%d,%b,"kind":"%b","raw":%b}\n' % (*divmod(ts_ns, 1_000_000_000), ts_ns, head, kind, raw)
+        line = b'{"ts":%d.%09d,"ts_ns":%d,%b,"kind":"%b","raw":%b}\n' % (
+            *divmod(ts_ns, 1_000_000_000),
+            ts_ns,
+            head,
+            kind,
+            raw,
+        )
         with self._lock:
             if self._waiting > (self._limit if not self._hole else self._limit // 2):
                 self._hole += 1
@@ -153,7 +179,9 @@ class Recorder:
             self._hole = 0
 
     def _mark(self, ts_ns: int, why: str) -> None:
-        """Put a disconnect of every connection: nothing that was known before it can be relied on after it."""
+        """Put a disconnect of every connection: nothing that was known before it can be relied
+        on after it.
+        """
         mark = {"ts_ns": ts_ns, "conn": "", "url": None, "kind": "disconnect", "raw": why}
         self._take(orjson.dumps(mark) + b"\n")
 
@@ -196,10 +224,13 @@ class Recorder:
     def _write(self, chunk: bytearray) -> bool:
         try:
             self._files.write(chunk, time.monotonic_ns(), time.time_ns())
-        except Exception as error:  # the disk's fault or ours: the thread goes on trying, and the feed does not notice
+        except Exception as error:
+            # The disk's fault or ours: the thread goes on trying, and the feed does not notice.
             if not self.error:
                 self.failures += 1
-                log.error("recording stopped", venue=self.venue, error=repr(error), tried_again_s=_RETRY_S)
+                log.error(
+                    "recording stopped", venue=self.venue, error=repr(error), tried_again_s=_RETRY_S
+                )
             self.error = str(error) or repr(error)
             return False
         if self.error:
@@ -223,7 +254,9 @@ class Recorder:
 
 
 def _head(connection: str, url: str | None) -> bytes:
-    return orjson.dumps({"conn": connection, "url": None if url is None else logs.redacted(url)})[1:-1]
+    return orjson.dumps({"conn": connection, "url": None if url is None else logs.redacted(url)})[
+        1:-1
+    ]
 
 
 def _make(folder: Path) -> None:
@@ -234,9 +267,14 @@ def _make(folder: Path) -> None:
 
 
 def _raw(data: bytes, binary: bool) -> bytes:
-    """Return the JSON of a message; what is no UTF-8 stands exactly in `base64`, and readably in `raw`."""
+    """Return the JSON of a message; what is no UTF-8 stands exactly in `base64`, and readably in
+    `raw`.
+    """
     try:
         raw = orjson.dumps(data.decode())
     except UnicodeDecodeError:
-        raw = b'%b,"base64":"%b"' % (orjson.dumps(data.decode("utf-8", "backslashreplace")), base64.b64encode(data))
+        raw = b'%b,"base64":"%b"' % (
+            orjson.dumps(data.decode("utf-8", "backslashreplace")),
+            base64.b64encode(data),
+        )
     return raw + b',"binary":true' if binary else raw

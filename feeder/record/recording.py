@@ -1,11 +1,13 @@
-"""Reads recordings: raw venue frames as JSON lines (`.jsonl`, `.jsonl.gz`), several files being one recording in their order.
+"""Reads recordings: raw venue frames as JSON lines (`.jsonl`, `.jsonl.gz`), several files being
+one recording in their order.
 
-Each line is an object with `kind` (recv, send, http, connect, disconnect, handover, reduced), `raw` (the text exactly as
-received; the bytes in `base64` where they are no text), `conn`, `url`, the receive time (`ts_ns`, else `ts_us`, else `ts` in unix
-seconds, null where unknown) and `binary`. A disconnect without `conn` is one of every connection: the recording begins anew
-there, or lines are missing. A handover is a step of replacing a connection (`begin OLD`, `subscribed`, `end`, `abandon`). Other
-keys are left alone; `mono_ns` has no epoch and is never a receive time. Reading streams: memory does not grow with the file.
-Nothing is decoded.
+Each line is an object with `kind` (recv, send, http, connect, disconnect, handover, reduced),
+`raw` (the text exactly as received; the bytes in `base64` where they are no text), `conn`,
+`url`, the receive time (`ts_ns`, else `ts_us`, else `ts` in unix seconds, null where unknown)
+and `binary`. A disconnect without `conn` is one of every connection: the recording begins anew
+there, or lines are missing. A handover is a step of replacing a connection (`begin OLD`,
+`subscribed`, `end`, `abandon`). Other keys are left alone; `mono_ns` has no epoch and is never a
+receive time. Reading streams: memory does not grow with the file. Nothing is decoded.
 """
 
 from __future__ import annotations
@@ -21,12 +23,15 @@ from typing import IO, NamedTuple, cast
 
 import msgspec
 
-from feeder.venue import Topic, VenueSpec, qualified
-from runtime.errors import TapecastError
+from tapecast.feeder.venues.spec import Topic, VenueSpec, qualified
+from tapecast.runtime.errors import TapecastError
 
 __all__ = ["NOT_SERVED", "Line", "RecordingError", "Universe", "read", "universe"]
 
-NOT_SERVED = "its recorder cut the messages (kind `reduced`): `tapecast decode` reads them, but there are none to serve"
+NOT_SERVED = (
+    "its recorder cut the messages (kind `reduced`): `tapecast decode` reads them, but there are"
+    " none to serve"
+)
 
 _NS_PER_S = 9
 """Decimal places between seconds and nanoseconds."""
@@ -69,7 +74,9 @@ class Universe(NamedTuple):
 
     @property
     def only_symbol(self) -> str | None:
-        """The symbol a REST order book without URL belongs to: the only one of the recording, else nobody's."""
+        """The symbol a REST order book without URL belongs to: the only one of the recording,
+        else nobody's.
+        """
         return self.symbols[0] if len(self.symbols) == 1 else None
 
 
@@ -91,8 +98,9 @@ _decode_outer = msgspec.json.Decoder(_Outer).decode
 def read(paths: Iterable[Path], *, truncated: list[str] | None = None) -> Iterator[Line]:
     """Yield the lines of a recording.
 
-    A last line (or compressed stream) that was cut off is left out and reported as `file:line: reason` in `truncated`. Raises
-    RecordingError for any other line that is not one, OSError for a file that cannot be read.
+    A last line (or compressed stream) that was cut off is left out and reported as `file:line:
+    reason` in `truncated`. Raises RecordingError for any other line that is not one, OSError for
+    a file that cannot be read.
     """
     for path in paths:
         yield from _read_file(path, [] if truncated is None else truncated)
@@ -137,7 +145,9 @@ def _line(text: bytes, path: Path, number: int) -> Line:
     else:
         ts_recv_ns = _seconds_to_ns(bytes(outer.ts))
     raw = outer.raw.encode() if outer.base64 is None else _exact_bytes(outer.base64)
-    return Line(outer.kind, outer.conn or "", outer.url, raw, ts_recv_ns, outer.binary, path, number)
+    return Line(
+        outer.kind, outer.conn or "", outer.url, raw, ts_recv_ns, outer.binary, path, number
+    )
 
 
 def _exact_bytes(text: str) -> bytes:
@@ -148,13 +158,17 @@ def _exact_bytes(text: str) -> bytes:
 
 
 def _seconds_to_ns(text: bytes) -> int | None:
-    """Unix seconds to ns through their text: a double holds no more than about 100 ns of a present-day time."""
+    """Unix seconds to ns through their text: a double holds no more than about 100 ns of a
+    present-day time.
+    """
     if text == b"null":
         return None
     try:
         return int(Decimal(text.decode().strip('"')).scaleb(_NS_PER_S))
     except (InvalidOperation, ValueError, OverflowError):
-        raise RecordingError(f"ts is not a time in seconds: {text[:40].decode(errors='replace')}") from None
+        raise RecordingError(
+            f"ts is not a time in seconds: {text[:40].decode(errors='replace')}"
+        ) from None
 
 
 def universe(paths: Iterable[Path], venue: VenueSpec) -> Universe:
@@ -173,7 +187,9 @@ def universe(paths: Iterable[Path], venue: VenueSpec) -> Universe:
             topic = venue.peek(line.raw)
             if topic is not None:
                 if venue.market is not None:
-                    topic = topic._replace(symbol=qualified(venue.market(line.url or "", line.raw), topic.symbol))
+                    topic = topic._replace(
+                        symbol=qualified(venue.market(line.url or "", line.raw), topic.symbol)
+                    )
                 topics[topic] = None
         elif line.kind in ("connect", "send"):
             sent = line.raw if line.kind == "send" else b""
@@ -187,4 +203,6 @@ def universe(paths: Iterable[Path], venue: VenueSpec) -> Universe:
                 has_instruments = True
     known = tuple(topic for topic in topics if venue.kind_of(topic.symbol) is not None)
     symbols = tuple(dict.fromkeys(topic.symbol for topic in known))
-    return Universe(symbols, known, tuple(urls), has_instruments, tuple(snapshots), anonymous, lines, cut)
+    return Universe(
+        symbols, known, tuple(urls), has_instruments, tuple(snapshots), anonymous, lines, cut
+    )

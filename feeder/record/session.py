@@ -1,8 +1,9 @@
-"""A session that records what it is given, before it looks at it; and the taps for what a session is not told.
+"""A session that records what it is given, before it looks at it; and the taps for what a
+session is not told.
 
-The session is the place where the order of everything is decided, so what is recorded here, in this order and with these times,
-is what decoding needs to come to the same events. A feeder without a recording has the plain `feeder.session.Session` and pays
-nothing.
+The session is the place where the order of everything is decided, so what is recorded here, in
+this order and with these times, is what decoding needs to come to the same events. A feeder
+without a recording has the plain `feeder.session.session.Session` and pays nothing.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from feeder.connections.handover import HandoverPolicy
-from feeder.record.recorder import Recorder
-from feeder.session import Session
-from feeder.session_types import SessionOptions
-from feeder.venue import VenueSpec
+from tapecast.feeder.record.recorder import Recorder
+from tapecast.feeder.session.handover import HandoverPolicy
+from tapecast.feeder.session.session import Session
+from tapecast.feeder.session.types import SessionOptions
+from tapecast.feeder.venues.spec import VenueSpec
 
 __all__ = ["RecordedSession", "SocketTap"]
 
@@ -45,7 +46,9 @@ class RecordedSession(Session):
             self._recorder.disconnected(connection, ts_recv_ns)
         super().on_disconnect(connection, now_ns, ts_recv_ns)
 
-    def on_frame(self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int, *, again: bool = False) -> None:
+    def on_frame(
+        self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int, *, again: bool = False
+    ) -> None:
         """Handle a message; what the session tells itself while it does is no message."""
         if self._handling or again:
             super().on_frame(connection, data, ts_recv_ns, now_ns, again=again)
@@ -79,7 +82,7 @@ class RecordedSession(Session):
         super().abandon_handover(new, now_ns, ts_recv_ns)
 
 
-class Named(Protocol):
+class HasName(Protocol):
     """Whose messages they are; the name may change while they come."""
 
     key: str
@@ -88,7 +91,7 @@ class Named(Protocol):
 class SocketTap:
     """What the session is not told of a socket: opcodes, and what is sent."""
 
-    def __init__(self, recorder: Recorder, link: Named) -> None:
+    def __init__(self, recorder: Recorder, link: HasName) -> None:
         self._recorder = recorder
         self._link = link
 

@@ -1,8 +1,9 @@
 """Binance as a server: spot, USD-M and COIN-M futures streams.
 
-Sources: binance-spot-api-docs `web-socket-streams.md` (URL forms, live subscribing, error table) and the USD-M "WebSocket
-market streams" pages with the change notice of 2026-03 (routes `/public` and `/market`). Recorded frames keep the envelope
-they were recorded with, whatever URL form the client used.
+Sources: binance-spot-api-docs `web-socket-streams.md` (URL forms, live subscribing, error table)
+and the USD-M "WebSocket market streams" pages with the change notice of 2026-03 (routes
+`/public` and `/market`). Recorded frames keep the envelope they were recorded with, whatever URL
+form the client used.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from feeder.replay.dialect import BROADCAST, Route, Session
+from tapecast.feeder.replay.dialect import BROADCAST, Route, VenueSide
 
 __all__ = ["Binance"]
 
@@ -21,7 +22,8 @@ _METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "G
 _DEPTH_SPEED = re.compile(r"(@depth(?:5|10|20)?)(?:@\d+ms)?\Z")
 _DIFF_DEPTH = re.compile(r"@depth(?:@\d+ms)?\Z")
 _PUBLIC_ROUTE = re.compile(r"@(?:depth|rpiDepth|bookTicker|trade)|!bookTicker")
-# `@trade` is undocumented on the routed futures endpoints and was seen on /public: both routes serve it.
+# `@trade` is undocumented on the routed futures endpoints and was seen on /public: both routes
+# serve it.
 _ON_BOTH_ROUTES = re.compile(r"@trade\Z")
 _EVENT_STREAMS = {
     "depthUpdate": "depth",
@@ -47,7 +49,7 @@ class _Frame(msgspec.Struct):
 
 
 class _Body(msgspec.Struct):
-    lastUpdateId: int  # noqa: N815 the venue's field name
+    lastUpdateId: int  # noqa: N815 - the venue's field name
     bids: msgspec.Raw
     asks: msgspec.Raw
     symbol: str = ""
@@ -64,8 +66,10 @@ class Binance:
         """`routed`: the market has the futures' routes beside its plain paths."""
         self._routed = routed
 
-    def connect(self, path: str, query: Mapping[str, str]) -> Session | None:
-        """Accept `/ws`, `/ws/<stream>[/<stream>…]` and `/stream[?streams=a/b]`, on the routes the market has."""
+    def connect(self, path: str, query: Mapping[str, str]) -> VenueSide | None:
+        """Accept `/ws`, `/ws/<stream>[/<stream>…]` and `/stream[?streams=a/b]`, on the routes
+        the market has.
+        """
         route = ""
         if self._routed:
             for candidate in ("/public", "/market"):
@@ -82,7 +86,9 @@ class Binance:
         return _Session(route, [name for name in names.split("/") if name])
 
     def route(self, raw: bytes) -> Route | None:
-        """Take the stream name of a combined frame; build it from event type and symbol for a raw one."""
+        """Take the stream name of a combined frame; build it from event type and symbol for a
+        raw one.
+        """
         try:
             frame = _FRAME.decode(raw)
         except msgspec.DecodeError:
@@ -105,14 +111,18 @@ class Binance:
         return Route(name, self.symbol_of(name), _DIFF_DEPTH.search(name) is not None)
 
     def resolve(self, stream: str, recorded: Collection[str]) -> str:
-        """Match exactly; where the recording has the depth stream at another speed only, take the first such one."""
+        """Match exactly; where the recording has the depth stream at another speed only, take
+        the first such one.
+        """
         if stream in recorded or "@depth" not in stream:
             return stream
         wanted = _DEPTH_SPEED.sub(r"\1", stream)
         return next((name for name in recorded if _DEPTH_SPEED.sub(r"\1", name) == wanted), stream)
 
     def symbol_of(self, stream: str) -> str:
-        """Read the symbol before the @; the streams of all markets begin with an exclamation mark."""
+        """Read the symbol before the @; the streams of all markets begin with an exclamation
+        mark.
+        """
         return "" if stream.startswith("!") else stream.partition("@")[0].upper()
 
     def snapshot_of(self, path: str, query: Mapping[str, str]) -> str | None:
@@ -127,7 +137,9 @@ class Binance:
             return None
 
     def missing(self, path: str, symbol: str | None) -> str:
-        """Answer -1121 for a book that the recording has no (further) snapshot of, -1000 for any other absent body."""
+        """Answer -1121 for a book that the recording has no (further) snapshot of, -1000 for any
+        other absent body.
+        """
         if symbol is not None:
             return '{"code":-1121,"msg":"Invalid symbol."}'
         return _json({"code": -1000, "msg": f"Not in the recording: {path}"})
@@ -142,12 +154,16 @@ class _Session:
         self._combined = False
 
     def streams(self) -> Collection[str]:
-        """Leave out what the connection's route does not carry: the venue acknowledges such a stream and stays silent."""
+        """Leave out what the connection's route does not carry: the venue acknowledges such a
+        stream and stays silent.
+        """
         if not self._route:
             return list(self._names)
         public = self._route == "/public"
         return [
-            name for name in self._names if _ON_BOTH_ROUTES.search(name) or (_PUBLIC_ROUTE.search(name) is not None) == public
+            name
+            for name in self._names
+            if _ON_BOTH_ROUTES.search(name) or (_PUBLIC_ROUTE.search(name) is not None) == public
         ]
 
     def receive(self, message: str) -> list[str]:
@@ -155,13 +171,27 @@ class _Session:
         try:
             request = json.loads(message)
         except json.JSONDecodeError as error:
-            return [_error(3, f"Invalid JSON: expected value at line {error.lineno} column {error.colno}")]
+            return [
+                _error(
+                    3, f"Invalid JSON: expected value at line {error.lineno} column {error.colno}"
+                )
+            ]
         if not isinstance(request, dict) or "method" not in request:
-            return [_error(2, f"Invalid request: missing field `method` at line 1 column {len(message)}")]
+            return [
+                _error(
+                    2, f"Invalid request: missing field `method` at line 1 column {len(message)}"
+                )
+            ]
         method, request_id = request["method"], request.get("id", False)
         if method not in _METHODS:
             known = ", ".join(f"`{name}`" for name in _METHODS)
-            return [_error(2, f"Invalid request: unknown variant `{method}`, expected one of {known} at line 1 column 28")]
+            return [
+                _error(
+                    2,
+                    f"Invalid request: unknown variant `{method}`, expected one of {known} at line"
+                    " 1 column 28",
+                )
+            ]
         if not isinstance(request_id, int | str | None) or isinstance(request_id, bool):
             return [_error(2, "Invalid request: request ID must be an unsigned integer")]
         if method == "LIST_SUBSCRIPTIONS":

@@ -1,8 +1,9 @@
 """Bybit as a server: the v5 public WebSocket endpoints of spot and linear.
 
-Sources: the venue's v5 documentation ("Connect": requests, heartbeat, limits of arguments) and the recorded acknowledgements,
-which differ between the two. One topic exists on both, so a stream's name here is `category/topic`; a recorded frame belongs to
-the category in the URL that it came over.
+Sources: the venue's v5 documentation ("Connect": requests, heartbeat, limits of arguments) and
+the recorded acknowledgements, which differ between the two. One topic exists on both, so a
+stream's name here is `category/topic`; a recorded frame belongs to the category in the URL that
+it came over.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from feeder.replay.dialect import Route, Session
-from feeder.venue import qualified
-from feeder.venues.bybit import VENUE
+from tapecast.feeder.replay.dialect import Route, VenueSide
+from tapecast.feeder.venues.bybit import VENUE
+from tapecast.feeder.venues.spec import qualified
 
 __all__ = ["Bybit"]
 
@@ -37,7 +38,7 @@ _FRAME = msgspec.json.Decoder(_Frame)
 class Bybit:
     """The dialect of Bybit v5."""
 
-    def connect(self, path: str, query: Mapping[str, str]) -> Session | None:
+    def connect(self, path: str, query: Mapping[str, str]) -> VenueSide | None:
         """Accept the public endpoints of spot and linear."""
         found = _PATH.fullmatch(path)
         return None if found is None else _Session(found[1])
@@ -47,7 +48,9 @@ class Bybit:
         return self.route_at("", raw)
 
     def route_at(self, url: str, raw: bytes) -> Route | None:
-        """Take the category of the URL and the topic of a data frame; what has none is an answer to the recording client."""
+        """Take the category of the URL and the topic of a data frame; what has none is an answer
+        to the recording client.
+        """
         try:
             frame = _FRAME.decode(raw)
         except msgspec.DecodeError:
@@ -77,7 +80,14 @@ class Bybit:
 
     def missing(self, path: str, symbol: str | None) -> str:
         """Answer 10001 (the request has a wrong parameter)."""
-        return _json({"retCode": 10001, "retMsg": f"Not in the recording: {path}", "result": {}, "retExtInfo": {}})
+        return _json(
+            {
+                "retCode": 10001,
+                "retMsg": f"Not in the recording: {path}",
+                "result": {},
+                "retExtInfo": {},
+            }
+        )
 
 
 class _Session:
@@ -93,18 +103,28 @@ class _Session:
         return [f"{self._category}/{topic}" for topic in self._topics]
 
     def receive(self, message: str) -> list[str]:
-        """Answer a ping or one subscribe or unsubscribe request, which succeeds or fails as a whole."""
+        """Answer a ping or one subscribe or unsubscribe request, which succeeds or fails as a
+        whole.
+        """
         try:
             request = json.loads(message)
         except json.JSONDecodeError:
             request = None
         if not isinstance(request, dict) or not isinstance(request.get("op"), str):
-            return [self._answer("", f"error:request format is wrong: {message}", None, success=False)]
-        operation, request_id, topics = request["op"], request.get("req_id"), request.get("args", [])
+            return [
+                self._answer("", f"error:request format is wrong: {message}", None, success=False)
+            ]
+        operation, request_id, topics = (
+            request["op"],
+            request.get("req_id"),
+            request.get("args", []),
+        )
         if operation == "ping":
             return [self._answer("ping", "pong", request_id)]
         if operation not in ("subscribe", "unsubscribe"):
-            return [self._answer(operation, f"error:unknown op {operation}", request_id, success=False)]
+            return [
+                self._answer(operation, f"error:unknown op {operation}", request_id, success=False)
+            ]
         problem = self._problem(topics)
         if problem:
             return [self._answer(operation, problem, request_id, success=False)]
@@ -121,11 +141,19 @@ class _Session:
             return "error:args is empty"
         if self._category == "spot" and len(topics) > _SPOT_ARGUMENTS:
             return f"args size >{_SPOT_ARGUMENTS}"
-        unknown = [topic for topic in topics if not isinstance(topic, str) or not _TOPIC.fullmatch(topic)]
+        unknown = [
+            topic for topic in topics if not isinstance(topic, str) or not _TOPIC.fullmatch(topic)
+        ]
         return f"error:handler not found,topic:{unknown[0]}" if unknown else ""
 
-    def _answer(self, operation: str, text: str, request_id: object, *, success: bool = True) -> str:
-        answer: dict[str, object] = {"success": success, "ret_msg": text, "conn_id": self._connection}
+    def _answer(
+        self, operation: str, text: str, request_id: object, *, success: bool = True
+    ) -> str:
+        answer: dict[str, object] = {
+            "success": success,
+            "ret_msg": text,
+            "conn_id": self._connection,
+        }
         # Spot names a request only where the client did, linear names it always.
         if request_id is not None or self._category != "spot":
             answer["req_id"] = "" if request_id is None else request_id

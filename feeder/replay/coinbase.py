@@ -1,8 +1,10 @@
 """Coinbase as a server: the WebSocket endpoints of Advanced Trade and of the Exchange feed.
 
-Sources: docs.cdp.coinbase.com (subscribe, errors) and the recorded requests and answers. Advanced Trade numbers every message of
-a connection, answers and heartbeats included; so the recorded ones go to every client, in their places, and a client that
-subscribes to all recorded books and trades over one connection sees the numbers without a break. One that wants less sees gaps.
+Sources: docs.cdp.coinbase.com (subscribe, errors) and the recorded requests and answers.
+Advanced Trade numbers every message of a connection, answers and heartbeats included; so the
+recorded ones go to every client, in their places, and a client that subscribes to all recorded
+books and trades over one connection sees the numbers without a break. One that wants less sees
+gaps.
 """
 
 from __future__ import annotations
@@ -12,12 +14,18 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from feeder.replay.dialect import BROADCAST, Route, Session
+from tapecast.feeder.replay.dialect import BROADCAST, Route, VenueSide
 
 __all__ = ["Coinbase", "CoinbaseExchange"]
 
 _ADVANCED = {"l2_data": "level2", "market_trades": "market_trades"}
-_EXCHANGE = {"snapshot": "level2", "l2update": "level2", "match": "matches", "last_match": "matches", "ticker": "ticker"}
+_EXCHANGE = {
+    "snapshot": "level2",
+    "l2update": "level2",
+    "match": "matches",
+    "last_match": "matches",
+    "ticker": "ticker",
+}
 _SAME = {"level2_batch": "level2", "ticker_batch": "ticker"}
 
 
@@ -41,7 +49,9 @@ _FRAME = msgspec.json.Decoder(_Frame)
 
 
 class _Base:
-    """What both feeds share: streams are `channel:product`, books are in the stream and never fetched."""
+    """What both feeds share: streams are `channel:product`, books are in the stream and never
+    fetched.
+    """
 
     def resolve(self, stream: str, recorded: Collection[str]) -> str:
         """Match exactly."""
@@ -67,12 +77,14 @@ class _Base:
 class Coinbase(_Base):
     """The dialect of Advanced Trade."""
 
-    def connect(self, path: str, query: Mapping[str, str]) -> Session | None:
+    def connect(self, path: str, query: Mapping[str, str]) -> VenueSide | None:
         """Accept the root, the only endpoint."""
         return _Session(answers=False) if path in ("", "/") else None
 
     def route(self, raw: bytes) -> Route | None:
-        """Give books and trades to their subscribers, everything else that has a channel to everyone."""
+        """Give books and trades to their subscribers, everything else that has a channel to
+        everyone.
+        """
         frame = _decoded(raw)
         if frame is None or not frame.channel or not frame.events:
             return None
@@ -87,7 +99,7 @@ class Coinbase(_Base):
 class CoinbaseExchange(_Base):
     """The dialect of the Exchange feed."""
 
-    def connect(self, path: str, query: Mapping[str, str]) -> Session | None:
+    def connect(self, path: str, query: Mapping[str, str]) -> VenueSide | None:
         """Accept the root, the only endpoint."""
         return _Session(answers=True) if path in ("", "/") else None
 
@@ -112,7 +124,9 @@ class _Session:
         return list(self._streams)
 
     def receive(self, message: str) -> list[str]:
-        """Take one subscribe or unsubscribe request. Advanced Trade's own answers are among the recorded frames."""
+        """Take one subscribe or unsubscribe request. Advanced Trade's own answers are among the
+        recorded frames.
+        """
         try:
             request = json.loads(message)
         except json.JSONDecodeError:

@@ -1,7 +1,9 @@
-"""`tapecast replay FILE…`: serve recordings until told to stop; one server, so one port, for each venue.
+"""`tapecast replay FILE…`: serve recordings until told to stop; one server, so one port, for
+each venue.
 
-stdout carries the events as JSON lines where `--json` asks for them, stderr the narration. Exit 0 after SIGTERM or SIGINT,
-1 where a recording cannot be served, 2 where a venue cannot be told or an option is wrong.
+stdout carries the events as JSON lines where `--json` asks for them, stderr the narration. Exit
+0 after SIGTERM or SIGINT, 1 where a recording cannot be served, 2 where a venue cannot be told
+or an option is wrong.
 """
 
 from __future__ import annotations
@@ -16,29 +18,72 @@ from pathlib import Path
 
 import msgspec
 
-from feeder.replay.events import Client, End, Event, Listening
-from feeder.replay.server import ReplayServer
-from feeder.replay.timeline import TimelineError
-from feeder.replay.venues import DIALECTS, UnknownVenueError, by_venue
+from tapecast.feeder.replay.events import Client, End, Listening, ReplayEvent
+from tapecast.feeder.replay.server import ReplayServer
+from tapecast.feeder.replay.timeline import TimelineError
+from tapecast.feeder.replay.venues import DIALECTS, UnknownVenueError, by_venue
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `tapecast replay`."""
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings (.jsonl, .jsonl.gz), in order")
-    parser.add_argument("--venue", choices=sorted(DIALECTS), help="venue of the files (default: told by folder or file name)")
-    parser.add_argument("--speed", type=_speed, default=1.0, metavar="N|max", help="times the recorded pace (default 1)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=0, help="first port, one more for each further venue (default: any free)")
-    parser.add_argument("--start-after", type=int, default=1, metavar="N", help="play when N connections have subscribed")
-    parser.add_argument("--settle", type=float, default=0.5, metavar="S", help="and none has changed for S seconds (default 0.5)")
     parser.add_argument(
-        "--rest-wait", type=float, default=5.0, metavar="S", help="wait for a symbol's first snapshot request (default 5)"
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="recordings (.jsonl, .jsonl.gz), in order",
     )
-    parser.add_argument("--loop", action="store_true", help="play again when a client subscribes after the end")
     parser.add_argument(
-        "--no-order", action="store_true", help="do not keep the order of one symbol's frames across connections (faster)"
+        "--venue",
+        choices=sorted(DIALECTS),
+        help="venue of the files (default: told by folder or file name)",
+    )
+    parser.add_argument(
+        "--speed",
+        type=_speed,
+        default=1.0,
+        metavar="N|max",
+        help="times the recorded pace (default 1)",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)"
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=0,
+        help="first port, one more for each further venue (default: any free)",
+    )
+    parser.add_argument(
+        "--start-after",
+        type=int,
+        default=1,
+        metavar="N",
+        help="play when N connections have subscribed",
+    )
+    parser.add_argument(
+        "--settle",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="and none has changed for S seconds (default 0.5)",
+    )
+    parser.add_argument(
+        "--rest-wait",
+        type=float,
+        default=5.0,
+        metavar="S",
+        help="wait for a symbol's first snapshot request (default 5)",
+    )
+    parser.add_argument(
+        "--loop", action="store_true", help="play again when a client subscribes after the end"
+    )
+    parser.add_argument(
+        "--no-order",
+        action="store_true",
+        help="do not keep the order of one symbol's frames across connections (faster)",
     )
     parser.add_argument("--json", action="store_true", help="print events as JSON lines on stdout")
 
@@ -87,7 +132,9 @@ async def _serve(groups: dict[str, list[Path]], args: argparse.Namespace) -> Non
             stack.push_async_callback(server.close)
         failing = [asyncio.create_task(_fails(server)) for server in servers]
         stopping = asyncio.create_task(stop.wait())
-        done, pending = await asyncio.wait((stopping, *failing), return_when=asyncio.FIRST_COMPLETED)
+        done, pending = await asyncio.wait(
+            (stopping, *failing), return_when=asyncio.FIRST_COMPLETED
+        )
         for task in pending:
             task.cancel()
         for task in done:
@@ -95,7 +142,9 @@ async def _serve(groups: dict[str, list[Path]], args: argparse.Namespace) -> Non
 
 
 async def _fails(server: ReplayServer) -> None:
-    """Raise what makes the playing fail; never return: a server that has played to the end goes on answering."""
+    """Raise what makes the playing fail; never return: a server that has played to the end goes
+    on answering.
+    """
     await server.wait_end()
     await asyncio.Event().wait()
 
@@ -104,7 +153,9 @@ def _tell_what_is_left_out(server: ReplayServer) -> None:
     timeline = server.timeline
     if timeline.left_out["unattributed"]:
         count = timeline.left_out["unattributed"]
-        sys.stderr.write(f"{server.venue}: {count} REST snapshots whose symbol is unknown are not served\n")
+        sys.stderr.write(
+            f"{server.venue}: {count} REST snapshots whose symbol is unknown are not served\n"
+        )
     for text in timeline.truncated:
         sys.stderr.write(f"{server.venue}: {text}\n")
 
@@ -116,12 +167,12 @@ def _speed(text: str) -> float:
     return speed
 
 
-def _print_json(event: Event) -> None:
+def _print_json(event: ReplayEvent) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(event) + b"\n")
     sys.stdout.buffer.flush()
 
 
-def _narrate(event: Event) -> None:
+def _narrate(event: ReplayEvent) -> None:
     if isinstance(event, Listening):
         text = f"listening on {event.ws} and {event.rest}"
     elif isinstance(event, Client):

@@ -1,7 +1,8 @@
 """One WebSocket client of the replay server: frames to send, and proof that it has read them.
 
-aiohttp does the handshake, the receiving and the control frames; market data goes to its transport as ready frames,
-many in one write, because framing each message again would cost more than sending it.
+aiohttp does the handshake, the receiving and the control frames; market data goes to its
+transport as ready frames, many in one write, because framing each message again would cost more
+than sending it.
 """
 
 from __future__ import annotations
@@ -9,24 +10,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from feeder.replay.dialect import Session
+from tapecast.feeder.replay.dialect import VenueSide
 
 __all__ = ["Connection"]
 
 
 class Connection:
-    """Output side of one client; frames are whole, so that control frames may come between any two writes."""
+    """Output side of one client; frames are whole, so that control frames may come between any
+    two writes.
+    """
 
     def __init__(
         self,
-        session: Session,
+        session: VenueSide,
         transport: asyncio.Transport,
         *,
         drain: Callable[[], Awaitable[None]],
         ping: Callable[[bytes], Awaitable[None]],
         path: str,
     ) -> None:
-        """`drain` waits until the transport takes more; `ping` sends a WebSocket ping with a payload."""
+        """`drain` waits until the transport takes more; `ping` sends a WebSocket ping with a
+        payload.
+        """
         self.session = session
         self.path = path
         self.streams: tuple[str, ...] = ()
@@ -45,11 +50,15 @@ class Connection:
 
     @property
     def unread(self) -> bool:
-        """True while frames were queued or sent of which the client has not proved that it read them."""
+        """True while frames were queued or sent of which the client has not proved that it read
+        them.
+        """
         return bool(self.out) or self._unread
 
     async def flush(self) -> None:
-        """Write what is queued in one piece, then wait until the transport's buffer has room again."""
+        """Write what is queued in one piece, then wait until the transport's buffer has room
+        again.
+        """
         if not self.out:
             return
         data, count = b"".join(self.out), len(self.out)
@@ -65,7 +74,9 @@ class Connection:
             self.close()
 
     async def wait_read(self, timeout_s: float) -> None:
-        """Ping and wait for the pong; a client that does not answer within `timeout_s` is not asked again."""
+        """Ping and wait for the pong; a client that does not answer within `timeout_s` is not
+        asked again.
+        """
         await self.flush()
         if not self._unread or self._deaf or self._transport.is_closing():
             return

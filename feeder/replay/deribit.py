@@ -1,8 +1,9 @@
 """Deribit as a server: the v2 JSON-RPC WebSocket.
 
-Sources: docs.deribit.com (methods, error codes) and the recorded requests and answers. An answer to `public/subscribe` lists the
-channels that were accepted; one that is no channel is missing there, without an error. The client's
-heartbeat is acknowledged and never asked for: a recording has its own pace. Times of the envelope (`usIn`, `usOut`) are left out.
+Sources: docs.deribit.com (methods, error codes) and the recorded requests and answers. An answer
+to `public/subscribe` lists the channels that were accepted; one that is no channel is missing
+there, without an error. The client's heartbeat is acknowledged and never asked for: a recording
+has its own pace. Times of the envelope (`usIn`, `usOut`) are left out.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from feeder.replay.dialect import Route, Session
+from tapecast.feeder.replay.dialect import Route, VenueSide
 
 __all__ = ["Deribit"]
 
@@ -39,12 +40,14 @@ _FRAME = msgspec.json.Decoder(_Frame)
 class Deribit:
     """The dialect of Deribit v2."""
 
-    def connect(self, path: str, query: Mapping[str, str]) -> Session | None:
+    def connect(self, path: str, query: Mapping[str, str]) -> VenueSide | None:
         """Accept the one endpoint; nothing here needs a login."""
         return _Session() if path.rstrip("/") == "/ws/api/v2" else None
 
     def route(self, raw: bytes) -> Route | None:
-        """Take the channel of a notification; answers and heartbeats were the recording client's."""
+        """Take the channel of a notification; answers and heartbeats were the recording
+        client's.
+        """
         try:
             frame = _FRAME.decode(raw)
         except msgspec.DecodeError:
@@ -99,14 +102,25 @@ class _Session:
         if not isinstance(request, dict) or not isinstance(request.get("method"), str):
             return [_error(None, -32600, "Invalid request")]
         params = request.get("params")
-        return [self._answer(request.get("id"), request["method"], params if isinstance(params, dict) else {})]
+        return [
+            self._answer(
+                request.get("id"), request["method"], params if isinstance(params, dict) else {}
+            )
+        ]
 
     def _answer(self, request_id: object, method: str, params: Mapping[str, object]) -> str:
         match method.removeprefix("public/"):
             case "subscribe" | "unsubscribe" as name:
                 channels = params.get("channels")
-                if not isinstance(channels, list) or not all(isinstance(channel, str) for channel in channels):
-                    return _error(request_id, -32602, "Invalid params", {"reason": "must be an array", "param": "channels"})
+                if not isinstance(channels, list) or not all(
+                    isinstance(channel, str) for channel in channels
+                ):
+                    return _error(
+                        request_id,
+                        -32602,
+                        "Invalid params",
+                        {"reason": "must be an array", "param": "channels"},
+                    )
                 return _result(request_id, self._apply(name == "subscribe", channels))
             case "unsubscribe_all":
                 self._streams.clear()
@@ -114,7 +128,12 @@ class _Session:
             case "set_heartbeat":
                 interval = params.get("interval")
                 if not isinstance(interval, (int, float)) or interval < 10:
-                    return _error(request_id, -32602, "Invalid params", {"reason": "interval too short", "param": "interval"})
+                    return _error(
+                        request_id,
+                        -32602,
+                        "Invalid params",
+                        {"reason": "interval too short", "param": "interval"},
+                    )
                 return _result(request_id, "ok")
             case "disable_heartbeat":
                 return _result(request_id, "ok")

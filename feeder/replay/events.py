@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["Client", "End", "Event", "Listening"]
+__all__ = ["Client", "End", "Listening", "ReplayEvent"]
 
 
-class Event(msgspec.Struct, frozen=True, tag_field="event", tag=str.lower):
+class ReplayEvent(msgspec.Struct, frozen=True, tag_field="event", tag=str.lower):
     """Base of the events."""
 
     venue: str
 
 
-class Listening(Event, frozen=True):
+class Listening(ReplayEvent, frozen=True):
     """The server accepts connections; base URLs without a path."""
 
     ws: str
     rest: str
 
 
-class Client(Event, frozen=True):
-    """A WebSocket client did something: "connected", "subscribed" (also fewer streams, or none) or "gone"."""
+class Client(ReplayEvent, frozen=True):
+    """A WebSocket client did something: "connected", "subscribed" (also fewer streams, or none)
+    or "gone".
+    """
 
     action: str
     path: str
@@ -29,7 +31,7 @@ class Client(Event, frozen=True):
     """How many recorded streams it receives now."""
 
 
-class End(Event, frozen=True):
+class End(ReplayEvent, frozen=True):
     """The recording is over, and every client has read its last frame."""
 
     frames_sent: int

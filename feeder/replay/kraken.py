@@ -1,8 +1,9 @@
 """Kraken spot as a server: the v2 WebSocket.
 
-Sources: docs.kraken.com (requests, errors) and the recorded acknowledgements. A request names one channel and is acknowledged
-symbol by symbol. Books have the depth they were recorded with, whatever a request asks for, so acknowledgements leave the
-depth out and the snapshot tells it. Frames of version 1 are served as recorded to who subscribes to the same in version 2.
+Sources: docs.kraken.com (requests, errors) and the recorded acknowledgements. A request names
+one channel and is acknowledged symbol by symbol. Books have the depth they were recorded with,
+whatever a request asks for, so acknowledgements leave the depth out and the snapshot tells it.
+Frames of version 1 are served as recorded to who subscribes to the same in version 2.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from feeder.dialects.kraken_v1 import topic_of
-from feeder.replay.dialect import Route, Session
+from tapecast.feeder.replay.dialect import Route, VenueSide
+from tapecast.feeder.venues.common.kraken_v1 import topic_of
 
 __all__ = ["Kraken"]
 
@@ -38,12 +39,14 @@ _FRAME = msgspec.json.Decoder(_Frame)
 class Kraken:
     """The dialect of Kraken's version 2."""
 
-    def connect(self, path: str, query: Mapping[str, str]) -> Session | None:
+    def connect(self, path: str, query: Mapping[str, str]) -> VenueSide | None:
         """Accept the public endpoint of version 2."""
         return _Session() if path.rstrip("/") == "/v2" else None
 
     def route(self, raw: bytes) -> Route | None:
-        """Take channel and symbol of a data frame; status and heartbeats are between the venue and the recording client."""
+        """Take channel and symbol of a data frame; status and heartbeats are between the venue
+        and the recording client.
+        """
         if (topic := topic_of(raw)) is not None:
             channel, symbol = topic[0].partition("-")[0], topic[1]
             return Route(f"{channel}:{symbol}", symbol, False) if channel in _CHANNELS else None
@@ -52,7 +55,11 @@ class Kraken:
         except msgspec.DecodeError:
             return None
         symbol = frame.data[0].symbol if frame.data else ""
-        return Route(f"{frame.channel}:{symbol}", symbol, False) if frame.channel in _CHANNELS and symbol else None
+        return (
+            Route(f"{frame.channel}:{symbol}", symbol, False)
+            if frame.channel in _CHANNELS and symbol
+            else None
+        )
 
     def resolve(self, stream: str, recorded: Collection[str]) -> str:
         """Match exactly."""
@@ -72,7 +79,10 @@ class Kraken:
 
     def missing(self, path: str, symbol: str | None) -> str:
         """Answer as the venue does for a method that it does not have."""
-        return json.dumps({"error": [f"EGeneral:Unknown method: not in the recording: {path}"]}, ensure_ascii=False)
+        return json.dumps(
+            {"error": [f"EGeneral:Unknown method: not in the recording: {path}"]},
+            ensure_ascii=False,
+        )
 
 
 class _Session:
@@ -86,7 +96,9 @@ class _Session:
         return list(self._streams)
 
     def receive(self, message: str) -> list[str]:
-        """Answer a ping, or one subscribe or unsubscribe request with one answer for each symbol."""
+        """Answer a ping, or one subscribe or unsubscribe request with one answer for each
+        symbol.
+        """
         try:
             request = json.loads(message)
         except json.JSONDecodeError:
@@ -98,11 +110,21 @@ class _Session:
             return [_json({"method": "pong", **_identity(number), **_TIMES})]
         params = request.get("params")
         if method not in ("subscribe", "unsubscribe") or not isinstance(params, dict):
-            return [_error(method, number, "Unsupported method" if isinstance(params, dict) else "Malformed request")]
+            return [
+                _error(
+                    method,
+                    number,
+                    "Unsupported method" if isinstance(params, dict) else "Malformed request",
+                )
+            ]
         channel, symbols = params.get("channel"), params.get("symbol")
         if channel not in _CHANNELS:
             return [_error(method, number, f"Channel not found: {channel}")]
-        if not isinstance(symbols, list) or not symbols or not all(isinstance(symbol, str) for symbol in symbols):
+        if (
+            not isinstance(symbols, list)
+            or not symbols
+            or not all(isinstance(symbol, str) for symbol in symbols)
+        ):
             return [_error(method, number, "Symbol(s) not found")]
         if channel == "book" and params.get("depth", 10) not in _DEPTHS:
             return [_error(method, number, "Depth not supported")]
@@ -121,7 +143,9 @@ class _Session:
         else:
             del self._streams[stream]
         result = {"channel": channel, "symbol": symbol}
-        return _json({"method": method, "result": result, "success": True, **_TIMES, **_identity(number)})
+        return _json(
+            {"method": method, "result": result, "success": True, **_TIMES, **_identity(number)}
+        )
 
 
 def _error(method: object, number: object, text: str, symbol: str | None = None) -> str:

@@ -1,7 +1,9 @@
-"""LS Securities as a server: the token endpoint, and a WebSocket that takes one subscription a message.
+"""LS Securities as a server: the token endpoint, and a WebSocket that takes one subscription a
+message.
 
-Sources: the venue's documentation (`docs/venues/ls.md`); it documents requests and data, while the acknowledgement is as clients
-of the venue describe it. Recordings cut to a few fields hold no messages and cannot be served.
+Sources: the venue's documentation (`docs/venues/ls.md`); it documents requests and data, while
+the acknowledgement is as clients of the venue describe it. Recordings cut to a few fields hold
+no messages and cannot be served.
 """
 
 from __future__ import annotations
@@ -9,10 +11,10 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 
-from feeder.replay.dialect import BROADCAST, Route, Session
-from feeder.venue import Topic
-from feeder.venues.ls import CHANNELS, LOGIN, VENUE
-from protocol.schema import MsgType
+from tapecast.feeder.replay.dialect import BROADCAST, Route, VenueSide
+from tapecast.feeder.venues.ls import CHANNELS, LOGIN, VENUE
+from tapecast.feeder.venues.spec import Topic
+from tapecast.protocol.schema import MsgType
 
 __all__ = ["Ls"]
 
@@ -23,7 +25,7 @@ _NO_TOKEN = "IGW00121"  # noqa: S105 - the code of an error
 class Ls:
     """The dialect of LS Securities' Open API."""
 
-    def connect(self, path: str, query: Mapping[str, str]) -> Session | None:
+    def connect(self, path: str, query: Mapping[str, str]) -> VenueSide | None:
         """Accept the one endpoint."""
         return _Session() if path.rstrip("/") == "/websocket" else None
 
@@ -31,7 +33,9 @@ class Ls:
         """Return an access token for whoever asks; None for another path."""
         if path != LOGIN.path:
             return None
-        return _json({"access_token": "replay", "scope": "oob", "token_type": "Bearer", "expires_in": 86400})
+        return _json(
+            {"access_token": "replay", "scope": "oob", "token_type": "Bearer", "expires_in": 86400}
+        )
 
     def route(self, raw: bytes) -> Route | None:
         """Take code and key of a data frame; market states go to everybody, answers to nobody."""
@@ -59,7 +63,9 @@ class Ls:
         return None
 
     def missing(self, path: str, symbol: str | None) -> str:
-        """Answer with a code that the venue does not use: what is not in the recording is not an error of the client."""
+        """Answer with a code that the venue does not use: what is not in the recording is not an
+        error of the client.
+        """
         return _json({"rsp_cd": "REPLAY", "rsp_msg": f"not in the recording: {path}"})
 
 
@@ -77,13 +83,26 @@ class _Session:
         """Answer one subscription, or its end."""
         try:
             header, body = (request := json.loads(message))["header"], request["body"]
-            token, kind, code, key = header["token"], header["tr_type"], body["tr_cd"], body["tr_key"]
+            token, kind, code, key = (
+                header["token"],
+                header["tr_type"],
+                body["tr_cd"],
+                body["tr_key"],
+            )
         except (json.JSONDecodeError, KeyError, TypeError):
             return [_answer("", "", "", "REPLAY", "not a request of one subscription")]
         if not token:
             return [_answer(code, key, kind, _NO_TOKEN, "no token")]
         if code not in CHANNELS or kind not in (_SUBSCRIBE, _UNSUBSCRIBE):
-            return [_answer(code, key, kind, "REPLAY", "not a subscription to market data that is known here")]
+            return [
+                _answer(
+                    code,
+                    key,
+                    kind,
+                    "REPLAY",
+                    "not a subscription to market data that is known here",
+                )
+            ]
         stream = _stream(Topic(code, key.strip()))
         if kind == _SUBSCRIBE:
             self._streams[stream] = None
@@ -97,7 +116,18 @@ def _stream(topic: Topic) -> str:
 
 
 def _answer(code: str, key: str, kind: str, result: str, text: str) -> str:
-    return _json({"header": {"rsp_cd": result, "rsp_msg": text, "tr_cd": code, "tr_key": key, "tr_type": kind}, "body": None})
+    return _json(
+        {
+            "header": {
+                "rsp_cd": result,
+                "rsp_msg": text,
+                "tr_cd": code,
+                "tr_key": key,
+                "tr_type": kind,
+            },
+            "body": None,
+        }
+    )
 
 
 def _json(value: Mapping[str, object]) -> str:

@@ -1,7 +1,8 @@
 """OKX as a server: the v5 public and business WebSocket endpoints.
 
-Sources: OKX API v5 documentation, sections "WebSocket" (subscribe, connect, error codes 60012–60019) and the recorded
-acknowledgements. Channels that the venue gives to logged-in clients only are served where a recording has them.
+Sources: OKX API v5 documentation, sections "WebSocket" (subscribe, connect, error codes
+60012–60019) and the recorded acknowledgements. Channels that the venue gives to logged-in
+clients only are served where a recording has them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from feeder.replay.dialect import BROADCAST, Route, Session
+from tapecast.feeder.replay.dialect import BROADCAST, Route, VenueSide
 
 __all__ = ["Okx"]
 
@@ -45,13 +46,15 @@ _BODY = msgspec.json.Decoder(_Body)
 class Okx:
     """The dialect of OKX v5."""
 
-    def connect(self, path: str, query: Mapping[str, str]) -> Session | None:
+    def connect(self, path: str, query: Mapping[str, str]) -> VenueSide | None:
         """Accept the public and the business endpoint; nothing here needs a login."""
         business = _PATHS.get(path.rstrip("/"))
         return None if business is None else _Session(business=business)
 
     def route(self, raw: bytes) -> Route | None:
-        """Take the `arg` of a data frame; notices go to everyone, other events are answers to the recording client."""
+        """Take the `arg` of a data frame; notices go to everyone, other events are answers to
+        the recording client.
+        """
         try:
             frame = _FRAME.decode(raw)
         except msgspec.DecodeError:
@@ -84,7 +87,9 @@ class Okx:
             return None
 
     def missing(self, path: str, symbol: str | None) -> str:
-        """Answer 51001 for a book that the recording has no (further) snapshot of, 50000 for any other absent body."""
+        """Answer 51001 for a book that the recording has no (further) snapshot of, 50000 for any
+        other absent body.
+        """
         if symbol is not None:
             return _json({"code": "51001", "msg": "Instrument ID does not exist", "data": []})
         return _json({"code": "50000", "msg": f"Not in the recording: {path}", "data": []})
@@ -103,7 +108,9 @@ class _Session:
         return list(self._streams)
 
     def receive(self, message: str) -> list[str]:
-        """Answer a text ping or one subscribe or unsubscribe request, one answer for each argument."""
+        """Answer a text ping or one subscribe or unsubscribe request, one answer for each
+        argument.
+        """
         if message == "ping":
             return ["pong"]
         try:
@@ -121,11 +128,18 @@ class _Session:
         return [self._apply(operation, argument, request_id) for argument in arguments]
 
     def _apply(self, operation: str, argument: object, request_id: object) -> str:
-        if not isinstance(argument, dict) or not all(isinstance(value, str) for value in argument.values()):
+        if not isinstance(argument, dict) or not all(
+            isinstance(value, str) for value in argument.values()
+        ):
             return self._error("60013", "Invalid args", request_id)
         channel = argument.get("channel", "")
-        # An argument without an instrument, or with the other endpoint's channel, is a wrong address to the venue.
-        if not channel or len(argument) < 2 or (_BUSINESS.match(channel) is not None) != self._business:
+        # An argument without an instrument, or with the other endpoint's channel, is a wrong
+        # address to the venue.
+        if (
+            not channel
+            or len(argument) < 2
+            or (_BUSINESS.match(channel) is not None) != self._business
+        ):
             where = ",".join(f"{name}:{value}" for name, value in argument.items())
             advice = "Please use the correct URL, channel and parameters referring to API document."
             text = f"Wrong URL or {where} doesn't exist. {advice}"
@@ -134,10 +148,25 @@ class _Session:
             self._streams[_stream(argument)] = None
         else:
             self._streams.pop(_stream(argument), None)
-        return _json({**_identity(request_id), "event": operation, "arg": argument, "connId": self._connection})
+        return _json(
+            {
+                **_identity(request_id),
+                "event": operation,
+                "arg": argument,
+                "connId": self._connection,
+            }
+        )
 
     def _error(self, code: str, text: str, request_id: object) -> str:
-        return _json({**_identity(request_id), "event": "error", "code": code, "msg": text, "connId": self._connection})
+        return _json(
+            {
+                **_identity(request_id),
+                "event": "error",
+                "code": code,
+                "msg": text,
+                "connId": self._connection,
+            }
+        )
 
 
 def _stream(arg: Mapping[str, str]) -> str:

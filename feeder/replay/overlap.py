@@ -1,8 +1,9 @@
 """A recorded replacement of a connection: which messages of the two connections a server plays.
 
-While both were open most messages came twice. Played are those of the old connection up to the change-over, and then what the new
-one had brought beyond them. Where the two cannot be joined (a venue numbers the messages of each connection by itself) nobody may
-take one for the continuation of the other.
+While both were open most messages came twice. Played are those of the old connection up to the
+change-over, and then what the new one had brought beyond them. Where the two cannot be joined (a
+venue numbers the messages of each connection by itself) nobody may take one for the continuation
+of the other.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import NamedTuple
 
-from feeder.record.recording import Line
-from feeder.replay.dialect import Route
+from tapecast.feeder.record.recording import Line
+from tapecast.feeder.replay.dialect import Route
 
 __all__ = ["Overlap"]
 
@@ -38,8 +39,14 @@ class Overlap:
         self._held.append(_Held(line, route))
 
     def rest(self) -> tuple[list[_Held], bool]:
-        """Return what the new connection brought beyond the old one, in order, and whether every stream could be joined."""
-        last = {held.route.stream: at for at, held in enumerate(self._held) if held.line.raw in self._seen[held.route.stream]}
+        """Return what the new connection brought beyond the old one, in order, and whether every
+        stream could be joined.
+        """
+        last = {
+            held.route.stream: at
+            for at, held in enumerate(self._held)
+            if held.line.raw in self._seen[held.route.stream]
+        }
         out: list[_Held] = []
         joined = True
         for at, held in enumerate(self._held):

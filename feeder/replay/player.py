@@ -1,6 +1,8 @@
-"""Plays one timeline to any number of connections: pace, order across connections, snapshots in their place.
+"""Plays one timeline to any number of connections: pace, order across connections, snapshots in
+their place.
 
-The rules are in docs/replay.md. The player knows no venue and no HTTP: connections and snapshot requests are handed to it.
+The rules are in docs/replay.md. The player knows no venue and no HTTP: connections and snapshot
+requests are handed to it.
 """
 
 from __future__ import annotations
@@ -9,10 +11,10 @@ import asyncio
 import math
 from collections.abc import Iterable, Sequence
 
-from feeder.replay.connection import Connection
-from feeder.replay.desk import SnapshotDesk
-from feeder.replay.dialect import BROADCAST
-from feeder.replay.timeline import Cut, Frame, Snapshot, Timeline
+from tapecast.feeder.replay.connection import Connection
+from tapecast.feeder.replay.dialect import BROADCAST
+from tapecast.feeder.replay.snapshots import SnapshotQueue
+from tapecast.feeder.replay.timeline import Cut, Frame, Snapshot, Timeline
 
 __all__ = ["Player"]
 
@@ -37,7 +39,7 @@ class Player:
         in_order: bool,
     ) -> None:
         """`speed` scales the recorded pace, infinity sends as fast as the clients read."""
-        self.desk = SnapshotDesk(timeline.snapshots)
+        self.desk = SnapshotQueue(timeline.snapshots)
         self.connections: list[Connection] = []
         self._timeline = timeline
         self._speed = speed
@@ -87,7 +89,9 @@ class Player:
         self._running.set()
 
     async def ready(self, clients: int | None = None) -> None:
-        """Return when enough connections have subscribed and none changed its subscriptions for the settle time."""
+        """Return when enough connections have subscribed and none changed its subscriptions for
+        the settle time.
+        """
         needed = self._start_after if clients is None else clients
         while True:
             while self._audience < needed:
@@ -103,13 +107,17 @@ class Player:
     async def newcomer(self) -> None:
         """Return when a connection that is not there yet has subscribed and settled."""
         before = set(self.connections)
-        while not any(connection.streams and connection not in before for connection in self.connections):
+        while not any(
+            connection.streams and connection not in before for connection in self.connections
+        ):
             self._changed.clear()
             await self._changed.wait()
         await self.ready(1)
 
     async def play(self) -> None:
-        """Send the whole timeline once, then return when every client has proved that it read its last frame."""
+        """Send the whole timeline once, then return when every client has proved that it read
+        its last frame.
+        """
         loop = asyncio.get_running_loop()
         routes, speed, paced = self._routes, self._speed, not math.isinf(self._speed)
         self._origin_s = loop.time()
@@ -136,7 +144,9 @@ class Player:
                 if holders is not targets:
                     if holders is not None and holders != targets:
                         await self._hold()
-                        await self._wait_read(one for one in holders if one not in targets and one.unread)
+                        await self._wait_read(
+                            one for one in holders if one not in targets and one.unread
+                        )
                         await self._hold()
                     self._holders[symbol] = targets
             for connection in targets:
@@ -150,7 +160,9 @@ class Player:
         await self._wait_read(self.connections)
 
     async def _breathe(self) -> None:
-        """Write what is queued, let the event loop hear the clients, and hold while nothing may be sent."""
+        """Write what is queued, let the event loop hear the clients, and hold while nothing may
+        be sent.
+        """
         await self._hold()
         for connection in tuple(self.connections):
             await connection.flush()
@@ -158,7 +170,9 @@ class Player:
         await self._hold()
 
     async def _hold(self) -> None:
-        """Stand still while paused and, at full speed, while nobody listens: else the recording would run out unheard."""
+        """Stand still while paused and, at full speed, while nobody listens: else the recording
+        would run out unheard.
+        """
         loop = asyncio.get_running_loop()
         since_s = loop.time()
         held = False
@@ -171,16 +185,24 @@ class Player:
             self._origin_s += loop.time() - since_s
 
     async def _snapshot(self, snapshot: Snapshot) -> None:
-        """Answer the requests held for this snapshot; go on when their clients have closed, so have handled the body."""
+        """Answer the requests held for this snapshot; go on when their clients have closed, so
+        have handled the body.
+        """
         symbol = snapshot.symbol
         await self._breathe()
         loop = asyncio.get_running_loop()
         since_s = loop.time()
-        if not self.desk.held(symbol) and snapshot.first and self._rest_wait_s > 0 and self._hears_depth(symbol):
+        if (
+            not self.desk.held(symbol)
+            and snapshot.first
+            and self._rest_wait_s > 0
+            and self._hears_depth(symbol)
+        ):
             await self.desk.wait_for_request(symbol, self._rest_wait_s)
         requests = self.desk.take(symbol)
         if requests:
-            # Frames recorded before the snapshot are to be handled before it, on whichever connection they went.
+            # Frames recorded before the snapshot are to be handled before it, on whichever
+            # connection they went.
             await self._wait_read(self.connections)
             for request in requests:
                 if not request.answer.done():
@@ -190,7 +212,9 @@ class Player:
         await self._hold()
 
     async def _cut(self) -> None:
-        """Drop every connection once it has read everything; at full speed, go on when as many have subscribed again."""
+        """Drop every connection once it has read everything; at full speed, go on when as many
+        have subscribed again.
+        """
         await self._breathe()
         await self._wait_read(self.connections)
         for connection in tuple(self.connections):

@@ -1,7 +1,8 @@
-"""The replay server of one venue: its WebSocket and REST endpoints on one loopback port, fed from a recording.
+"""The replay server of one venue: its WebSocket and REST endpoints on one loopback port, fed
+from a recording.
 
-A thin shell: aiohttp's low-level server takes connections, the dialect answers, the player sends. It serves what was
-recorded and nothing else.
+A thin shell: aiohttp's low-level server takes connections, the dialect answers, the player
+sends. It serves what was recorded and nothing else.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import NamedTuple
 
 from aiohttp import WSMsgType, web
 
-from feeder.replay.connection import Connection
-from feeder.replay.dialect import Dialect, Granting, Session
-from feeder.replay.events import Client, End, Event, Listening
-from feeder.replay.player import Player
-from feeder.replay.timeline import Timeline, load
-from feeder.replay.venues import DIALECTS, by_venue
+from tapecast.feeder.replay.connection import Connection
+from tapecast.feeder.replay.dialect import Dialect, Granting, VenueSide
+from tapecast.feeder.replay.events import Client, End, Listening, ReplayEvent
+from tapecast.feeder.replay.player import Player
+from tapecast.feeder.replay.timeline import Timeline, load
+from tapecast.feeder.replay.venues import DIALECTS, by_venue
 
 __all__ = ["ReplayServer", "Urls"]
 
@@ -37,7 +38,8 @@ class Urls(NamedTuple):
 class ReplayServer:
     """Serve recordings of one venue in its own dialect; the rules are in docs/replay.md.
 
-    `start()`, then clients connect; `wait_end()` returns when the recording has been played and read; `close()` ends all.
+    `start()`, then clients connect; `wait_end()` returns when the recording has been played and
+    read; `close()` ends all.
     """
 
     def __init__(
@@ -53,13 +55,15 @@ class ReplayServer:
         rest_wait_s: float = 5.0,
         loop: bool = False,
         in_order: bool = True,
-        on_event: Callable[[Event], None] | None = None,
+        on_event: Callable[[ReplayEvent], None] | None = None,
     ) -> None:
-        """Take several files as one recording in order; raise UnknownVenueError where the venue is not told or not known.
+        """Take several files as one recording in order; raise UnknownVenueError where the venue
+        is not told or not known.
 
-        `speed` 1 is the recorded pace, `math.inf` as fast as the clients read. `start_after`: how many connections must have
-        subscribed, `settle_s`: for how long none may change before playing starts. `rest_wait_s`: how long the timeline waits
-        for the request of a symbol's first snapshot. `loop`: play again for clients that subscribe after the end.
+        `speed` 1 is the recorded pace, `math.inf` as fast as the clients read. `start_after`:
+        how many connections must have subscribed, `settle_s`: for how long none may change
+        before playing starts. `rest_wait_s`: how long the timeline waits for the request of a
+        symbol's first snapshot. `loop`: play again for clients that subscribe after the end.
         `in_order`: frames of one symbol on different connections are read in recorded order.
         """
         groups = by_venue([Path(path) for path in paths], venue)
@@ -69,7 +73,12 @@ class ReplayServer:
             raise ValueError(f"speed must be positive, not {speed}")
         ((self.venue, self._paths),) = groups.items()
         self._dialect: Dialect = DIALECTS[self.venue]
-        self._speed, self._start_after, self._settle_s, self._rest_wait_s = speed, start_after, settle_s, rest_wait_s
+        self._speed, self._start_after, self._settle_s, self._rest_wait_s = (
+            speed,
+            start_after,
+            settle_s,
+            rest_wait_s,
+        )
         self._host, self._port, self._loop, self._in_order = host, port, loop, in_order
         self._on_event = on_event
         self._frontend: _Frontend | None = None
@@ -99,7 +108,9 @@ class ReplayServer:
         return 0 if self._player is None else self._player.frames_sent
 
     async def start(self) -> Urls:
-        """Read the recording and listen; raise TimelineError, OSError (port in use) or what the recording reader raises."""
+        """Read the recording and listen; raise TimelineError, OSError (port in use) or what the
+        recording reader raises.
+        """
         self._timeline = await asyncio.to_thread(load, self._paths, self._dialect)
         self._player = Player(
             self._timeline,
@@ -110,13 +121,17 @@ class ReplayServer:
             in_order=self._in_order,
         )
         self._frontend = _Frontend(self._handle)
-        self._listener = await asyncio.get_running_loop().create_server(self._frontend, self._host, self._port)
+        self._listener = await asyncio.get_running_loop().create_server(
+            self._frontend, self._host, self._port
+        )
         self._playing = asyncio.create_task(self._play())
         self._tell(Listening(self.venue, *self.urls))
         return self.urls
 
     async def wait_end(self) -> None:
-        """Return when the recording has been played to its end and read; raise what made the playing fail."""
+        """Return when the recording has been played to its end and read; raise what made the
+        playing fail.
+        """
         assert self._playing is not None, "not started"
         ended = asyncio.create_task(self._ended.wait())
         await asyncio.wait((ended, self._playing), return_when=asyncio.FIRST_COMPLETED)
@@ -166,7 +181,9 @@ class ReplayServer:
         while True:
             before, since_s = player.frames_sent, loop.time()
             await player.play()
-            self._tell(End(self.venue, player.frames_sent - before, round(loop.time() - since_s, 6)))
+            self._tell(
+                End(self.venue, player.frames_sent - before, round(loop.time() - since_s, 6))
+            )
             self._ended.set()
             if not self._loop:
                 return
@@ -174,7 +191,7 @@ class ReplayServer:
             await player.newcomer()
             self._ended.clear()
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: ReplayEvent) -> None:
         if self._on_event is not None:
             self._on_event(event)
 
@@ -211,7 +228,7 @@ class ReplayServer:
         await asyncio.wait((gone,), timeout=_CLOSE_TIMEOUT_S)
         return response
 
-    async def _websocket(self, request: web.BaseRequest, session: Session) -> web.StreamResponse:
+    async def _websocket(self, request: web.BaseRequest, session: VenueSide) -> web.StreamResponse:
         assert self._player is not None
         socket = web.WebSocketResponse(autoping=False, compress=False, max_msg_size=1 << 20)
         writer = await socket.prepare(request)
@@ -219,7 +236,9 @@ class ReplayServer:
         if transport is None:
             return socket
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
-        connection = Connection(session, transport, drain=writer.drain, ping=socket.ping, path=request.path)
+        connection = Connection(
+            session, transport, drain=writer.drain, ping=socket.ping, path=request.path
+        )
         self._player.join(connection)
         self._client(connection, "connected")
         try:
@@ -230,7 +249,11 @@ class ReplayServer:
                 elif message.type is WSMsgType.PING:
                     await socket.pong(message.data)
                 elif message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                    text = message.data if isinstance(message.data, str) else bytes(message.data).decode("utf-8", "replace")
+                    text = (
+                        message.data
+                        if isinstance(message.data, str)
+                        else bytes(message.data).decode("utf-8", "replace")
+                    )
                     # The acknowledgement goes out before the first frame of the stream.
                     for answer in session.receive(text):
                         await socket.send_str(answer)
@@ -245,7 +268,11 @@ class ReplayServer:
     def _subscribe(self, connection: Connection) -> None:
         assert self._player is not None
         recorded = self.timeline.routes
-        streams = tuple(dict.fromkeys(self._dialect.resolve(name, recorded) for name in connection.session.streams()))
+        streams = tuple(
+            dict.fromkeys(
+                self._dialect.resolve(name, recorded) for name in connection.session.streams()
+            )
+        )
         if streams != connection.streams:
             self._player.subscribe(connection, streams)
             self._client(connection, "subscribed")
@@ -277,7 +304,9 @@ class _Frontend(web.Server):
         """Return the transports of every open connection."""
         return [handler.transport for handler in self.connections if handler.transport is not None]
 
-    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+    def connection_lost(
+        self, handler: web.RequestHandler, exc: BaseException | None = None
+    ) -> None:
         """Wake whoever waits for this client to close."""
         super().connection_lost(handler, exc)
         future = self._gone.pop(handler, None)

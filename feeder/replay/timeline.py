@@ -1,7 +1,9 @@
-"""A recording laid out for playing: framed WebSocket messages and book snapshots in recorded order, REST bodies beside them.
+"""A recording laid out for playing: framed WebSocket messages and book snapshots in recorded
+order, REST bodies beside them.
 
-The truth is the recording; `feeder.record.recording` reads its lines and the venue's dialect says where each belongs. Nothing is
-sent from here, and a body that the recording does not hold does not exist.
+The truth is the recording; `feeder.record.recording` reads its lines and the venue's dialect
+says where each belongs. Nothing is sent from here, and a body that the recording does not hold
+does not exist.
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from feeder.record import recording
-from feeder.record.recording import NOT_SERVED
-from feeder.replay.dialect import Dialect, Located, Route
-from feeder.replay.overlap import Overlap
+from tapecast.feeder.record import recording
+from tapecast.feeder.record.recording import NOT_SERVED
+from tapecast.feeder.replay.dialect import Dialect, Located, Route
+from tapecast.feeder.replay.overlap import Overlap
 
 __all__ = ["Cut", "Frame", "Snapshot", "Timeline", "TimelineError", "load", "wire_frame"]
 
@@ -48,7 +50,9 @@ class Snapshot(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """Lines are missing here, or another recording begins: no client may take what follows for what follows the frame before."""
+    """Lines are missing here, or another recording begins: no client may take what follows for
+    what follows the frame before.
+    """
 
     at_s: float
 
@@ -70,22 +74,31 @@ class Timeline:
     snapshots: Mapping[str, int]
     """How many snapshots there are of each symbol."""
     left_out: Mapping[str, int]
-    """Lines that are not served, by why: "answers" (venue answers and frames of no known stream), "unattributed" snapshots,
-    "client" (what the recording client did), "other" kinds."""
+    """Lines that are not served, by why: "answers" (venue answers and frames of no known
+    stream), "unattributed" snapshots, "client" (what the recording client did), "other" kinds.
+    """
     truncated: Sequence[str]
     """Files that end in the middle of a line, as `file:line: reason`."""
     depth: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """The streams that carry a symbol's book changes."""
 
     def body(self, path: str, query: Mapping[str, str]) -> bytes | None:
-        """Return the recorded body of a REST path, whichever API version: same last path part, all recorded parameters equal."""
+        """Return the recorded body of a REST path, whichever API version: same last path part,
+        all recorded parameters equal.
+        """
         tail = _tail(path)
-        found = [b for b in self.bodies if b.tail == tail and all(query.get(name) == value for name, value in b.query.items())]
+        found = [
+            b
+            for b in self.bodies
+            if b.tail == tail and all(query.get(name) == value for name, value in b.query.items())
+        ]
         return max(found, key=lambda b: len(b.query)).body if found else None
 
 
 def load(paths: Sequence[Path], dialect: Dialect) -> Timeline:
-    """Read recordings, in order one recording, into memory; raise TimelineError where they hold no frame of the venue."""
+    """Read recordings, in order one recording, into memory; raise TimelineError where they hold
+    no frame of the venue.
+    """
     draft = _Draft(dialect)
     truncated: list[str] = []
     for line in recording.read(paths, truncated=truncated):
@@ -94,12 +107,17 @@ def load(paths: Sequence[Path], dialect: Dialect) -> Timeline:
     if draft.reduced and not timeline.routes:
         raise TimelineError(f"{', '.join(map(str, paths))}: {NOT_SERVED}")
     if not timeline.routes:
-        raise TimelineError(f"no WebSocket frames that this venue's clients could subscribe to in {', '.join(map(str, paths))}")
+        raise TimelineError(
+            "no WebSocket frames that this venue's clients could subscribe to in"
+            f" {', '.join(map(str, paths))}"
+        )
     return timeline
 
 
 def wire_frame(payload: bytes, *, binary: bool = False) -> bytes:
-    """Frame a whole message as a server sends it (RFC 6455 section 5.2: final, unmasked, no extension)."""
+    """Frame a whole message as a server sends it (RFC 6455 section 5.2: final, unmasked, no
+    extension).
+    """
     opcode, size = (_BINARY if binary else _TEXT), len(payload)
     if size < 126:
         return bytes((opcode, size)) + payload
@@ -109,7 +127,9 @@ def wire_frame(payload: bytes, *, binary: bool = False) -> bytes:
 
 
 class _Clock:
-    """Recorded receive times as seconds from the first entry: never backwards, missing ones with the neighbour before."""
+    """Recorded receive times as seconds from the first entry: never backwards, missing ones with
+    the neighbour before.
+    """
 
     def __init__(self) -> None:
         self._offset_ns: int | None = None
@@ -126,8 +146,12 @@ class _Clock:
             if self._offset_ns is None:
                 self._offset_ns = line.ts_recv_ns - self._at_ns
             at_ns = line.ts_recv_ns - self._offset_ns
-            # Files recorded apart follow one another at once; parts of one recording keep their distance.
-            if self._file != line.file and not 0 <= at_ns - self._at_ns <= _LONGEST_FILE_GAP_S * 1e9:
+            # Files recorded apart follow one another at once; parts of one recording keep their
+            # distance.
+            if (
+                self._file != line.file
+                and not 0 <= at_ns - self._at_ns <= _LONGEST_FILE_GAP_S * 1e9
+            ):
                 self._offset_ns = line.ts_recv_ns - self._at_ns
                 at_ns = self._at_ns
             self._at_ns = max(self._at_ns, at_ns)
@@ -204,7 +228,11 @@ class _Draft:
         )
 
     def _frame(self, line: recording.Line) -> None:
-        route = self._dialect.route(line.raw) if self._located is None else self._located.route_at(line.url or "", line.raw)
+        route = (
+            self._dialect.route(line.raw)
+            if self._located is None
+            else self._located.route_at(line.url or "", line.raw)
+        )
         if route is None:
             self._left_out["answers"] += 1
             return
@@ -218,8 +246,17 @@ class _Draft:
         self._place(line, route)
 
     def _place(self, line: recording.Line, route: Route) -> None:
-        known = self._routes.setdefault(route.stream, route)  # one text object per stream, not one per frame
-        self._entries.append(Frame(self._clock.at(line), known.stream, known.symbol, wire_frame(line.raw, binary=line.binary)))
+        known = self._routes.setdefault(
+            route.stream, route
+        )  # one text object per stream, not one per frame
+        self._entries.append(
+            Frame(
+                self._clock.at(line),
+                known.stream,
+                known.symbol,
+                wire_frame(line.raw, binary=line.binary),
+            )
+        )
 
     def _handover(self, new: str, step: str) -> None:
         if step.startswith("begin "):
@@ -249,11 +286,15 @@ class _Draft:
         self._entries.append(Snapshot(self._clock.at(line), symbol, line.raw, False))
 
     def _note_subscriptions(self, line: recording.Line) -> None:
-        """Collect the symbols of the recorded URL, heard of or not: they decide whose a snapshot without a URL is."""
+        """Collect the symbols of the recorded URL, heard of or not: they decide whose a snapshot
+        without a URL is.
+        """
         if line.kind == "connect" and line.url is not None:
             session = self._dialect.connect(*_split(line.url))
             if session is not None:
-                self._subscribed |= {self._dialect.symbol_of(stream) for stream in session.streams()}
+                self._subscribed |= {
+                    self._dialect.symbol_of(stream) for stream in session.streams()
+                }
 
 
 def _split(url: str) -> tuple[str, dict[str, str]]:

@@ -1,8 +1,8 @@
 """Upbit as a server: the v1 quotation WebSocket.
 
-Sources: docs.upbit.com (request format, errors) and the recorded request and frames. A request has no acknowledgement and
-replaces the whole subscription. Frames keep the format (DEFAULT or SIMPLE), the unit count and the opcode they were recorded
-with, whatever the request asked for.
+Sources: docs.upbit.com (request format, errors) and the recorded request and frames. A request
+has no acknowledgement and replaces the whole subscription. Frames keep the format (DEFAULT or
+SIMPLE), the unit count and the opcode they were recorded with, whatever the request asked for.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from feeder.replay.dialect import Route, Session
+from tapecast.feeder.replay.dialect import Route, VenueSide
 
 __all__ = ["Upbit"]
 
@@ -39,7 +39,7 @@ _FRAME = msgspec.json.Decoder(_Frame | list[_Frame])
 class Upbit:
     """The dialect of Upbit."""
 
-    def connect(self, path: str, query: Mapping[str, str]) -> Session | None:
+    def connect(self, path: str, query: Mapping[str, str]) -> VenueSide | None:
         """Accept the public endpoint."""
         return _Session() if path.rstrip("/") == "/websocket/v1" else None
 
@@ -77,7 +77,9 @@ class Upbit:
         """Answer as for an unknown market code."""
         if symbol is not None:
             return '{"error":{"name":404,"message":"Code not found"}}'
-        return json.dumps({"error": {"name": 404, "message": f"Not in the recording: {path}"}}, ensure_ascii=False)
+        return json.dumps(
+            {"error": {"name": 404, "message": f"Not in the recording: {path}"}}, ensure_ascii=False
+        )
 
 
 class _Session:
@@ -122,4 +124,8 @@ class _Session:
 
 
 def _error(name: str, text: str | None = None) -> str:
-    return json.dumps({"error": {"name": name, "message": text or _ERRORS[name]}}, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(
+        {"error": {"name": name, "message": text or _ERRORS[name]}},
+        separators=(",", ":"),
+        ensure_ascii=False,
+    )

@@ -1,8 +1,8 @@
 """Which venues can be served, and which venue a recording is of.
 
-Told by the name that `tapecast record` gives, from where it lies (`captures/<venue>/…`, a file name that begins with the venue's
-prefix), else from the host in the URLs
-that it holds. Frames are not looked at to guess.
+Told by the name that `tapecast record` gives, from where it lies (`captures/<venue>/…`, a file
+name that begins with the venue's prefix), else from the host in the URLs that it holds. Frames
+are not looked at to guess.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from feeder.record.recording import RecordingError, read
-from feeder.replay.binance import Binance
-from feeder.replay.bithumb import Bithumb
-from feeder.replay.bybit import Bybit
-from feeder.replay.coinbase import Coinbase, CoinbaseExchange
-from feeder.replay.deribit import Deribit
-from feeder.replay.dialect import Dialect
-from feeder.replay.kraken import Kraken
-from feeder.replay.ls import Ls
-from feeder.replay.okx import Okx
-from feeder.replay.upbit import Upbit
+from tapecast.feeder.record.recording import RecordingError, read
+from tapecast.feeder.replay.binance import Binance
+from tapecast.feeder.replay.bithumb import Bithumb
+from tapecast.feeder.replay.bybit import Bybit
+from tapecast.feeder.replay.coinbase import Coinbase, CoinbaseExchange
+from tapecast.feeder.replay.deribit import Deribit
+from tapecast.feeder.replay.dialect import Dialect
+from tapecast.feeder.replay.kraken import Kraken
+from tapecast.feeder.replay.ls import Ls
+from tapecast.feeder.replay.okx import Okx
+from tapecast.feeder.replay.upbit import Upbit
 
 __all__ = ["DIALECTS", "UnknownVenueError", "by_venue", "guess_venue"]
 
@@ -93,11 +93,15 @@ _RECORDED = re.compile(r"([a-z_]+)-\d{8}T\d{6}\.\d{6}Z\.jsonl")
 
 
 class UnknownVenueError(ValueError):
-    """No server dialect is known for a recording; the message names the file and what would help."""
+    """No server dialect is known for a recording; the message names the file and what would
+    help.
+    """
 
 
 def guess_venue(path: Path) -> str:
-    """Return the venue of a recording by its folder, its name or the URLs in it; raise UnknownVenueError naming the file."""
+    """Return the venue of a recording by its folder, its name or the URLs in it; raise
+    UnknownVenueError naming the file.
+    """
     own = _RECORDED.match(path.name)
     if own is not None and own[1] in DIALECTS:
         return own[1]
@@ -111,12 +115,15 @@ def guess_venue(path: Path) -> str:
     if told is not None:
         return told
     raise UnknownVenueError(
-        f"{path}: cannot tell the venue from the folder, the name or the URLs in it; give --venue ({', '.join(DIALECTS)})"
+        f"{path}: cannot tell the venue from the folder, the name or the URLs in it; give --venue"
+        f" ({', '.join(DIALECTS)})"
     )
 
 
 def _by_urls(path: Path) -> str | None:
-    """Return the venue whose hosts the URLs of a recording name; None where they name none, or several."""
+    """Return the venue whose hosts the URLs of a recording name; None where they name none, or
+    several.
+    """
     try:
         hosts = [urlsplit(line.url).hostname for line in islice(read([path]), _LINES) if line.url]
     except (OSError, RecordingError):
@@ -130,6 +137,8 @@ def by_venue(paths: Iterable[Path], venue: str | None = None) -> dict[str, list[
     groups: dict[str, list[Path]] = {}
     for path in paths:
         if venue is not None and venue not in DIALECTS:
-            raise UnknownVenueError(f"{path}: no server dialect for venue {venue!r} (known: {', '.join(DIALECTS)})")
+            raise UnknownVenueError(
+                f"{path}: no server dialect for venue {venue!r} (known: {', '.join(DIALECTS)})"
+            )
         groups.setdefault(venue or guess_venue(path), []).append(path)
     return groups

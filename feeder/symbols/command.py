@@ -1,7 +1,9 @@
-"""`tapecast symbols list|resolve|refresh`: what the venues list, what a name means there, and fetching it anew.
+"""`tapecast symbols list|resolve|refresh`: what the venues list, what a name means there, and
+fetching it anew.
 
-`list` and `resolve` read the definitions of the last refresh (`feeder.symbols.cache`) and use no network; `refresh` asks the
-venues. stdout is data, one instrument a line (with `--json` one object a line); ages and failures go to stderr.
+`list` and `resolve` read the definitions of the last refresh (`feeder.symbols.cache`) and use no
+network; `refresh` asks the venues. stdout is data, one instrument a line (with `--json` one
+object a line); ages and failures go to stderr.
 """
 
 from __future__ import annotations
@@ -17,20 +19,20 @@ from pathlib import Path
 
 import orjson
 
-from feeder.connections.limiter import HostLimiter
-from feeder.connections.rest import RestClient
-from feeder.definitions import fetch_listing, fetch_volumes
-from feeder.symbols import cache as symbol_cache
-from feeder.symbols.names import canonical, texts_of
-from feeder.symbols.universe import LeftOut, check_universe, resolve
-from feeder.venue import Exact, InstrumentDef, VenueSpec
-from feeder.venues import VENUES, venue
-from protocol.codec import instrument_id
-from protocol.decimals import format_decimal
-from protocol.schema import InstrumentKind, OptionType
-from runtime import config as configuration
-from runtime.errors import ConfigError, ExitCode, TapecastError
-from runtime.settings import Config
+from tapecast.feeder.symbols import cache as symbol_cache
+from tapecast.feeder.symbols.listing import fetch_listing, fetch_volumes
+from tapecast.feeder.symbols.names import canonical, texts_of
+from tapecast.feeder.symbols.universe import LeftOut, check_universe, resolve
+from tapecast.feeder.venues import VENUES, venue
+from tapecast.feeder.venues.spec import Exact, InstrumentDef, VenueSpec
+from tapecast.protocol.codec import instrument_id
+from tapecast.protocol.decimals import format_decimal
+from tapecast.protocol.schema import InstrumentKind, OptionType
+from tapecast.runtime import config as configuration
+from tapecast.runtime.errors import ConfigError, ExitCode, TapecastError
+from tapecast.runtime.net.limiter import HostLimiter
+from tapecast.runtime.net.rest import RestClient
+from tapecast.runtime.settings import Config
 
 __all__ = ["add_arguments", "run"]
 
@@ -41,9 +43,20 @@ _COLUMNS = ("INSTRUMENT", "CANONICAL", "STATE", "TICK", "LOT", "MULTIPLIER", "EX
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the three actions."""
     parser.add_argument("action", choices=("list", "resolve", "refresh"), help="what to do")
-    parser.add_argument("words", nargs="*", metavar="VENUE|TEXT", help="list, refresh: venues (default: all); resolve: names")
-    parser.add_argument("--kind", choices=_KINDS, help="list, resolve: only instruments of this kind")
-    parser.add_argument("--selected", action="store_true", help="list: only what a feeder would take, by the configuration")
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="VENUE|TEXT",
+        help="list, refresh: venues (default: all); resolve: names",
+    )
+    parser.add_argument(
+        "--kind", choices=_KINDS, help="list, resolve: only instruments of this kind"
+    )
+    parser.add_argument(
+        "--selected",
+        action="store_true",
+        help="list: only what a feeder would take, by the configuration",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
@@ -66,7 +79,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _unknown_venue(name: str, known: Sequence[str]) -> str:
     near = get_close_matches(name, known, 1, 0.5)
-    return f"venue {name!r} is not known; " + (f"nearest: {near[0]}" if near else f"known: {', '.join(known)}")
+    return f"venue {name!r} is not known; " + (
+        f"nearest: {near[0]}" if near else f"known: {', '.join(known)}"
+    )
 
 
 # list
@@ -79,24 +94,38 @@ def _list(names: Sequence[str], args: argparse.Namespace, config: Config) -> int
         keys: Iterable[str] = sorted(defs)
         if args.selected:
             keys = _selected(spec, cached, config)
-        rows += [(spec, defs[key]) for key in keys if args.kind in (None, defs[key].kind.name.lower())]
+        rows += [
+            (spec, defs[key]) for key in keys if args.kind in (None, defs[key].kind.name.lower())
+        ]
     _print(rows, as_json=args.json)
     return ExitCode.OK
 
 
 def _selected(spec: VenueSpec, cached: symbol_cache.Cached, config: Config) -> list[str]:
-    """Return what a feeder of this venue would take if the venue listed now what it did at the last refresh."""
+    """Return what a feeder of this venue would take if the venue listed now what it did at the
+    last refresh.
+    """
     defs, settings = cached.by_key(), config.venues[spec.name]
     check_universe(spec, settings)
     universe = resolve(spec, settings, defs, cached.volumes, time.time_ns(), whole=True)
-    unlisted = [LeftOut(key, "taken, but no definition of its kind is listed") for key in universe.keys if key not in defs]
+    unlisted = [
+        LeftOut(key, "taken, but no definition of its kind is listed")
+        for key in universe.keys
+        if key not in defs
+    ]
     for symbol, reason in (*universe.left_out, *unlisted):
         _tell(f"{spec.name}: {symbol}: {reason}")
-    return list(config.limited([key for key in universe.keys if key in defs], lambda key: defs[key].kind))
+    return list(
+        config.limited([key for key in universe.keys if key in defs], lambda key: defs[key].kind)
+    )
 
 
-def _cached(names: Iterable[str], config: Config) -> Iterator[tuple[VenueSpec, symbol_cache.Cached]]:
-    """Yield what is kept of each venue and tell its age; raise TapecastError where nothing at all is kept."""
+def _cached(
+    names: Iterable[str], config: Config
+) -> Iterator[tuple[VenueSpec, symbol_cache.Cached]]:
+    """Yield what is kept of each venue and tell its age; raise TapecastError where nothing at
+    all is kept.
+    """
     state_dir = Path(config.feeder.state_dir)
     found, absent = False, []
     for name in names:
@@ -110,9 +139,14 @@ def _cached(names: Iterable[str], config: Config) -> Iterator[tuple[VenueSpec, s
         _tell(f"{name}: {len(cached.defs)} instruments, refreshed {_age(cached.fetched_ns)} ago")
         yield venue(name), cached
     if not found:
-        raise TapecastError(f"no definitions in {state_dir / 'symbols'}: run `tapecast symbols refresh`")
+        raise TapecastError(
+            f"no definitions in {state_dir / 'symbols'}: run `tapecast symbols refresh`"
+        )
     if absent:
-        _tell(f"no definitions of {', '.join(absent)}: run `tapecast symbols refresh {' '.join(absent)}`")
+        _tell(
+            f"no definitions of {', '.join(absent)}: run `tapecast symbols refresh"
+            f" {' '.join(absent)}`"
+        )
 
 
 # resolve
@@ -134,7 +168,10 @@ def _resolve(args: argparse.Namespace, config: Config) -> int:
     _print(rows, as_json=args.json)
     for text in missing:
         near = get_close_matches(text.upper(), shown, 3, 0.5)
-        _tell(f"{text}: no instrument; nearest: {', '.join(shown[name] for name in near) or 'nothing alike'}")
+        _tell(
+            f"{text}: no instrument; nearest:"
+            f" {', '.join(shown[name] for name in near) or 'nothing alike'}"
+        )
     return ExitCode.RUNTIME if missing else ExitCode.OK
 
 
@@ -165,7 +202,11 @@ async def _refresh_one(spec: VenueSpec, config: Config) -> dict[str, object]:
     finally:
         await rest.close()
         limiter.close()
-    row: dict[str, object] = {"venue": spec.name, "refreshed": False, "instruments": len(listing.defs)}
+    row: dict[str, object] = {
+        "venue": spec.name,
+        "refreshed": False,
+        "instruments": len(listing.defs),
+    }
     row |= {"volumes": len(volumes), "rejected": len(listing.rejected)}
     for reason in dict.fromkeys(listing.refused):
         _tell(f"{spec.name}: list left out: {reason}")
@@ -176,7 +217,9 @@ async def _refresh_one(spec: VenueSpec, config: Config) -> dict[str, object]:
     if listing.failed or not listing.defs:
         cached, why = symbol_cache.load(state_dir, spec.name)
         kept = (
-            f"the definitions of {_age(cached.fetched_ns)} ago stay" if cached is not None else f"there are no older ones ({why})"
+            f"the definitions of {_age(cached.fetched_ns)} ago stay"
+            if cached is not None
+            else f"there are no older ones ({why})"
         )
         failed = "; ".join(dict.fromkeys(listing.failed)) or "the venue lists nothing"
         _tell(f"{spec.name}: not refreshed, {kept}: {failed}")
@@ -197,7 +240,9 @@ async def _refresh_one(spec: VenueSpec, config: Config) -> dict[str, object]:
 
 def _print(rows: Iterable[tuple[VenueSpec, InstrumentDef]], *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.buffer.write(b"".join(orjson.dumps(_object(spec, definition)) + b"\n" for spec, definition in rows))
+        sys.stdout.buffer.write(
+            b"".join(orjson.dumps(_object(spec, definition)) + b"\n" for spec, definition in rows)
+        )
         sys.stdout.buffer.flush()
         return
     lines = [_cells(spec, definition) for spec, definition in rows]
@@ -205,7 +250,10 @@ def _print(rows: Iterable[tuple[VenueSpec, InstrumentDef]], *, as_json: bool) ->
         return
     widths = [max(len(line[i]) for line in (_COLUMNS, *lines)) for i in range(len(_COLUMNS))]
     for line in (_COLUMNS, *lines):
-        sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n")
+        sys.stdout.write(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            + "\n"
+        )
 
 
 def _object(spec: VenueSpec, definition: InstrumentDef) -> dict[str, object]:
@@ -232,7 +280,11 @@ def _object(spec: VenueSpec, definition: InstrumentDef) -> dict[str, object]:
         "inverse": definition.inverse,
         "expiry": _day(definition.expiry_ns),
         "strike": _number(definition.strike),
-        "option_type": None if definition.option_type is OptionType.NONE else definition.option_type.name.lower(),
+        "option_type": (
+            None
+            if definition.option_type is OptionType.NONE
+            else definition.option_type.name.lower()
+        ),
     }
 
 
@@ -247,7 +299,11 @@ def _number(value: Exact | None) -> str | None:
 
 
 def _day(expiry_ns: int) -> str | None:
-    return f"{datetime.fromtimestamp(expiry_ns // 1_000_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}" if expiry_ns else None
+    return (
+        f"{datetime.fromtimestamp(expiry_ns // 1_000_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+        if expiry_ns
+        else None
+    )
 
 
 def _age(fetched_ns: int) -> str:

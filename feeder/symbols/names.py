@@ -1,16 +1,20 @@
-"""What an instrument of a venue is called: its canonical name, and every text that means it. The rules are `protocol.naming`."""
+"""What an instrument of a venue is called: its canonical name, and every text that means it. The
+rules are `protocol.naming`.
+"""
 
 from __future__ import annotations
 
-from feeder.venue import InstrumentDef, VenueSpec
-from protocol.decimals import format_decimal
-from protocol.naming import canonical_name, meanings
+from tapecast.feeder.venues.spec import InstrumentDef, VenueSpec
+from tapecast.protocol.decimals import format_decimal
+from tapecast.protocol.naming import canonical_name, meanings
 
 __all__ = ["canonical", "texts_of"]
 
 
 def canonical(defn: InstrumentDef) -> str | None:
-    """Return the name that the same product has on every venue; None where the definition says too little for one."""
+    """Return the name that the same product has on every venue; None where the definition says
+    too little for one.
+    """
     return canonical_name(
         defn.kind,
         defn.base,
@@ -23,6 +27,14 @@ def canonical(defn: InstrumentDef) -> str | None:
 
 
 def texts_of(spec: VenueSpec, definition: InstrumentDef) -> tuple[str, ...]:
-    """Return every text that means an instrument of this venue, in capitals: also its key and the venue's aliases."""
-    texts = meanings(spec.name, definition.kind.name.lower(), definition.symbol, canonical(definition))
-    return tuple(dict.fromkeys((definition.key.upper(), *texts, *(alias.upper() for alias in definition.aliases))))
+    """Return every text that means an instrument of this venue, in capitals: also its key and
+    the venue's aliases.
+    """
+    texts = meanings(
+        spec.name, definition.kind.name.lower(), definition.symbol, canonical(definition)
+    )
+    return tuple(
+        dict.fromkeys(
+            (definition.key.upper(), *texts, *(alias.upper() for alias in definition.aliases))
+        )
+    )

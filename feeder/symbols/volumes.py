@@ -1,7 +1,9 @@
-"""How much of each instrument was traded in 24 hours, by the venues' own ticker endpoints: what ranks a universe.
+"""How much of each instrument was traded in 24 hours, by the venues' own ticker endpoints: what
+ranks a universe.
 
-A venue with evidence of such an endpoint says in its specification what to ask and how to read the answer (`VenueSpec.volumes`);
-the evidence is in `docs/symbols.md`. Amounts rank and are never published.
+A venue with evidence of such an endpoint says in its specification what to ask and how to read
+the answer (`VenueSpec.volumes`); the evidence is in `docs/symbols.md`. Amounts rank and are
+never published.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
-from feeder.venue import InstrumentsError, RestRequest
+from tapecast.feeder.venues.spec import InstrumentsError, RestRequest
 
 __all__ = ["Volumes", "amount", "decode_volumes"]
 
@@ -26,12 +28,15 @@ class Volumes:
 
     requests: Callable[[], list[RestRequest]]
     parse: Callable[[RestRequest, bytes], dict[str, Decimal]]
-    """(request, body) -> key or alias -> turnover, comparable between instruments of one kind and quote currency. Raises
-    InstrumentsError."""
+    """(request, body) -> key or alias -> turnover, comparable between instruments of one kind
+    and quote currency. Raises InstrumentsError.
+    """
 
 
 def decode_volumes(venue: str, body: bytes | msgspec.Raw, kind: type[T]) -> T:
-    """Return a ticker body, or a part of one, as its struct. Raises InstrumentsError where it is something else."""
+    """Return a ticker body, or a part of one, as its struct. Raises InstrumentsError where it is
+    something else.
+    """
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -39,7 +44,9 @@ def decode_volumes(venue: str, body: bytes | msgspec.Raw, kind: type[T]) -> T:
 
 
 def amount(text: str) -> Decimal:
-    """Return a traded amount that a venue leaves empty, or writes as no number, where there was none."""
+    """Return a traded amount that a venue leaves empty, or writes as no number, where there was
+    none.
+    """
     try:
         number = Decimal(text)
     except InvalidOperation:

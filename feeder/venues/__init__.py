@@ -1,4 +1,4 @@
-"""Venues, one file each: a frozen `VENUE: feeder.venue.VenueSpec`.
+"""Venues, one file each: a frozen `VENUE: feeder.venues.spec.VenueSpec`.
 
 This is their registry; a venue is imported when it is used.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from feeder.venue import VenueSpec
+from tapecast.feeder.venues.spec import VenueSpec
 
 __all__ = ["VENUES", "venue"]
 

@@ -1,12 +1,15 @@
-"""Binance spot: diff-depth books joined by update ids, a REST snapshot, trades and a BBO without event time.
+"""Binance spot: diff-depth books joined by update ids, a REST snapshot, trades and a BBO without
+event time.
 
-Truth: the venue's `binance-spot-api-docs` (web-socket-streams, rest-api) and the recordings; evidence per message variant is in
-`docs/venues/binance.md`. Endpoints, symbols and rate limits are in `config/venues/binance.toml`.
+Truth: the venue's `binance-spot-api-docs` (web-socket-streams, rest-api) and the recordings;
+evidence per message variant is in `docs/venues/binance.md`. Endpoints, symbols and rate limits
+are in `config/venues/binance.toml`.
 """
 
 from __future__ import annotations
 
-from feeder.dialects.binance import (
+from tapecast.feeder.extract.shapes import Numbers, Quote, Rows, Shape, TimeUnit
+from tapecast.feeder.venues.common.binance import (
     TAKER,
     control,
     depth_request,
@@ -17,26 +20,25 @@ from feeder.dialects.binance import (
     subscriber,
     ticker_volumes,
 )
-from feeder.venue import (
+from tapecast.feeder.venues.spec import (
     BookRule,
-    Channel,
     Instruments,
     RestRequest,
+    Stream,
     VenueSpec,
     is_wire_symbol,
     query_value,
 )
-from protocol.schema import VENUES, InstrumentKind, MsgType
-from protocol.shapes import Numbers, Quote, Rows, Shape, TimeUnit
+from tapecast.protocol.schema import VENUES, InstrumentKind, MsgType
 
 __all__ = ["VENUE"]
 
 CHANNELS = {
-    "depth@100ms": Channel(route="ws", carries=MsgType.BOOK),
-    "depth": Channel(route="ws", carries=MsgType.BOOK),
-    "bookTicker": Channel(route="ws", carries=MsgType.BBO),
-    "trade": Channel(route="ws", carries=MsgType.TRADE),
-    "aggTrade": Channel(route="ws", carries=MsgType.TRADE),
+    "depth@100ms": Stream(route="ws", carries=MsgType.BOOK),
+    "depth": Stream(route="ws", carries=MsgType.BOOK),
+    "bookTicker": Stream(route="ws", carries=MsgType.BBO),
+    "trade": Stream(route="ws", carries=MsgType.TRADE),
+    "aggTrade": Stream(route="ws", carries=MsgType.TRADE),
 }
 
 # Times are ms, or us where the connection asked for `timeUnit=MICROSECOND`.
@@ -119,7 +121,11 @@ SNAPSHOT_WEIGHTS = ((100, 5), (500, 25), (1000, 50), (5000, 250))
 
 def _kind_of(symbol: str) -> InstrumentKind | None:
     """Spot symbols may be non-ASCII, but have no separator and no lower case."""
-    return InstrumentKind.SPOT if is_wire_symbol(symbol) and symbol.isalnum() and symbol == symbol.upper() else None
+    return (
+        InstrumentKind.SPOT
+        if is_wire_symbol(symbol) and symbol.isalnum() and symbol == symbol.upper()
+        else None
+    )
 
 
 def _parse_instruments(body: bytes) -> Instruments:
@@ -131,7 +137,7 @@ VENUE = VenueSpec(
     venue_id=VENUES["binance"],
     shapes=SHAPES,
     rest_shapes=REST_SHAPES,
-    rule=BookRule(chain="spot", snapshot="rest"),
+    rule=BookRule(sequence_rule="spot", snapshot="rest"),
     default_price_exp=-8,
     default_qty_exp=-6,  # holds sizes of 10^12; -8 would refuse books of the cheapest coins
     channels=CHANNELS,
@@ -148,6 +154,6 @@ VENUE = VenueSpec(
     is_instruments_url=lambda url: "/api/v3/exchangeInfo" in url or "/api/v1/exchangeInfo" in url,
     parse_instruments=_parse_instruments,
     volumes=ticker_volumes("/api/v3/ticker/24hr", weight=80),
-    native=lambda base, quote: (base + quote,),
+    symbols_of_pair=lambda base, quote: (base + quote,),
     silence_s=60.0,
 )

@@ -1,15 +1,18 @@
-"""Binance COIN-M futures: contracts settled in the coin, books joined by `pu`, a REST snapshot, two routes as on USD-M.
+"""Binance COIN-M futures: contracts settled in the coin, books joined by `pu`, a REST snapshot,
+two routes as on USD-M.
 
-Truth: the venue's derivatives documentation and change notices, and the recordings; evidence per message variant is in
-`docs/venues/binance_coinm.md`. Endpoints, symbols and rate limits are in `config/venues/binance_coinm.toml`. Quantities are
-contracts: what one is worth is in the definition, never multiplied into a quantity. USD-M contracts are another venue.
+Truth: the venue's derivatives documentation and change notices, and the recordings; evidence per
+message variant is in `docs/venues/binance_coinm.md`. Endpoints, symbols and rate limits are in
+`config/venues/binance_coinm.toml`. Quantities are contracts: what one is worth is in the
+definition, never multiplied into a quantity. USD-M contracts are another venue.
 """
 
 from __future__ import annotations
 
 import re
 
-from feeder.dialects.binance import (
+from tapecast.feeder.extract.shapes import Numbers, Quote, Rows, Shape
+from tapecast.feeder.venues.common.binance import (
     FORCE_ORDER,
     FORCE_ORDER_OPEN,
     MARK_PRICE,
@@ -24,31 +27,32 @@ from feeder.dialects.binance import (
     subscriber,
     ticker_volumes,
 )
-from feeder.venue import (
+from tapecast.feeder.venues.spec import (
     BookRule,
-    Channel,
     Instruments,
     RestRequest,
+    Stream,
     VenueSpec,
     is_wire_symbol,
     query_value,
 )
-from protocol.schema import VENUES, InstrumentKind, MsgType, TradeFlag
-from protocol.shapes import Numbers, Quote, Rows, Shape
+from tapecast.protocol.schema import VENUES, InstrumentKind, MsgType, TradeFlag
 
 __all__ = ["VENUE"]
 
 CHANNELS = {
-    "depth@100ms": Channel(route="public", carries=MsgType.BOOK),
-    "depth@500ms": Channel(route="public", carries=MsgType.BOOK),
-    "depth@0ms": Channel(route="public", carries=MsgType.BOOK),
-    "depth": Channel(route="public", carries=MsgType.BOOK),
-    "bookTicker": Channel(route="public", carries=MsgType.BBO),
-    "aggTrade": Channel(route="market", carries=MsgType.TRADE),
-    "markPrice": Channel(route="market", carries=MsgType.STAT),
-    "markPrice@1s": Channel(route="market", carries=MsgType.STAT),
-    "forceOrder": Channel(route="market", carries=MsgType.LIQUIDATION),
-    "trade": Channel(route="public", carries=MsgType.TRADE),  # undocumented: seen in the recording of 2024
+    "depth@100ms": Stream(route="public", carries=MsgType.BOOK),
+    "depth@500ms": Stream(route="public", carries=MsgType.BOOK),
+    "depth@0ms": Stream(route="public", carries=MsgType.BOOK),
+    "depth": Stream(route="public", carries=MsgType.BOOK),
+    "bookTicker": Stream(route="public", carries=MsgType.BBO),
+    "aggTrade": Stream(route="market", carries=MsgType.TRADE),
+    "markPrice": Stream(route="market", carries=MsgType.STAT),
+    "markPrice@1s": Stream(route="market", carries=MsgType.STAT),
+    "forceOrder": Stream(route="market", carries=MsgType.LIQUIDATION),
+    "trade": Stream(
+        route="public", carries=MsgType.TRADE
+    ),  # undocumented: seen in the recording of 2024
 }
 
 SHAPES = (
@@ -70,7 +74,8 @@ SHAPES = (
         numbers=Numbers.QUOTED,
         where={"e": ("depthUpdate",)},
         envelope="data",
-        beside_lacks=("stream", PARTIAL_DEPTH),  # partial books carry the same event type and ids
+        # partial books carry the same event type and ids
+        beside_lacks=("stream", PARTIAL_DEPTH),
         symbol="s",
         ts="T",
         bids=Rows("b"),
@@ -148,7 +153,7 @@ VENUE = VenueSpec(
     venue_id=VENUES["binance_coinm"],
     shapes=SHAPES,
     rest_shapes=REST_SHAPES,
-    rule=BookRule(chain="prev", snapshot="rest"),
+    rule=BookRule(sequence_rule="prev", snapshot="rest"),
     default_price_exp=-5,  # DOGEUSD_PERP; finer values lower it
     default_qty_exp=0,  # contracts
     channels=CHANNELS,
@@ -165,6 +170,6 @@ VENUE = VenueSpec(
     is_instruments_url=lambda url: "/dapi/v1/exchangeInfo" in url,
     parse_instruments=_parse_instruments,
     volumes=ticker_volumes("/dapi/v1/ticker/24hr", weight=40),
-    native=lambda base, quote: (f"{base}{quote}_PERP",) if quote == "USD" else (),
+    symbols_of_pair=lambda base, quote: (f"{base}{quote}_PERP",) if quote == "USD" else (),
     silence_s=400.0,
 )

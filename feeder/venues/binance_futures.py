@@ -1,8 +1,10 @@
-"""Binance USD-M futures: diff-depth books joined by `pu`, a REST snapshot, and two routes for books and trades.
+"""Binance USD-M futures: diff-depth books joined by `pu`, a REST snapshot, and two routes for
+books and trades.
 
-Truth: the venue's derivatives documentation and change notices, and the recordings; evidence per message variant is in
-`docs/venues/binance_futures.md`. Endpoints, symbols and rate limits are in `config/venues/binance_futures.toml`.
-COIN-M contracts are another venue: their symbols are refused here.
+Truth: the venue's derivatives documentation and change notices, and the recordings; evidence per
+message variant is in `docs/venues/binance_futures.md`. Endpoints, symbols and rate limits are in
+`config/venues/binance_futures.toml`. COIN-M contracts are another venue: their symbols are
+refused here.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from feeder.dialects.binance import (
+from tapecast.feeder.extract.shapes import Numbers, Quote, Rows, Shape
+from tapecast.feeder.venues.common.binance import (
     FORCE_ORDER,
     FORCE_ORDER_OPEN,
     MARK_PRICE,
@@ -25,35 +28,37 @@ from feeder.dialects.binance import (
     subscriber,
     ticker_volumes,
 )
-from feeder.venue import (
+from tapecast.feeder.venues.spec import (
     BookRule,
-    Channel,
     Instruments,
     RestRequest,
+    Stream,
     VenueSpec,
     is_wire_symbol,
     query_value,
 )
-from protocol.schema import VENUES, InstrumentKind, MsgType, TradeFlag
-from protocol.shapes import Numbers, Quote, Rows, Shape
+from tapecast.protocol.schema import VENUES, InstrumentKind, MsgType, TradeFlag
 
 __all__ = ["VENUE"]
 
 CHANNELS = {
-    "depth@100ms": Channel(route="public", carries=MsgType.BOOK),
-    "depth@500ms": Channel(route="public", carries=MsgType.BOOK),
-    "depth@0ms": Channel(route="public", carries=MsgType.BOOK),
-    "depth": Channel(route="public", carries=MsgType.BOOK),
-    "bookTicker": Channel(route="public", carries=MsgType.BBO),
-    "aggTrade": Channel(route="market", carries=MsgType.TRADE),
-    "markPrice": Channel(route="market", carries=MsgType.STAT),
-    "markPrice@1s": Channel(route="market", carries=MsgType.STAT),
-    "forceOrder": Channel(route="market", carries=MsgType.LIQUIDATION),
-    "trade": Channel(route="public", carries=MsgType.TRADE),  # undocumented: seen, and seen silent
+    "depth@100ms": Stream(route="public", carries=MsgType.BOOK),
+    "depth@500ms": Stream(route="public", carries=MsgType.BOOK),
+    "depth@0ms": Stream(route="public", carries=MsgType.BOOK),
+    "depth": Stream(route="public", carries=MsgType.BOOK),
+    "bookTicker": Stream(route="public", carries=MsgType.BBO),
+    "aggTrade": Stream(route="market", carries=MsgType.TRADE),
+    "markPrice": Stream(route="market", carries=MsgType.STAT),
+    "markPrice@1s": Stream(route="market", carries=MsgType.STAT),
+    "forceOrder": Stream(route="market", carries=MsgType.LIQUIDATION),
+    # undocumented: seen, and seen silent
+    "trade": Stream(route="public", carries=MsgType.TRADE),
 }
 
 _OF_THIS_MARKET = ("st", "o.st")
-"""1 where the venue sends both futures markets over one stream; a COIN-M contract has 2 and is refused."""
+"""1 where the venue sends both futures markets over one stream; a COIN-M contract has 2 and is
+refused.
+"""
 
 SHAPES = (
     Shape(
@@ -74,7 +79,8 @@ SHAPES = (
         numbers=Numbers.QUOTED,
         where={"e": ("depthUpdate",)},
         envelope="data",
-        beside_lacks=("stream", PARTIAL_DEPTH),  # partial books carry the same event type and ids
+        # partial books carry the same event type and ids
+        beside_lacks=("stream", PARTIAL_DEPTH),
         symbol="s",
         ts="T",
         bids=Rows("b"),
@@ -143,7 +149,11 @@ def _kind_of(symbol: str) -> InstrumentKind | None:
         return None
     if symbol.isalnum():
         return InstrumentKind.PERPETUAL
-    return InstrumentKind.FUTURE if _DELIVERY.fullmatch(symbol) and symbol.replace("_", "", 1).isalnum() else None
+    return (
+        InstrumentKind.FUTURE
+        if _DELIVERY.fullmatch(symbol) and symbol.replace("_", "", 1).isalnum()
+        else None
+    )
 
 
 def _parse_instruments(body: bytes) -> Instruments:
@@ -155,7 +165,7 @@ VENUE = VenueSpec(
     venue_id=VENUES["binance_futures"],
     shapes=SHAPES,
     rest_shapes=REST_SHAPES,
-    rule=BookRule(chain="prev", snapshot="rest"),
+    rule=BookRule(sequence_rule="prev", snapshot="rest"),
     default_price_exp=-8,
     default_qty_exp=-6,  # holds sizes of 10^12; -8 would refuse books of the cheapest coins
     channels=CHANNELS,
@@ -172,6 +182,6 @@ VENUE = VenueSpec(
     is_instruments_url=lambda url: "/fapi/v1/exchangeInfo" in url,
     parse_instruments=_parse_instruments,
     volumes=ticker_volumes("/fapi/v1/ticker/24hr", weight=40),
-    native=lambda base, quote: (base + quote,),
+    symbols_of_pair=lambda base, quote: (base + quote,),
     silence_s=400.0,
 )

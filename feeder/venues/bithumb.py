@@ -1,8 +1,10 @@
-"""Bithumb, API v1: the whole book in every message, trades, and numbers written bare; no sequence numbers anywhere.
+"""Bithumb, API v1: the whole book in every message, trades, and numbers written bare; no
+sequence numbers anywhere.
 
-Truth: apidocs.bithumb.com and the recordings; evidence per message variant is in `docs/venues/bithumb.md`. Endpoints, symbols and
-rate limits are in `config/venues/bithumb.toml`. Of the older feed (`pubwss`) nothing is published: its books
-cannot be verified and its trades carry neither an id nor a time zone.
+Truth: apidocs.bithumb.com and the recordings; evidence per message variant is in
+`docs/venues/bithumb.md`. Endpoints, symbols and rate limits are in `config/venues/bithumb.toml`.
+Of the older feed (`pubwss`) nothing is published: its books cannot be verified and its trades
+carry neither an id nor a time zone.
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ from decimal import Decimal
 
 import msgspec
 
-from feeder.symbols.volumes import Volumes, decode_volumes
-from feeder.venue import (
+from tapecast.feeder.extract.shapes import Numbers, PairRows, Shape, TimeUnit
+from tapecast.feeder.symbols.volumes import Volumes, decode_volumes
+from tapecast.feeder.venues.spec import (
     Alive,
     BookRule,
-    Channel,
     Control,
     Ignored,
     InstrumentDef,
@@ -26,22 +28,22 @@ from feeder.venue import (
     Keepalive,
     RestRequest,
     ServerError,
+    Stream,
     Subscription,
     Topic,
     VenueSpec,
     is_wire_symbol,
     matcher,
 )
-from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
-from protocol.shapes import Numbers, PairRows, Shape, TimeUnit
+from tapecast.protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
 
 __all__ = ["VENUE"]
 
 TAKER: dict[str | bool, Side] = {"ASK": Side.SELL, "BID": Side.BUY}
 
 CHANNELS = {
-    "orderbook": Channel(route="ws", carries=MsgType.BOOK),
-    "trade": Channel(route="ws", carries=MsgType.TRADE),
+    "orderbook": Stream(route="ws", carries=MsgType.BOOK),
+    "trade": Stream(route="ws", carries=MsgType.TRADE),
 }
 
 
@@ -93,7 +95,11 @@ _SIMPLE = {
 _DEFAULT = {name: name for name in _SIMPLE}
 
 SHAPES = (
-    _book("orderbook", _DEFAULT, PairRows("orderbook_units", "bid_price", "bid_size", "ask_price", "ask_size")),
+    _book(
+        "orderbook",
+        _DEFAULT,
+        PairRows("orderbook_units", "bid_price", "bid_size", "ask_price", "ask_size"),
+    ),
     _trade("trade", _DEFAULT),
     _book("orderbook_simple", _SIMPLE, PairRows("obu", "bp", "bs", "ap", "as")),
     _trade("trade_simple", _SIMPLE),
@@ -107,8 +113,12 @@ def _kind_of(symbol: str) -> InstrumentKind | None:
     return InstrumentKind.SPOT if is_wire_symbol(symbol) and _SYMBOL.fullmatch(symbol) else None
 
 
-def _subscribe(symbols: Sequence[str], channels: Sequence[str], request_id: int) -> list[Subscription]:
-    """One frame holds the whole set, because a new one replaces the last; the venue acknowledges nothing."""
+def _subscribe(
+    symbols: Sequence[str], channels: Sequence[str], request_id: int
+) -> list[Subscription]:
+    """One frame holds the whole set, because a new one replaces the last; the venue acknowledges
+    nothing.
+    """
     parts: list[dict[str, object]] = [{"ticket": f"tapecast-{request_id}"}]
     for channel in channels:
         if channel not in CHANNELS:
@@ -182,7 +192,12 @@ def _requested(_: str, sent: bytes) -> list[Topic]:
         parts = msgspec.json.decode(sent, type=list[_Part]) if sent else []
     except msgspec.DecodeError:
         return []
-    return [Topic(part.type, code.partition(".")[0]) for part in parts if part.type for code in part.codes]
+    return [
+        Topic(part.type, code.partition(".")[0])
+        for part in parts
+        if part.type
+        for code in part.codes
+    ]
 
 
 class _Market(msgspec.Struct, frozen=True):
@@ -203,7 +218,11 @@ def _parse_instruments(body: bytes) -> Instruments:
             rejected.append(f"{entry.market[:60]!r}: not a known form")
             continue
         state = InstrumentState.TRADING
-        defs.append(InstrumentDef(symbol=entry.market, kind=kind, state=state, base=base, quote=quote, settle=quote))
+        defs.append(
+            InstrumentDef(
+                symbol=entry.market, kind=kind, state=state, base=base, quote=quote, settle=quote
+            )
+        )
     return Instruments(tuple(defs), tuple(rejected))
 
 
@@ -226,14 +245,18 @@ def _volumes(request: RestRequest, body: bytes) -> dict[str, Decimal]:
     if answer.status != _ACCEPTED:
         raise InstrumentsError(f"bithumb tickers: status {answer.status}")
     quote = request.path.removeprefix(_TICKERS)
-    return {f"{quote}-{coin}": t.acc_trade_value_24h for coin, t in answer.data.items() if isinstance(t, _Ticker)}
+    return {
+        f"{quote}-{coin}": t.acc_trade_value_24h
+        for coin, t in answer.data.items()
+        if isinstance(t, _Ticker)
+    }
 
 
 VENUE = VenueSpec(
     name="bithumb",
     venue_id=VENUES["bithumb"],
     shapes=SHAPES,
-    rule=BookRule(chain="full", snapshot="stream", newer_only=True),
+    rule=BookRule(sequence_rule="full", snapshot="stream", newer_only=True),
     default_price_exp=-8,
     default_qty_exp=-8,
     channels=CHANNELS,
@@ -250,7 +273,7 @@ VENUE = VenueSpec(
         requests=lambda: [RestRequest("rest", _TICKERS + quote) for quote in ("KRW", "BTC")],
         parse=_volumes,
     ),
-    native=lambda base, quote: (f"{quote}-{base}",),
+    symbols_of_pair=lambda base, quote: (f"{quote}-{base}",),
     keepalive=Keepalive(interval_s=60.0, payload=b"PING"),
     silence_s=120.0,
 )

@@ -1,8 +1,9 @@
-"""Bybit v5, spot and linear: books that count up by one behind a snapshot in the stream, a depth-1 channel, trades, statistics.
+"""Bybit v5, spot and linear: books that count up by one behind a snapshot in the stream, a
+depth-1 channel, trades, statistics.
 
-Truth: the venue's v5 documentation and the recordings; evidence per message variant, and why spot and linear are two markets of
-one venue, are in `docs/venues/bybit.md`. Endpoints, symbols and rate limits are in `config/venues/bybit.toml`. Inverse contracts
-and options are refused.
+Truth: the venue's v5 documentation and the recordings; evidence per message variant, and why
+spot and linear are two markets of one venue, are in `docs/venues/bybit.md`. Endpoints, symbols
+and rate limits are in `config/venues/bybit.toml`. Inverse contracts and options are refused.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from feeder.symbols.volumes import Volumes, amount, decode_volumes
-from feeder.venue import (
+from tapecast.feeder.extract.shapes import IdKind, Numbers, Rows, Shape, StatField
+from tapecast.feeder.symbols.volumes import Volumes, amount, decode_volumes
+from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
     BookRule,
-    Channel,
     Control,
     Exact,
     Ignored,
@@ -31,6 +32,7 @@ from feeder.venue import (
     Keepalive,
     RestRequest,
     ServerError,
+    Stream,
     Subscription,
     Topic,
     VenueSpec,
@@ -42,8 +44,15 @@ from feeder.venue import (
     milliseconds_to_ns,
     qualified,
 )
-from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side, StatKind, TradeFlag
-from protocol.shapes import IdKind, Numbers, Rows, Shape, StatField
+from tapecast.protocol.schema import (
+    VENUES,
+    InstrumentKind,
+    InstrumentState,
+    MsgType,
+    Side,
+    StatKind,
+    TradeFlag,
+)
 
 __all__ = ["VENUE"]
 
@@ -53,16 +62,20 @@ LINEAR, SPOT = "", "spot"
 DEPTHS = ("50", "200", "500", "1000")
 
 CHANNELS = {
-    "orderbook.1": Channel(route="linear", carries=MsgType.BBO),
-    **{f"orderbook.{depth}": Channel(route="linear", carries=MsgType.BOOK) for depth in DEPTHS},
-    "publicTrade": Channel(route="linear", carries=MsgType.TRADE),
-    "tickers": Channel(route="linear", carries=MsgType.STAT),
-    "allLiquidation": Channel(route="linear", carries=MsgType.LIQUIDATION),
+    "orderbook.1": Stream(route="linear", carries=MsgType.BBO),
+    **{f"orderbook.{depth}": Stream(route="linear", carries=MsgType.BOOK) for depth in DEPTHS},
+    "publicTrade": Stream(route="linear", carries=MsgType.TRADE),
+    "tickers": Stream(route="linear", carries=MsgType.STAT),
+    "allLiquidation": Stream(route="linear", carries=MsgType.LIQUIDATION),
 }
 _DERIVATIVES_ONLY = ("tickers", "allLiquidation")
-_CHANNELS_OF: Mapping[str, Mapping[str, Channel]] = {
+_CHANNELS_OF: Mapping[str, Mapping[str, Stream]] = {
     LINEAR: CHANNELS,
-    SPOT: {name: replace(channel, route="spot") for name, channel in CHANNELS.items() if name not in _DERIVATIVES_ONLY},
+    SPOT: {
+        name: replace(channel, route="spot")
+        for name, channel in CHANNELS.items()
+        if name not in _DERIVATIVES_ONLY
+    },
 }
 
 ARGUMENTS_PER_REQUEST = 10
@@ -140,7 +153,10 @@ SHAPES = (
         price="p",
         quantity="v",
         side="S",
-        sides={"Buy": Side.SELL, "Sell": Side.BUY},  # the position's side: a long one is closed by selling
+        sides={
+            "Buy": Side.SELL,
+            "Sell": Side.BUY,
+        },  # the position's side: a long one is closed by selling
     ),
 )
 
@@ -172,12 +188,15 @@ _SPOT_FORM = re.compile(_NAME)
 _PERPETUAL_FORM = re.compile(rf"{_NAME}(?:USDT|PERP)")
 _FUTURE_FORM = re.compile(rf"{_NAME}-\d{{1,2}}[A-Z]{{3}}\d{{2}}")
 _CATEGORY = re.compile(r"/v5/public/(\w+)")
-# Without a URL: every recorded spot message has `ts` behind `topic`, and none of the linear ones.
+# Without a URL: every recorded spot message has `ts` behind `topic`, and none of the linear
+# ones.
 _SPOT_ORDER = re.compile(rb'\{\s*"topic"\s*:\s*"[^"]*"\s*,\s*"ts"')
 
 
 def _kind_of(key: str) -> InstrumentKind | None:
-    """The market and the form of a symbol tell its kind; what ends in neither USDT nor PERP is inverse."""
+    """The market and the form of a symbol tell its kind; what ends in neither USDT nor PERP is
+    inverse.
+    """
     market, symbol = market_and_symbol(key)
     if not is_wire_symbol(symbol):
         return None
@@ -209,8 +228,12 @@ def _request(op: str) -> Callable[[Sequence[Topic], int], bytes]:
     return frame
 
 
-def _subscribe(symbols: Sequence[str], channels: Sequence[str], request_id: int) -> list[Subscription]:
-    """Return connections for the markets that the symbols are of; what a market has not is left out there."""
+def _subscribe(
+    symbols: Sequence[str], channels: Sequence[str], request_id: int
+) -> list[Subscription]:
+    """Return connections for the markets that the symbols are of; what a market has not is left
+    out there.
+    """
     for channel in channels:
         CHANNELS[channel]
     out: list[Subscription] = []
@@ -281,7 +304,11 @@ def _requested(url: str, sent: bytes) -> list[Topic]:
         return []
     topics = map(_topic_of, request.args if request.op == "subscribe" else [])
     market = _market(url, b"")
-    return [Topic(topic.channel, qualified(market, topic.symbol)) for topic in topics if topic is not None]
+    return [
+        Topic(topic.channel, qualified(market, topic.symbol))
+        for topic in topics
+        if topic is not None
+    ]
 
 
 class _PriceFilter(msgspec.Struct, frozen=True, rename="camel"):
@@ -337,14 +364,18 @@ def _parse_instruments(body: bytes) -> Instruments:
     rejected: list[str] = []
     for raw in answer.result.entries:
         try:
-            defs.append(_definition(_decode_instrument(raw), SPOT if category == "spot" else LINEAR))
+            defs.append(
+                _definition(_decode_instrument(raw), SPOT if category == "spot" else LINEAR)
+            )
         except (msgspec.DecodeError, InstrumentsError) as error:
             rejected.append(f"{bytes(raw)[:60]!r}: {error}")
     return Instruments(tuple(defs), tuple(rejected))
 
 
 def _next_page(request: RestRequest, body: bytes) -> RestRequest | None:
-    """Every page but the last names the cursor of the next, percent-encoded as it stands in a URL."""
+    """Every page but the last names the cursor of the next, percent-encoded as it stands in a
+    URL.
+    """
     try:
         cursor = unquote(msgspec.json.decode(body, type=_Body).result.next_page_cursor)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -361,7 +392,9 @@ class _Ticker(msgspec.Struct, frozen=True, rename="camel"):
 def _volumes(_: RestRequest, body: bytes) -> dict[str, Decimal]:
     answer = decode_volumes("bybit", body, _Body)
     if answer.ret_code != 0 or answer.result.category not in ("linear", "spot"):
-        raise InstrumentsError(f"bybit tickers: code {answer.ret_code}, category {answer.result.category!r}")
+        raise InstrumentsError(
+            f"bybit tickers: code {answer.ret_code}, category {answer.result.category!r}"
+        )
     market = SPOT if answer.result.category == "spot" else LINEAR
     tickers = (decode_volumes("bybit", raw, _Ticker) for raw in answer.result.entries)
     return {qualified(market, ticker.symbol): amount(ticker.turnover24h) for ticker in tickers}
@@ -370,7 +403,9 @@ def _volumes(_: RestRequest, body: bytes) -> dict[str, Decimal]:
 def _definition(entry: _Instrument, market: str) -> InstrumentDef:
     kind = InstrumentKind.SPOT if market == SPOT else _KINDS.get(entry.contract_type)
     if kind is None or kind is not _kind_of(qualified(market, entry.symbol)):
-        raise InstrumentsError(f"{entry.symbol} is not a known form of {entry.contract_type or 'spot'}")
+        raise InstrumentsError(
+            f"{entry.symbol} is not a known form of {entry.contract_type or 'spot'}"
+        )
     if entry.delivery_time and not entry.delivery_time.isdigit():
         raise InstrumentsError(f"{entry.symbol}: deliveryTime {entry.delivery_time!r}")
     lot = entry.lot_size_filter
@@ -386,7 +421,11 @@ def _definition(entry: _Instrument, market: str) -> InstrumentDef:
         lot=_positive(lot.qty_step or lot.base_precision),
         min_qty=exact(lot.min_order_qty),
         min_notional=exact(lot.min_notional_value or lot.min_order_amt),
-        expiry_ns=milliseconds_to_ns(int(entry.delivery_time)) if kind is InstrumentKind.FUTURE and entry.delivery_time else 0,
+        expiry_ns=(
+            milliseconds_to_ns(int(entry.delivery_time))
+            if kind is InstrumentKind.FUTURE and entry.delivery_time
+            else 0
+        ),
     )
 
 
@@ -399,7 +438,7 @@ VENUE = VenueSpec(
     name="bybit",
     venue_id=VENUES["bybit"],
     shapes=SHAPES,
-    rule=BookRule(chain="next", snapshot="stream"),
+    rule=BookRule(sequence_rule="next", snapshot="stream"),
     default_price_exp=-8,
     default_qty_exp=-6,  # BTCUSDT spot; holds sizes of 10^12
     channels=CHANNELS,
@@ -412,17 +451,24 @@ VENUE = VenueSpec(
     peek=_peek,
     requested=_requested,
     instruments_requests=lambda: [
-        RestRequest("rest", "/v5/market/instruments-info", (("category", category), ("status", "Trading"), ("limit", "1000")))
+        RestRequest(
+            "rest",
+            "/v5/market/instruments-info",
+            (("category", category), ("status", "Trading"), ("limit", "1000")),
+        )
         for category in ("linear", "spot")
     ],
     is_instruments_url=lambda url: "/v5/market/instruments-info" in url,
     parse_instruments=_parse_instruments,
     next_page=_next_page,
     volumes=Volumes(
-        requests=lambda: [RestRequest("rest", "/v5/market/tickers", (("category", name),)) for name in ("linear", "spot")],
+        requests=lambda: [
+            RestRequest("rest", "/v5/market/tickers", (("category", name),))
+            for name in ("linear", "spot")
+        ],
         parse=_volumes,
     ),
-    native=lambda base, quote: (base + quote, qualified(SPOT, base + quote)),
+    symbols_of_pair=lambda base, quote: (base + quote, qualified(SPOT, base + quote)),
     keepalive=Keepalive(interval_s=20.0, payload=b'{"op":"ping"}'),
     silence_s=600.0,
 )

@@ -1,7 +1,9 @@
-"""Coinbase Advanced Trade: level2 books in order by one number over all channels of a connection, trades by their maker's side.
+"""Coinbase Advanced Trade: level2 books in order by one number over all channels of a
+connection, trades by their maker's side.
 
-Truth: docs.cdp.coinbase.com (Advanced Trade) and the recording; evidence per message variant is in `docs/venues/coinbase.md`.
-Endpoints, symbols and rate limits are in `config/venues/coinbase.toml`. The older Exchange feed is another venue module.
+Truth: docs.cdp.coinbase.com (Advanced Trade) and the recording; evidence per message variant is
+in `docs/venues/coinbase.md`. Endpoints, symbols and rate limits are in
+`config/venues/coinbase.toml`. The older Exchange feed is another venue module.
 """
 
 from __future__ import annotations
@@ -12,12 +14,12 @@ from decimal import Decimal
 
 import msgspec
 
-from feeder.symbols.volumes import Volumes, amount, decode_volumes
-from feeder.venue import (
+from tapecast.feeder.extract.shapes import Numbers, Shape, SidedRows, TimeUnit
+from tapecast.feeder.symbols.volumes import Volumes, amount, decode_volumes
+from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
     BookRule,
-    Channel,
     Control,
     Ignored,
     InstrumentDef,
@@ -25,6 +27,7 @@ from feeder.venue import (
     InstrumentsError,
     RestRequest,
     ServerError,
+    Stream,
     Subscription,
     Topic,
     VenueSpec,
@@ -32,14 +35,13 @@ from feeder.venue import (
     is_wire_symbol,
     matcher,
 )
-from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
-from protocol.shapes import Numbers, Shape, SidedRows, TimeUnit
+from tapecast.protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
 
 __all__ = ["VENUE"]
 
 CHANNELS = {
-    "level2": Channel(route="ws", carries=MsgType.BOOK),
-    "market_trades": Channel(route="ws", carries=MsgType.TRADE),
+    "level2": Stream(route="ws", carries=MsgType.BOOK),
+    "market_trades": Stream(route="ws", carries=MsgType.TRADE),
 }
 
 SHAPES = (
@@ -90,7 +92,9 @@ PRODUCTS = RestRequest("rest", "/api/v3/brokerage/market/products")
 
 _SYMBOL = re.compile(r"[A-Z0-9]+-[A-Z0-9]+")
 _PER_CONNECTION = 40
-"""Symbols of one connection: its loss, or one number missing, costs the books of all of them, each a snapshot of megabytes."""
+"""Symbols of one connection: its loss, or one number missing, costs the books of all of them,
+each a snapshot of megabytes.
+"""
 _PER_FRAME = 20
 
 
@@ -104,7 +108,9 @@ def _request(kind: str, channel: str, symbols: Sequence[str]) -> bytes:
 
 
 def _subscribe(symbols: Sequence[str], channels: Sequence[str], _: int) -> list[Subscription]:
-    """One channel a message, heartbeats first: they keep a quiet connection open. Nothing has a request id."""
+    """One channel a message, heartbeats first: they keep a quiet connection open. Nothing has a
+    request id.
+    """
     for channel in channels:
         if channel not in CHANNELS:
             raise KeyError(channel)
@@ -113,7 +119,9 @@ def _subscribe(symbols: Sequence[str], channels: Sequence[str], _: int) -> list[
         part = symbols[start : start + _PER_CONNECTION]
         pieces = [part[first : first + _PER_FRAME] for first in range(0, len(part), _PER_FRAME)]
         frames = [_request("subscribe", "heartbeats", ())]
-        frames += [_request("subscribe", channel, piece) for channel in channels for piece in pieces]
+        frames += [
+            _request("subscribe", channel, piece) for channel in channels for piece in pieces
+        ]
         topics = tuple(Topic(channel, symbol) for channel in channels for symbol in part)
         out.append(Subscription("ws", tuple(frames), topics, ()))
     return out
@@ -174,7 +182,11 @@ def _requested(_: str, sent: bytes) -> list[Topic]:
         request = msgspec.json.decode(sent, type=_Request) if sent else _Request()
     except (msgspec.DecodeError, UnicodeDecodeError):
         return []
-    return [Topic(request.channel, symbol) for symbol in request.product_ids] if request.type == "subscribe" else []
+    return (
+        [Topic(request.channel, symbol) for symbol in request.product_ids]
+        if request.type == "subscribe"
+        else []
+    )
 
 
 class _Product(msgspec.Struct, frozen=True):
@@ -230,13 +242,17 @@ class _VolumeBody(msgspec.Struct, frozen=True):
 
 def _volumes(_: RestRequest, body: bytes) -> dict[str, Decimal]:
     products = decode_volumes("coinbase", body, _VolumeBody).products
-    return {product.product_id: amount(product.approximate_quote_24h_volume) for product in products}
+    return {
+        product.product_id: amount(product.approximate_quote_24h_volume) for product in products
+    }
 
 
 def _definition(product: _Product) -> InstrumentDef:
     kind = _kind_of(product.product_id)
     if kind is None or product.product_type != "SPOT":
-        raise InstrumentsError(f"{product.product_id} is not a known form of {product.product_type}")
+        raise InstrumentsError(
+            f"{product.product_id} is not a known form of {product.product_type}"
+        )
     return InstrumentDef(
         symbol=product.product_id,
         kind=kind,
@@ -264,14 +280,17 @@ VENUE = VenueSpec(
     name="coinbase",
     venue_id=VENUES["coinbase"],
     shapes=SHAPES,
-    rule=BookRule(chain="unverified", snapshot="stream"),  # what joins is connection_number
+    # what joins is connection_number
+    rule=BookRule(sequence_rule="unverified", snapshot="stream"),
     default_price_exp=-8,
     default_qty_exp=-5,  # memecoins rest in sizes of 10^12
     channels=CHANNELS,
     endpoints=("ws", "rest"),
     kind_of=_kind_of,
     subscribe=_subscribe,
-    unsubscribe=lambda topics, _: _request("unsubscribe", topics[0].channel, [topic.symbol for topic in topics]),
+    unsubscribe=lambda topics, _: _request(
+        "unsubscribe", topics[0].channel, [topic.symbol for topic in topics]
+    ),
     control=_control,
     peek=_peek,
     requested=_requested,
@@ -279,7 +298,7 @@ VENUE = VenueSpec(
     is_instruments_url=lambda url: "/api/v3/brokerage/market/products" in url,
     parse_instruments=_parse_instruments,
     volumes=Volumes(requests=lambda: [PRODUCTS], parse=_volumes),
-    native=lambda base, quote: (f"{base}-{quote}",),
+    symbols_of_pair=lambda base, quote: (f"{base}-{quote}",),
     connection_number=_connection_number,
     silence_s=15.0,
 )

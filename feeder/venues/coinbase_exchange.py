@@ -1,7 +1,8 @@
 """Coinbase Exchange: level2 books without any sequence, trades by their maker's side.
 
-Truth: docs.cdp.coinbase.com (Exchange) and the recordings; evidence per message variant is in `docs/venues/coinbase_exchange.md`.
-Endpoints, symbols and rate limits are in `config/venues/coinbase_exchange.toml`. Advanced Trade is another venue module.
+Truth: docs.cdp.coinbase.com (Exchange) and the recordings; evidence per message variant is in
+`docs/venues/coinbase_exchange.md`. Endpoints, symbols and rate limits are in
+`config/venues/coinbase_exchange.toml`. Advanced Trade is another venue module.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from feeder.venue import (
+from tapecast.feeder.extract.shapes import Numbers, Rows, Shape, SidedRows, TimeUnit
+from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
     BookRule,
-    Channel,
     Control,
     Ignored,
     InstrumentDef,
@@ -24,6 +25,7 @@ from feeder.venue import (
     InstrumentsError,
     RestRequest,
     ServerError,
+    Stream,
     Subscription,
     Topic,
     VenueSpec,
@@ -31,15 +33,14 @@ from feeder.venue import (
     is_wire_symbol,
     matcher,
 )
-from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
-from protocol.shapes import Numbers, Rows, Shape, SidedRows, TimeUnit
+from tapecast.protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
 
 __all__ = ["VENUE"]
 
 CHANNELS = {
-    "level2_batch": Channel(route="ws", carries=MsgType.BOOK),
-    "level2": Channel(route="ws", carries=MsgType.BOOK),
-    "matches": Channel(route="ws", carries=MsgType.TRADE),
+    "level2_batch": Stream(route="ws", carries=MsgType.BOOK),
+    "level2": Stream(route="ws", carries=MsgType.BOOK),
+    "matches": Stream(route="ws", carries=MsgType.TRADE),
 }
 
 SHAPES = (
@@ -51,7 +52,9 @@ SHAPES = (
         symbol="product_id",
         ts="time",
         ts_unit=TimeUnit.ISO,
-        levels=SidedRows("changes", side=0, price=1, quantity=2, sides={"buy": Side.BUY, "sell": Side.SELL}),
+        levels=SidedRows(
+            "changes", side=0, price=1, quantity=2, sides={"buy": Side.BUY, "sell": Side.SELL}
+        ),
     ),
     Shape(
         name="match",
@@ -80,8 +83,14 @@ SHAPES = (
 )
 
 _SYMBOL = re.compile(r"[A-Z0-9]+-[A-Z0-9]+")
-_STATES = {"online": InstrumentState.TRADING, "offline": InstrumentState.CLOSED, "delisted": InstrumentState.DELISTED}
-_IGNORED = frozenset({"activate", "change", "done", "last_match", "open", "received", "status", "ticker"})
+_STATES = {
+    "online": InstrumentState.TRADING,
+    "offline": InstrumentState.CLOSED,
+    "delisted": InstrumentState.DELISTED,
+}
+_IGNORED = frozenset(
+    {"activate", "change", "done", "last_match", "open", "received", "status", "ticker"}
+)
 _CHANNEL_OF = {
     "l2update": "level2_batch",
     "snapshot": "level2_batch",
@@ -96,7 +105,9 @@ def _kind_of(symbol: str) -> InstrumentKind | None:
 
 
 def _request(kind: str, symbols: Sequence[str], channels: Sequence[str]) -> bytes:
-    return msgspec.json.encode({"type": kind, "product_ids": list(symbols), "channels": list(channels)})
+    return msgspec.json.encode(
+        {"type": kind, "product_ids": list(symbols), "channels": list(channels)}
+    )
 
 
 def _subscribe(symbols: Sequence[str], channels: Sequence[str], _: int) -> list[Subscription]:
@@ -108,12 +119,18 @@ def _subscribe(symbols: Sequence[str], channels: Sequence[str], _: int) -> list[
     for start in range(0, len(symbols), _PER_CONNECTION):
         part = symbols[start : start + _PER_CONNECTION]
         topics = tuple(Topic(channel, symbol) for channel in channels for symbol in part)
-        out.append(Subscription("ws", (_request("subscribe", part, [*channels, "heartbeat"]),), topics, ()))
+        out.append(
+            Subscription("ws", (_request("subscribe", part, [*channels, "heartbeat"]),), topics, ())
+        )
     return out
 
 
 def _unsubscribe(topics: Sequence[Topic], _: int) -> bytes:
-    return _request("unsubscribe", list(dict.fromkeys(t.symbol for t in topics)), list(dict.fromkeys(t.channel for t in topics)))
+    return _request(
+        "unsubscribe",
+        list(dict.fromkeys(t.symbol for t in topics)),
+        list(dict.fromkeys(t.channel for t in topics)),
+    )
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -136,7 +153,10 @@ def _control(frame: bytes) -> Control | None:
         case "heartbeat":
             return Alive("heartbeat")
         case "error":
-            return ServerError("error", f"{message.message}: {message.reason}" if message.reason else message.message)
+            return ServerError(
+                "error",
+                f"{message.message}: {message.reason}" if message.reason else message.message,
+            )
         case str() if message.type in _IGNORED:
             return Ignored(message.type)
     return None
@@ -170,8 +190,14 @@ def _requested(_: str, sent: bytes) -> list[Topic]:
         return []
     if request.type != "subscribe":
         return []
-    named = [_Named(channel) if isinstance(channel, str) else channel for channel in request.channels]
-    return [Topic(one.name, symbol) for one in named for symbol in one.product_ids or request.product_ids]
+    named = [
+        _Named(channel) if isinstance(channel, str) else channel for channel in request.channels
+    ]
+    return [
+        Topic(one.name, symbol)
+        for one in named
+        for symbol in one.product_ids or request.product_ids
+    ]
 
 
 class _Product(msgspec.Struct, frozen=True):
@@ -212,7 +238,9 @@ def _definition(product: _Product) -> InstrumentDef:
     return InstrumentDef(
         symbol=product.id,
         kind=kind,
-        state=InstrumentState.HALTED if product.trading_disabled and state is InstrumentState.TRADING else state,
+        state=InstrumentState.HALTED
+        if product.trading_disabled and state is InstrumentState.TRADING
+        else state,
         base=product.base_currency,
         quote=product.quote_currency,
         settle=product.quote_currency,
@@ -227,7 +255,7 @@ VENUE = VenueSpec(
     name="coinbase_exchange",
     venue_id=VENUES["coinbase_exchange"],
     shapes=SHAPES,
-    rule=BookRule(chain="unverified", snapshot="stream"),
+    rule=BookRule(sequence_rule="unverified", snapshot="stream"),
     default_price_exp=-8,
     default_qty_exp=-5,  # memecoins rest in sizes of 10^12
     channels=CHANNELS,
@@ -241,6 +269,6 @@ VENUE = VenueSpec(
     instruments_requests=lambda: [RestRequest("rest", "/products")],
     is_instruments_url=lambda url: urlsplit(url).path == "/products",
     parse_instruments=_parse_instruments,
-    native=lambda base, quote: (f"{base}-{quote}",),
+    symbols_of_pair=lambda base, quote: (f"{base}-{quote}",),
     silence_s=15.0,
 )

@@ -1,8 +1,11 @@
-"""Deribit v2: books with snapshot and change joined by `prev_change_id`, trades, quotes and statistics of every derivative.
+"""Deribit v2: books with snapshot and change joined by `prev_change_id`, trades, quotes and
+statistics of every derivative.
 
-Truth: docs.deribit.com and the recordings; evidence per message variant is in `docs/venues/deribit.md`. Endpoints, symbols and
-rate limits are in `config/venues/deribit.toml`. Amounts stay what the venue sends: USD on inverse futures and perpetuals, the
-base currency elsewhere. Nothing here logs in, so the `raw` channels are for recordings and for whoever has a key.
+Truth: docs.deribit.com and the recordings; evidence per message variant is in
+`docs/venues/deribit.md`. Endpoints, symbols and rate limits are in `config/venues/deribit.toml`.
+Amounts stay what the venue sends: USD on inverse futures and perpetuals, the base currency
+elsewhere. Nothing here logs in, so the `raw` channels are for recordings and for whoever has a
+key.
 """
 
 from __future__ import annotations
@@ -13,12 +16,12 @@ from decimal import Decimal
 
 import msgspec
 
-from feeder.symbols.volumes import Volumes, decode_volumes
-from feeder.venue import (
+from tapecast.feeder.extract.shapes import IdKind, Numbers, Quote, Rows, Shape, StatField
+from tapecast.feeder.symbols.volumes import Volumes, decode_volumes
+from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
     BookRule,
-    Channel,
     Control,
     Exact,
     Ignored,
@@ -28,6 +31,7 @@ from feeder.venue import (
     Reply,
     RestRequest,
     ServerError,
+    Stream,
     Subscription,
     Topic,
     VenueSpec,
@@ -37,9 +41,17 @@ from feeder.venue import (
     matcher,
     milliseconds_to_ns,
 )
-from protocol.decimals import parse_decimal
-from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, OptionType, Side, StatKind, TradeFlag
-from protocol.shapes import IdKind, Numbers, Quote, Rows, Shape, StatField
+from tapecast.protocol.decimals import parse_decimal
+from tapecast.protocol.schema import (
+    VENUES,
+    InstrumentKind,
+    InstrumentState,
+    MsgType,
+    OptionType,
+    Side,
+    StatKind,
+    TradeFlag,
+)
 
 __all__ = ["VENUE"]
 
@@ -48,10 +60,10 @@ LISTED = ("BTC", "ETH", "USDC", "USDT", "EURR")
 
 _CARRIES = {"book": MsgType.BOOK, "trades": MsgType.TRADE, "ticker": MsgType.STAT}
 CHANNELS = {
-    f"{name}.{interval}": Channel(route="ws", carries=carries)
+    f"{name}.{interval}": Stream(route="ws", carries=carries)
     for name, carries in _CARRIES.items()
     for interval in ("raw", "100ms", "agg2")  # the venue demands a login for raw
-} | {"quote": Channel(route="ws", carries=MsgType.BBO)}
+} | {"quote": Stream(route="ws", carries=MsgType.BBO)}
 
 SHAPES = (
     Shape(
@@ -147,7 +159,9 @@ _CHANNEL = re.compile(r"(book|trades|ticker)\.([^.]+)\.(raw|100ms|agg2)|quote\.(
 
 
 def _topic(channel: str) -> Topic | None:
-    """What a channel's full name is about; None for those that are not of one instrument, or not understood."""
+    """What a channel's full name is about; None for those that are not of one instrument, or not
+    understood.
+    """
     found = _CHANNEL.fullmatch(channel)
     if found is None:
         return None
@@ -161,19 +175,27 @@ def _full_name(topic: Topic) -> str:
 
 
 def _call(method: str, request_id: int, **params: object) -> bytes:
-    return msgspec.json.encode({"jsonrpc": "2.0", "id": request_id, "method": f"public/{method}", "params": params})
+    return msgspec.json.encode(
+        {"jsonrpc": "2.0", "id": request_id, "method": f"public/{method}", "params": params}
+    )
 
 
 _TEST = _call("test", 0)
 
 
-def _subscribe(symbols: Sequence[str], channels: Sequence[str], request_id: int) -> list[Subscription]:
-    """Every connection begins with a heartbeat of the venue's, because it would not notice a dead client otherwise, nor we it."""
+def _subscribe(
+    symbols: Sequence[str], channels: Sequence[str], request_id: int
+) -> list[Subscription]:
+    """Every connection begins with a heartbeat of the venue's, because it would not notice a
+    dead client otherwise, nor we it.
+    """
     parts = connections(
         symbols,
         channels,
         CHANNELS,
-        lambda topics, number: _call("subscribe", number, channels=[_full_name(topic) for topic in topics]),
+        lambda topics, number: _call(
+            "subscribe", number, channels=[_full_name(topic) for topic in topics]
+        ),
         request_id,
         per_connection=2000,
         per_frame=250,
@@ -181,7 +203,8 @@ def _subscribe(symbols: Sequence[str], channels: Sequence[str], request_id: int)
     first = request_id + sum(len(part.frames) for part in parts)
     return [
         part._replace(
-            frames=(_call("set_heartbeat", number, interval=30), *part.frames), request_ids=(str(number), *part.request_ids)
+            frames=(_call("set_heartbeat", number, interval=30), *part.frames),
+            request_ids=(str(number), *part.request_ids),
         )
         for number, part in enumerate(parts, first)
     ]
@@ -304,7 +327,11 @@ _KINDS = {
     "spot": (InstrumentKind.SPOT,),
 }
 _COMBINATIONS = ("future_combo", "option_combo")
-_STATES = {None: InstrumentState.TRADING, "open": InstrumentState.TRADING, "locked": InstrumentState.HALTED}
+_STATES = {
+    None: InstrumentState.TRADING,
+    "open": InstrumentState.TRADING,
+    "locked": InstrumentState.HALTED,
+}
 _OPTION_TYPES = {None: OptionType.NONE, "call": OptionType.CALL, "put": OptionType.PUT}
 
 
@@ -348,15 +375,19 @@ def _definition(entry: _Instrument) -> InstrumentDef:
     expires = kind in (InstrumentKind.FUTURE, InstrumentKind.OPTION)
     if expires and entry.expiration_timestamp is None:
         raise InstrumentsError(f"{entry.instrument_name} does not expire")
-    # Lists of 2021 name neither settlement nor type: all there was then was settled in the base currency.
+    # Lists of 2021 name neither settlement nor type: all there was then was settled in the base
+    # currency.
     reversed_ = (entry.instrument_type or entry.future_type or "reversed") == "reversed"
     return InstrumentDef(
         symbol=entry.instrument_name,
         kind=kind,
-        state=_STATES.get(entry.state, InstrumentState.UNKNOWN) if entry.is_active else InstrumentState.CLOSED,
+        state=_STATES.get(entry.state, InstrumentState.UNKNOWN)
+        if entry.is_active
+        else InstrumentState.CLOSED,
         base=entry.base_currency,
         quote=entry.quote_currency,
-        settle=entry.settlement_currency or (entry.quote_currency if kind is InstrumentKind.SPOT else entry.base_currency),
+        settle=entry.settlement_currency
+        or (entry.quote_currency if kind is InstrumentKind.SPOT else entry.base_currency),
         tick=_exact(entry.tick_size),
         tick_bands=_bands(entry),
         min_qty=_exact(entry.min_trade_amount),
@@ -371,11 +402,19 @@ def _definition(entry: _Instrument) -> InstrumentDef:
 
 
 def _bands(entry: _Instrument) -> tuple[tuple[Exact, Exact], ...]:
-    """Return the ladder of an instrument whose tick grows with the price; none where it has one tick."""
-    steps = [(Decimal(0), entry.tick_size), *((step.above_price, step.tick_size) for step in entry.tick_size_steps or ())]
+    """Return the ladder of an instrument whose tick grows with the price; none where it has one
+    tick.
+    """
+    steps = [
+        (Decimal(0), entry.tick_size),
+        *((step.above_price, step.tick_size) for step in entry.tick_size_steps or ()),
+    ]
     if len(steps) == 1:
         return ()
-    return tuple((Exact(*parse_decimal(str(price))), Exact(*parse_decimal(str(tick)))) for price, tick in sorted(steps))
+    return tuple(
+        (Exact(*parse_decimal(str(price))), Exact(*parse_decimal(str(tick))))
+        for price, tick in sorted(steps)
+    )
 
 
 def _exact(number: Decimal | None) -> Exact | None:
@@ -386,29 +425,40 @@ VENUE = VenueSpec(
     name="deribit",
     venue_id=VENUES["deribit"],
     shapes=SHAPES,
-    rule=BookRule(chain="linked", snapshot="stream"),
+    rule=BookRule(sequence_rule="linked", snapshot="stream"),
     default_price_exp=-8,
     default_qty_exp=-8,
     channels=CHANNELS,
     endpoints=("ws", "rest"),
     kind_of=_kind_of,
     subscribe=_subscribe,
-    unsubscribe=lambda topics, request_id: _call("unsubscribe", request_id, channels=[_full_name(topic) for topic in topics]),
+    unsubscribe=lambda topics, request_id: _call(
+        "unsubscribe", request_id, channels=[_full_name(topic) for topic in topics]
+    ),
     control=_control,
     peek=_peek,
     requested=_requested,
     instruments_requests=lambda: [
-        RestRequest("rest", "/api/v2/public/get_instruments", (("currency", currency), ("expired", "false")))
+        RestRequest(
+            "rest", "/api/v2/public/get_instruments", (("currency", currency), ("expired", "false"))
+        )
         for currency in LISTED
     ],
     is_instruments_url=lambda url: "/public/get_instruments" in url,
     parse_instruments=_parse_instruments,
     volumes=Volumes(
         requests=lambda: [
-            RestRequest("rest", "/api/v2/public/get_book_summary_by_currency", (("currency", currency),)) for currency in LISTED
+            RestRequest(
+                "rest", "/api/v2/public/get_book_summary_by_currency", (("currency", currency),)
+            )
+            for currency in LISTED
         ],
         parse=_volumes,
     ),
-    native=lambda base, quote: (f"{base}-PERPETUAL",) if quote == "USD" else (f"{base}_{quote}-PERPETUAL", f"{base}_{quote}"),
+    symbols_of_pair=lambda base, quote: (
+        (f"{base}-PERPETUAL",)
+        if quote == "USD"
+        else (f"{base}_{quote}-PERPETUAL", f"{base}_{quote}")
+    ),
     silence_s=60.0,
 )

@@ -1,7 +1,9 @@
-"""Kraken spot, WebSocket v2: books of a fixed depth proved by a CRC32, trades, and numbers written bare with a fixed precision.
+"""Kraken spot, WebSocket v2: books of a fixed depth proved by a CRC32, trades, and numbers
+written bare with a fixed precision.
 
-Truth: docs.kraken.com and the recordings; evidence per message variant is in `docs/venues/kraken.md`. Endpoints, symbols and rate
-limits are in `config/venues/kraken.toml`. Version 1, of recordings only, is in `feeder.dialects.kraken_v1`.
+Truth: docs.kraken.com and the recordings; evidence per message variant is in
+`docs/venues/kraken.md`. Endpoints, symbols and rate limits are in `config/venues/kraken.toml`.
+Version 1, of recordings only, is in `feeder.venues.common.kraken_v1`.
 """
 
 from __future__ import annotations
@@ -13,24 +15,25 @@ from decimal import Decimal
 
 import msgspec
 
-from feeder.dialects import kraken_v1
-from feeder.symbols.volumes import Volumes, decode_volumes
-from feeder.venue import (
+from tapecast.feeder.extract.shapes import Numbers, ObjectRows, Shape, TimeUnit
+from tapecast.feeder.symbols.volumes import Volumes, decode_volumes
+from tapecast.feeder.venues.common import kraken_v1
+from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
     BookRule,
-    Channel,
     Control,
     Exact,
     Ignored,
     InstrumentDef,
     Instruments,
     InstrumentsError,
+    IntegerLevels,
     Keepalive,
-    Levels,
     Notice,
     RestRequest,
     ServerError,
+    Stream,
     Subscription,
     Topic,
     VenueSpec,
@@ -38,8 +41,7 @@ from feeder.venue import (
     is_wire_symbol,
     matcher,
 )
-from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
-from protocol.shapes import Numbers, ObjectRows, Shape, TimeUnit
+from tapecast.protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
 
 __all__ = ["VENUE"]
 
@@ -47,8 +49,8 @@ DEPTH = 100
 """Levels a side that are subscribed."""
 
 CHANNELS = {
-    "book": Channel(route="ws", carries=MsgType.BOOK),
-    "trade": Channel(route="ws", carries=MsgType.TRADE),
+    "book": Stream(route="ws", carries=MsgType.BOOK),
+    "trade": Stream(route="ws", carries=MsgType.TRADE),
 }
 
 SHAPES = (
@@ -111,7 +113,9 @@ def _request(method: str, channel: str, symbols: Sequence[str], request_id: int)
     return msgspec.json.encode({"method": method, "params": params, "req_id": request_id})
 
 
-def _subscribe(symbols: Sequence[str], channels: Sequence[str], request_id: int) -> list[Subscription]:
+def _subscribe(
+    symbols: Sequence[str], channels: Sequence[str], request_id: int
+) -> list[Subscription]:
     """A request names one channel; each of its symbols is acknowledged on its own."""
     for channel in channels:
         if channel not in CHANNELS:
@@ -120,7 +124,10 @@ def _subscribe(symbols: Sequence[str], channels: Sequence[str], request_id: int)
     for start in range(0, len(symbols), 200):
         chunk = symbols[start : start + 200]
         ids = range(request_id, request_id + len(channels))
-        frames = tuple(_request("subscribe", channel, chunk, number) for channel, number in zip(channels, ids, strict=True))
+        frames = tuple(
+            _request("subscribe", channel, chunk, number)
+            for channel, number in zip(channels, ids, strict=True)
+        )
         topics = tuple(Topic(channel, symbol) for channel in channels for symbol in chunk)
         out.append(Subscription("ws", frames, topics, tuple(map(str, ids))))
         request_id += len(channels)
@@ -129,7 +136,12 @@ def _subscribe(symbols: Sequence[str], channels: Sequence[str], request_id: int)
 
 def _unsubscribe(topics: Sequence[Topic], request_id: int) -> bytes:
     channel = topics[0].channel
-    return _request("unsubscribe", channel, [topic.symbol for topic in topics if topic.channel == channel], request_id)
+    return _request(
+        "unsubscribe",
+        channel,
+        [topic.symbol for topic in topics if topic.channel == channel],
+        request_id,
+    )
 
 
 class _Subscription(msgspec.Struct, frozen=True):
@@ -177,7 +189,11 @@ def _control(frame: bytes) -> Control | None:
         return Ignored(topic[0]) if topic[0].startswith(_IGNORED_V1) else None
     try:
         message = _decode_message(frame)
-        system = "".join(status.system for status in _decode_status(frame).data) if message.channel == "status" else ""
+        system = (
+            "".join(status.system for status in _decode_status(frame).data)
+            if message.channel == "status"
+            else ""
+        )
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     if message.method is not None or message.error is not None:
@@ -188,7 +204,11 @@ def _control(frame: bytes) -> Control | None:
         case "heartbeat":
             return Alive("heartbeat")
         case "status":
-            return Alive(system) if system == "online" else Notice(system, f"the venue is {system}", reconnect=False)
+            return (
+                Alive(system)
+                if system == "online"
+                else Notice(system, f"the venue is {system}", reconnect=False)
+            )
         case "trade" if message.type == "snapshot":
             return Ignored("trade snapshot")
         case channel if channel in _IGNORED:
@@ -200,7 +220,13 @@ def _answer(message: _Message) -> Control | None:
     request_id = None if message.req_id is None else str(message.req_id)
     result = message.result or _Result()
     if message.error is not None or message.success is False:
-        return ServerError(message.method or "error", message.error or "", request_id, result.channel, message.symbol)
+        return ServerError(
+            message.method or "error",
+            message.error or "",
+            request_id,
+            result.channel,
+            message.symbol,
+        )
     if message.method == "pong":
         return Alive("pong")
     if message.method in ("subscribe", "unsubscribe"):
@@ -217,7 +243,9 @@ def _event(message: _Message) -> Control | None:
         case "systemStatus":
             return Alive(message.status)
         case "subscriptionStatus" if message.status == "error":
-            return ServerError("subscribe", message.error_message, None, message.subscription.name, message.pair)
+            return ServerError(
+                "subscribe", message.error_message, None, message.subscription.name, message.pair
+            )
         case "subscriptionStatus":
             symbol = None if message.pair is None else kraken_v1.renamed(message.pair)
             return Ack(None, message.subscription.name, symbol, depth=message.subscription.depth)
@@ -266,12 +294,15 @@ def _written_exponents(frame: bytes) -> tuple[int, int]:
     return exps[b"price"], exps[b"qty"]
 
 
-def _checksum(bids: Levels, asks: Levels, _price_exp: int, _qty_exp: int) -> int:
-    """Unsigned CRC32 over the best ten asks, then bids, each as the digits of price and quantity without point and leading zeros.
+def _checksum(bids: IntegerLevels, asks: IntegerLevels, _price_exp: int, _qty_exp: int) -> int:
+    """Unsigned CRC32 over the best ten asks, then bids, each as the digits of price and quantity
+    without point and leading zeros.
 
     At an instrument's own precision a mantissa is written with just these digits.
     """
-    text = "".join(f"{price}{quantity}" for side in (asks[:10], bids[:10]) for price, quantity in side)
+    text = "".join(
+        f"{price}{quantity}" for side in (asks[:10], bids[:10]) for price, quantity in side
+    )
     return zlib.crc32(text.encode())
 
 
@@ -351,12 +382,18 @@ def _definition(name: str, pair: _Pair) -> InstrumentDef:
         lot=Exact(1, -pair.lot_decimals),
         min_qty=exact(pair.ordermin),
         min_notional=exact(pair.costmin),
-        aliases=tuple(dict.fromkeys(other for other in (name, pair.altname, pair.wsname) if other not in ("", symbol))),
+        aliases=tuple(
+            dict.fromkeys(
+                other for other in (name, pair.altname, pair.wsname) if other not in ("", symbol)
+            )
+        ),
     )
 
 
 def _tick(size: Exact | None, exp: int) -> Exact:
-    """Return the tick at the exponent that prices are written with, which the checksum needs, even where it is coarser."""
+    """Return the tick at the exponent that prices are written with, which the checksum needs,
+    even where it is coarser.
+    """
     if size is None:
         return Exact(1, exp)
     return size if size.exp < exp else Exact(size.mantissa * 10 ** (size.exp - exp), exp)
@@ -367,7 +404,7 @@ VENUE = VenueSpec(
     venue_id=VENUES["kraken"],
     shapes=SHAPES,
     rule=BookRule(
-        chain="linked",  # no ids at all: the checksum alone joins
+        sequence_rule="linked",  # no ids at all: the checksum alone joins
         snapshot="stream",
         checksum=_checksum,
         checksum_levels=10,
@@ -390,7 +427,7 @@ VENUE = VenueSpec(
     is_instruments_url=lambda url: "/0/public/AssetPairs" in url,
     parse_instruments=_parse_instruments,
     volumes=Volumes(requests=lambda: [RestRequest("rest", "/0/public/Ticker")], parse=_volumes),
-    native=lambda base, quote: (f"{base}/{quote}",),
+    symbols_of_pair=lambda base, quote: (f"{base}/{quote}",),
     keepalive=Keepalive(interval_s=20.0, payload=b'{"method":"ping"}'),
     silence_s=30.0,
 )

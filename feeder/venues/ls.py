@@ -1,9 +1,11 @@
-"""LS Securities (Korea): stocks of KRX and NXT, KOSPI200 and stock derivatives; whole books, trades, market states. Needs keys.
+"""LS Securities (Korea): stocks of KRX and NXT, KOSPI200 and stock derivatives; whole books,
+trades, market states. Needs keys.
 
-From documented messages, not tested against the live venue: evidence per message variant is in `docs/venues/ls.md`. Message
-codes, widths of keys, fields and state codes are data, `config/markets/ls.toml`; the exchange's calendar and price bands are
-`feeder.dialects.krx`, the lists of instruments `feeder.dialects.ls_masters`. All values are texts. There is no trade id and no
-sequence: a trade's id is the day's volume with it.
+From documented messages, not tested against the live venue: evidence per message variant is in
+`docs/venues/ls.md`. Message codes, widths of keys, fields and state codes are data,
+`config/markets/ls.toml`; the exchange's calendar and price bands are `feeder.venues.common.krx`,
+the lists of instruments `feeder.venues.common.ls_masters`. All values are texts. There is no
+trade id and no sequence: a trade's id is the day's volume with it.
 """
 
 from __future__ import annotations
@@ -12,36 +14,36 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from feeder.dialects import krx
-from feeder.dialects.ls_data import DATA, kind_of, markets_of
-from feeder.dialects.ls_masters import is_list_url, list_requests, parse_list
-from feeder.venue import (
+from tapecast.feeder.extract.shapes import Numbers, Quote, Shape, TimeUnit
+from tapecast.feeder.venues.common import krx
+from tapecast.feeder.venues.common.ls_data import DATA, kind_of, markets_of
+from tapecast.feeder.venues.common.ls_masters import is_list_url, list_requests, parse_list
+from tapecast.feeder.venues.spec import (
     Ack,
     BookRule,
-    Channel,
     Control,
     Ignored,
     Keepalive,
     Login,
     MarketState,
     ServerError,
+    Stream,
     Subscription,
     Tokens,
     Topic,
     VenueSpec,
     matcher,
 )
-from protocol.schema import VENUES, InstrumentState, MsgType, Side
-from protocol.shapes import Numbers, Quote, Shape, TimeUnit
+from tapecast.protocol.schema import VENUES, InstrumentState, MsgType, Side
 
 __all__ = ["VENUE"]
 
 NOTICE = "from documented frames, not live-tested (docs/venues/ls.md)"
 
-CHANNELS = {DATA.state.code: Channel(route="ws", carries=MsgType.STATUS)}
+CHANNELS = {DATA.state.code: Stream(route="ws", carries=MsgType.STATUS)}
 for _market in DATA.markets.values():
-    CHANNELS[_market.trade] = Channel(route="ws", carries=MsgType.TRADE)
-    CHANNELS[_market.book] = Channel(route="ws", carries=MsgType.BOOK)
+    CHANNELS[_market.trade] = Stream(route="ws", carries=MsgType.TRADE)
+    CHANNELS[_market.book] = Stream(route="ws", carries=MsgType.BOOK)
 
 
 def _trade(name: str, codes: Sequence[str], trade_id: str | None) -> Shape:
@@ -68,13 +70,20 @@ def _levels(price: str, quantity: str, count: int) -> tuple[Quote, ...]:
 
 
 def _books() -> Iterator[Shape]:
-    """Yield a shape for the books with the same keys; the unified market's first, because the first shares a pass with trades."""
+    """Yield a shape for the books with the same keys; the unified market's first, because the
+    first shares a pass with trades.
+    """
     fields = DATA.fields
     groups: dict[tuple[str, str, int], list[str]] = {}
     for market in DATA.markets.values():
-        quantities = (market.bid_quantity or fields["bid_quantity"], market.ask_quantity or fields["ask_quantity"])
+        quantities = (
+            market.bid_quantity or fields["bid_quantity"],
+            market.ask_quantity or fields["ask_quantity"],
+        )
         groups.setdefault((*quantities, market.levels), []).append(market.book)
-    for (bids, asks, levels), codes in sorted(groups.items(), key=lambda group: group[0][0] == fields["bid_quantity"]):
+    for (bids, asks, levels), codes in sorted(
+        groups.items(), key=lambda group: group[0][0] == fields["bid_quantity"]
+    ):
         yield Shape(
             name=" ".join(codes),
             msg_type=MsgType.BOOK,
@@ -99,23 +108,37 @@ SHAPES = (
 
 
 def _reduced(connection: str, text: bytes) -> bytes | None:
-    """Return a trade of which its recorder kept time, price, quantity and side; the symbol is in the name of the connection."""
+    """Return a trade of which its recorder kept time, price, quantity and side; the symbol is in
+    the name of the connection.
+    """
     symbol = connection.rpartition(":")[2]
     if kind_of(symbol) is None:
         return None
-    return b'{"header":{"tr_cd":"%s","tr_key":"%s"},"body":%s}' % (_REDUCED.encode(), symbol.encode(), text)
+    return b'{"header":{"tr_cd":"%s","tr_key":"%s"},"body":%s}' % (
+        _REDUCED.encode(),
+        symbol.encode(),
+        text,
+    )
 
 
 # subscriptions
 
 
 def _frame(channel: str, key: str, kind: str = "3") -> bytes:
-    """Return a request: `kind` 3 subscribes to market data, 4 ends it. The token is put in when it is sent (`Login.sign`)."""
-    return msgspec.json.encode({"header": {"token": "", "tr_type": kind}, "body": {"tr_cd": channel, "tr_key": key}})
+    """Return a request: `kind` 3 subscribes to market data, 4 ends it. The token is put in when
+    it is sent (`Login.sign`).
+    """
+    return msgspec.json.encode(
+        {"header": {"token": "", "tr_type": kind}, "body": {"tr_cd": channel, "tr_key": key}}
+    )
 
 
-def _topics(symbols: Sequence[str], channels: Sequence[str]) -> Iterator[tuple[Topic | None, bytes]]:
-    """Yield each subscription, one message each, because the venue takes one at a time; no topic where it is of no symbol."""
+def _topics(
+    symbols: Sequence[str], channels: Sequence[str]
+) -> Iterator[tuple[Topic | None, bytes]]:
+    """Yield each subscription, one message each, because the venue takes one at a time; no topic
+    where it is of no symbol.
+    """
     for channel in channels:
         if channel not in CHANNELS:
             raise KeyError(channel)
@@ -133,7 +156,12 @@ def _subscribe(symbols: Sequence[str], channels: Sequence[str], _: int) -> list[
     size = DATA.connection.registrations
     chunks = [wanted[start : start + size] for start in range(0, len(wanted), size)]
     return [
-        Subscription("ws", tuple(frame for _, frame in chunk), tuple(topic for topic, _ in chunk if topic is not None), ())
+        Subscription(
+            "ws",
+            tuple(frame for _, frame in chunk),
+            tuple(topic for topic, _ in chunk if topic is not None),
+            (),
+        )
         for chunk in chunks
     ]
 
@@ -174,7 +202,9 @@ def _control(frame: bytes) -> Control | None:
         return Ack(channel=header.tr_cd, symbol=key)
     if header.rsp_cd:
         refused = header.rsp_cd in DATA.login.refused
-        return ServerError(header.rsp_cd, header.rsp_msg, channel=header.tr_cd, symbol=key, login=refused)
+        return ServerError(
+            header.rsp_cd, header.rsp_msg, channel=header.tr_cd, symbol=key, login=refused
+        )
     if header.tr_cd == DATA.state.code and body is not None and body.jangubun and body.jstatus:
         return _state(body.jangubun, body.jstatus)
     return Ignored(header.tr_cd) if header.tr_cd in DATA.ignored.codes else None
@@ -185,7 +215,9 @@ def _state(part: str, status: str) -> Control:
     state = DATA.state.meanings.get(table, {}).get(status)
     if state is None:
         return Ignored(f"{DATA.state.code} {part} {status}")
-    return MarketState(segment, InstrumentState[state.upper()], f"{segment} {state} ({part} {status})")
+    return MarketState(
+        segment, InstrumentState[state.upper()], f"{segment} {state} ({part} {status})"
+    )
 
 
 _find_code, _find_key = matcher("tr_cd"), matcher("tr_key")
@@ -214,7 +246,8 @@ def _parse_token(body: bytes) -> Tokens:
     class Answer(msgspec.Struct):
         access_token: str
         expires_in: int | None = None
-        expire_in: int | None = None  # so called in the documentation's table, not in its example
+        # so called in the documentation's table, not in its example
+        expire_in: int | None = None
 
     try:
         answer = msgspec.json.decode(body, type=Answer, strict=False)
@@ -239,7 +272,12 @@ LOGIN = Login(
     endpoint="rest",
     path=DATA.login.path,
     secrets=("LS_APPKEY", "LS_APPSECRET"),
-    form=lambda keys: {"grant_type": "client_credentials", "appkey": keys[0], "appsecretkey": keys[1], "scope": "oob"},
+    form=lambda keys: {
+        "grant_type": "client_credentials",
+        "appkey": keys[0],
+        "appsecretkey": keys[1],
+        "scope": "oob",
+    },
     parse=_parse_token,
     sign=_sign,
     headers=lambda token: (("authorization", f"Bearer {token}"),),
@@ -257,7 +295,7 @@ VENUE = VenueSpec(
     name="ls",
     venue_id=VENUES["ls"],
     shapes=SHAPES,
-    rule=BookRule(chain="full", snapshot="stream", may_cross=True),
+    rule=BookRule(sequence_rule="full", snapshot="stream", may_cross=True),
     default_price_exp=0,
     default_qty_exp=0,
     channels=CHANNELS,
@@ -272,7 +310,7 @@ VENUE = VenueSpec(
     instruments_requests=list_requests,
     is_instruments_url=is_list_url,
     parse_instruments=parse_list,
-    native=lambda base, quote: (base,) if quote == "KRW" else (),
+    symbols_of_pair=lambda base, quote: (base,) if quote == "KRW" else (),
     keepalive=Keepalive(interval_s=30.0),
     silence_s=300.0,
     trade_id_is_volume=True,

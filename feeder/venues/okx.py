@@ -1,8 +1,10 @@
-"""OKX v5: books with snapshot and update joined by `prevSeqId`, a depth-1 channel, trades of every instrument kind.
+"""OKX v5: books with snapshot and update joined by `prevSeqId`, a depth-1 channel, trades of
+every instrument kind.
 
-Truth: the venue's docs-v5 with its notices of 2026, and the recordings; evidence per message variant is in `docs/venues/okx.md`.
-Endpoints, symbols and rate limits are in `config/venues/okx.toml`. Quantities of derivatives are contracts: the contract size
-is in the definition, never multiplied into a quantity.
+Truth: the venue's docs-v5 with its notices of 2026, and the recordings; evidence per message
+variant is in `docs/venues/okx.md`. Endpoints, symbols and rate limits are in
+`config/venues/okx.toml`. Quantities of derivatives are contracts: the contract size is in the
+definition, never multiplied into a quantity.
 """
 
 from __future__ import annotations
@@ -14,23 +16,24 @@ from decimal import Decimal
 
 import msgspec
 
-from feeder.symbols.volumes import Volumes, amount, decode_volumes
-from feeder.venue import (
+from tapecast.feeder.extract.shapes import Numbers, Rows, Shape, StatField
+from tapecast.feeder.symbols.volumes import Volumes, amount, decode_volumes
+from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
     BookRule,
-    Channel,
     Control,
     Exact,
     Ignored,
     InstrumentDef,
     Instruments,
     InstrumentsError,
+    IntegerLevels,
     Keepalive,
-    Levels,
     Notice,
     RestRequest,
     ServerError,
+    Stream,
     Subscription,
     Topic,
     VenueSpec,
@@ -42,27 +45,37 @@ from feeder.venue import (
     milliseconds_to_ns,
     query_value,
 )
-from protocol.decimals import format_decimal
-from protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, OptionType, Side, StatKind, TradeFlag
-from protocol.shapes import Numbers, Rows, Shape, StatField
+from tapecast.protocol.decimals import format_decimal
+from tapecast.protocol.schema import (
+    VENUES,
+    InstrumentKind,
+    InstrumentState,
+    MsgType,
+    OptionType,
+    Side,
+    StatKind,
+    TradeFlag,
+)
 
 __all__ = ["VENUE"]
 
 LISTED = ("SPOT", "SWAP", "FUTURES")
-"""Instrument types whose lists are asked for. Options are listed by family only, so they come when an operator names them."""
+"""Instrument types whose lists are asked for. Options are listed by family only, so they come
+when an operator names them.
+"""
 
 CHANNELS = {
-    "books": Channel(route="public", carries=MsgType.BOOK),
-    "books-l2-tbt": Channel(route="public", carries=MsgType.BOOK),  # the venue demands a login
-    "books50-l2-tbt": Channel(route="public", carries=MsgType.BOOK),  # the venue demands a login
-    "bbo-tbt": Channel(route="public", carries=MsgType.BBO),
-    "trades": Channel(route="public", carries=MsgType.TRADE),
-    "trades-all": Channel(route="business", carries=MsgType.TRADE),
-    "mark-price": Channel(route="public", carries=MsgType.STAT),
-    "funding-rate": Channel(route="public", carries=MsgType.STAT),
-    "open-interest": Channel(route="public", carries=MsgType.STAT),
-    "index-tickers": Channel(route="public", carries=MsgType.STAT),
-    "liquidation-orders": Channel(route="public", carries=MsgType.LIQUIDATION),
+    "books": Stream(route="public", carries=MsgType.BOOK),
+    "books-l2-tbt": Stream(route="public", carries=MsgType.BOOK),  # the venue demands a login
+    "books50-l2-tbt": Stream(route="public", carries=MsgType.BOOK),  # the venue demands a login
+    "bbo-tbt": Stream(route="public", carries=MsgType.BBO),
+    "trades": Stream(route="public", carries=MsgType.TRADE),
+    "trades-all": Stream(route="business", carries=MsgType.TRADE),
+    "mark-price": Stream(route="public", carries=MsgType.STAT),
+    "funding-rate": Stream(route="public", carries=MsgType.STAT),
+    "open-interest": Stream(route="public", carries=MsgType.STAT),
+    "index-tickers": Stream(route="public", carries=MsgType.STAT),
+    "liquidation-orders": Stream(route="public", carries=MsgType.LIQUIDATION),
 }
 LIQUIDATIONS = "liquidation-orders"
 """All instruments of a type at once, so it is asked for by type."""
@@ -81,7 +94,11 @@ SHAPES = (
         msg_type=MsgType.BOOK,
         numbers=Numbers.QUOTED,
         where={"arg.channel": ("books", "books-l2-tbt", "books50-l2-tbt")},
-        optional=("data[].seqId", "data[].prevSeqId", "data[].checksum"),  # recordings of 2022 have no ids
+        optional=(
+            "data[].seqId",
+            "data[].prevSeqId",
+            "data[].checksum",
+        ),  # recordings of 2022 have no ids
         symbol="arg.instId",
         ts="data[].ts",
         bids=Rows("data[].bids"),
@@ -116,7 +133,10 @@ SHAPES = (
         trade_id="tradeId",
         side="side",
         sides={"buy": Side.BUY, "sell": Side.SELL},
-        trade_flags=("source", {"0": 0, "1": int(TradeFlag.OFF_BOOK)}),  # 1: Enhanced Liquidity Program
+        trade_flags=(
+            "source",
+            {"0": 0, "1": int(TradeFlag.OFF_BOOK)},
+        ),  # 1: Enhanced Liquidity Program
     ),
     Shape(
         name="statistics",
@@ -144,7 +164,10 @@ SHAPES = (
         price="bkPx",
         quantity="sz",
         side="side",
-        sides={"buy": Side.BUY, "sell": Side.SELL},  # the order's: a short position is closed by buying
+        sides={
+            "buy": Side.BUY,
+            "sell": Side.SELL,
+        },  # the order's: a short position is closed by buying
     ),
 )
 
@@ -215,8 +238,11 @@ def _request(op: str, topics: Sequence[Topic], request_id: int) -> bytes:
     return msgspec.json.encode({"id": str(request_id), "op": op, "args": args})
 
 
-def _subscribe(symbols: Sequence[str], channels: Sequence[str], request_id: int) -> list[Subscription]:
-    # A request may have 64 KB: 400 topics of the longest instId stay below half of it. Every topic is acknowledged on its own.
+def _subscribe(
+    symbols: Sequence[str], channels: Sequence[str], request_id: int
+) -> list[Subscription]:
+    # A request may have 64 KB: 400 topics of the longest instId stay below half of it. Every
+    # topic is acknowledged on its own.
     out = connections(
         symbols,
         [channel for channel in channels if channel != LIQUIDATIONS],
@@ -231,7 +257,9 @@ def _subscribe(symbols: Sequence[str], channels: Sequence[str], request_id: int)
 
 
 def _with_liquidations(parts: list[Subscription], request_id: int) -> list[Subscription]:
-    """Add them to the first connection of their route: a connection of their own would be silent for too long."""
+    """Add them to the first connection of their route: a connection of their own would be silent
+    for too long.
+    """
     route = CHANNELS[LIQUIDATIONS].route
     number = str(request_id + sum(len(part.frames) for part in parts))
     args = [{"channel": LIQUIDATIONS, "instType": name} for name in LIQUIDATED]
@@ -243,7 +271,9 @@ def _with_liquidations(parts: list[Subscription], request_id: int) -> list[Subsc
 
 
 def _exists(topic: Topic) -> bool:
-    """Whether the venue has a channel for an instrument: funding is paid on perpetuals, dated ones of that name included."""
+    """Whether the venue has a channel for an instrument: funding is paid on perpetuals, dated
+    ones of that name included.
+    """
     if topic.channel == "funding-rate":
         return topic.symbol.endswith("-SWAP") or "_XPERP-" in topic.symbol
     kinds = _KINDS_OF_CHANNEL.get(topic.channel)
@@ -281,12 +311,20 @@ def _control(frame: bytes) -> Control | None:
             return Ack(message.id, channel, message.arg.inst_id)
         case "error" | "channel-conn-count-error":
             text = message.msg or message.event
-            return ServerError(message.code or "", text, message.id, channel or message.channel, message.arg.inst_id)
+            return ServerError(
+                message.code or "",
+                text,
+                message.id,
+                channel or message.channel,
+                message.arg.inst_id,
+            )
         case "notice":
             return Notice(message.code or "", message.msg, reconnect=message.code == "64008")
         case "channel-conn-count":
             return Alive(message.event)
-        case None if channel is not None and (channel in _IGNORED or channel.startswith(_IGNORED_PREFIXES)):
+        case None if channel is not None and (
+            channel in _IGNORED or channel.startswith(_IGNORED_PREFIXES)
+        ):
             return Ignored(channel)
     return None
 
@@ -311,17 +349,25 @@ def _requested(_: str, sent: bytes) -> list[Topic]:
     except msgspec.DecodeError:
         return []
     args = request.args if request.op == "subscribe" else []
-    return [Topic(arg.channel, arg.inst_id) for arg in args if arg.channel is not None and arg.inst_id is not None]
+    return [
+        Topic(arg.channel, arg.inst_id)
+        for arg in args
+        if arg.channel is not None and arg.inst_id is not None
+    ]
 
 
-def _checksum(bids: Levels, asks: Levels, price_exp: int, qty_exp: int) -> int:
-    """Signed CRC32 over the best 25 levels, bid and ask in turn, each as price:quantity in minimal decimals."""
+def _checksum(bids: IntegerLevels, asks: IntegerLevels, price_exp: int, qty_exp: int) -> int:
+    """Signed CRC32 over the best 25 levels, bid and ask in turn, each as price:quantity in
+    minimal decimals.
+    """
     parts: list[str] = []
     for index in range(25):
         for side in (bids, asks):
             if index < len(side):
                 price, quantity = side[index]
-                parts.append(f"{format_decimal(price, price_exp)}:{format_decimal(quantity, qty_exp)}")
+                parts.append(
+                    f"{format_decimal(price, price_exp)}:{format_decimal(quantity, qty_exp)}"
+                )
     value = zlib.crc32(":".join(parts).encode())
     return value - (1 << 32) if value & (1 << 31) else value
 
@@ -380,7 +426,9 @@ class _Ticker(msgspec.Struct, frozen=True):
 
 
 def _volumes(_: RestRequest, body: bytes) -> dict[str, Decimal]:
-    """`volCcy24h` is in the quote on spot and in the base elsewhere, where the last price makes a turnover of it."""
+    """`volCcy24h` is in the quote on spot and in the base elsewhere, where the last price makes
+    a turnover of it.
+    """
     answer = decode_volumes("okx", body, _Body)
     if answer.code != "0":
         raise InstrumentsError(f"okx tickers: code {answer.code}: {answer.msg}")
@@ -400,7 +448,9 @@ def _definition(entry: _Instrument) -> InstrumentDef:
         raise InstrumentsError(f"{entry.inst_id}: expTime {entry.exp_time!r}")
     base, quote = entry.base_ccy, entry.quote_ccy
     if not (base and quote):
-        base, _, quote = (entry.inst_family or entry.uly or entry.inst_id.rpartition("-")[0]).partition("-")
+        base, _, quote = (
+            entry.inst_family or entry.uly or entry.inst_id.rpartition("-")[0]
+        ).partition("-")
         quote = quote.partition("_")[0]
     return InstrumentDef(
         symbol=entry.inst_id,
@@ -432,7 +482,7 @@ VENUE = VenueSpec(
     shapes=SHAPES,
     rest_shapes=REST_SHAPES,
     rule=BookRule(
-        chain="linked",
+        sequence_rule="linked",
         snapshot="stream_or_rest",
         snapshot_wait_s=3.0,
         checksum=_checksum,
@@ -450,16 +500,22 @@ VENUE = VenueSpec(
     control=_control,
     peek=_peek,
     requested=_requested,
-    snapshot_request=lambda symbol, _: RestRequest("rest", "/api/v5/market/books", (("instId", symbol), ("source", "0"))),
+    snapshot_request=lambda symbol, _: RestRequest(
+        "rest", "/api/v5/market/books", (("instId", symbol), ("source", "0"))
+    ),
     snapshot_symbol=lambda url: query_value(url, r"/api/v5/market/books(?:-full)?", "instId"),
-    instruments_requests=lambda: [RestRequest("rest", "/api/v5/public/instruments", (("instType", kind),)) for kind in LISTED],
+    instruments_requests=lambda: [
+        RestRequest("rest", "/api/v5/public/instruments", (("instType", kind),)) for kind in LISTED
+    ],
     is_instruments_url=lambda url: "/api/v5/public/instruments" in url,
     parse_instruments=_parse_instruments,
     volumes=Volumes(
-        requests=lambda: [RestRequest("rest", "/api/v5/market/tickers", (("instType", kind),)) for kind in LISTED],
+        requests=lambda: [
+            RestRequest("rest", "/api/v5/market/tickers", (("instType", kind),)) for kind in LISTED
+        ],
         parse=_volumes,
     ),
-    native=lambda base, quote: (f"{base}-{quote}", f"{base}-{quote}-SWAP"),
+    symbols_of_pair=lambda base, quote: (f"{base}-{quote}", f"{base}-{quote}-SWAP"),
     keepalive=Keepalive(interval_s=20.0, payload=b"ping"),
     silence_s=30.0,
     replays_last_trade=True,

@@ -1,4 +1,4 @@
-/* Order books in memory that the caller owns: BOOK packets in, sorted price levels out. Rules: protocol/books_reference.py. */
+/* Order books in memory that the caller owns: BOOK packets in, sorted price levels out. Rules: protocol/books/reference.py. */
 #ifndef TAPECAST_BOOK_H
 #define TAPECAST_BOOK_H
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* Which shape a read frame has, its values converted, its packets ordered. The checks keep the order of
- * protocol/extract_read.py, so a frame with several defects gets the same status from both. */
+ * feeder/extract/read.py, so a frame with several defects gets the same status from both. */
 #include "blake2b.h"
 #include "extract_emit.h"
 #include "extract_stats.h"

@@ -1,4 +1,4 @@
-/* The extractor: frame bytes to finished packets in one call, driven by tables that protocol/extract.py compiles from shapes.
+/* The extractor: frame bytes to finished packets in one call, driven by tables that feeder/extract/extractor.py compiles from shapes.
  *
  * One pass reads the frame with the union of all shapes of a program: values that some still possible shape wants are noted in
  * slots (one per path), level arrays are parsed into the scratch. Then the first shape that fits, in declared order, is chosen,

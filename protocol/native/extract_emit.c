@@ -1,5 +1,5 @@
 /* Scaling and packets. Everything is scaled before the first byte is written, so a refused frame leaves the output alone.
- * Reference: protocol/extract_packets.py. */
+ * Reference: feeder/extract/packets.py. */
 #include "extract_emit.h"
 #include "number.h"
 #include "wire.h"

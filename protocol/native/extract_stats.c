@@ -1,4 +1,4 @@
-/* Reference: _stat of protocol/extract_read.py and stat_value of protocol/exact.py. */
+/* Reference: _stat of feeder/extract/read.py and stat_value of feeder/extract/exact.py. */
 #include "extract_stats.h"
 
 #define MAX_MANTISSA ((INT64_C(1) << 62) - 1)

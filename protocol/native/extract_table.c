@@ -1,4 +1,4 @@
-/* Symbol to instrument: open addressing over caller-owned arrays, filled by protocol/extract.py, never more than half full. */
+/* Symbol to instrument: open addressing over caller-owned arrays, filled by feeder/extract/extractor.py, never more than half full. */
 #include "extract.h"
 #include "number.h"
 

@@ -1,4 +1,4 @@
-/* Times as text: RFC 3339 in UTC, and a clock in Korea; the meaning is iso_ns and kst_ns of protocol/exact.py. */
+/* Times as text: RFC 3339 in UTC, and a clock in Korea; the meaning is iso_ns and kst_ns of feeder/extract/exact.py. */
 #ifndef TAPECAST_ISO_TIME_H
 #define TAPECAST_ISO_TIME_H
 #include <stddef.h>

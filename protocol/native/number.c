@@ -1,4 +1,4 @@
-/* The unusual cases of exact numbers: signs, exponents, long digit strings, ends of buffers. Truth: protocol/exact.py. */
+/* The unusual cases of exact numbers: signs, exponents, long digit strings, ends of buffers. Truth: feeder/extract/exact.py. */
 #include "number.h"
 
 #define MAX_MANTISSA ((INT64_C(1) << 62) - 1)

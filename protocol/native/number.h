@@ -1,4 +1,4 @@
-/* Exact decimal text to integers; the meaning is protocol/exact.py. The fast path is inline, everything unusual goes to number.c. */
+/* Exact decimal text to integers; the meaning is feeder/extract/exact.py. The fast path is inline, everything unusual goes to number.c. */
 #ifndef TAPECAST_NUMBER_H
 #define TAPECAST_NUMBER_H
 #include <stddef.h>

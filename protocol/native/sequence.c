@@ -1,4 +1,4 @@
-/* The receiver's sequencing machine; specification sections 2 and 6. The rules are told in protocol/sequencing_reference.py, whose
+/* The receiver's sequencing machine; specification sections 2 and 6. The rules are told in protocol/net/sequencing_reference.py, whose
  * answers these are. */
 #include "sequence_window.h"
 

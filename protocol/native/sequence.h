@@ -1,4 +1,4 @@
-/* Validation and ordering of received packets, per channel over all its lines; the reference is protocol/sequencing_reference.py. */
+/* Validation and ordering of received packets, per channel over all its lines; the reference is protocol/net/sequencing_reference.py. */
 #ifndef TAPECAST_SEQUENCE_H
 #define TAPECAST_SEQUENCE_H
 #include <stdint.h>

@@ -1,5 +1,5 @@
 /* The sequencer's window: disorder, holes, their repair and their end; specification section 6. The rules are told in
- * protocol/sequencing_reference.py. */
+ * protocol/net/sequencing_reference.py. */
 #include "sequence_window.h"
 
 #include <string.h>

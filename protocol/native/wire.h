@@ -1,4 +1,4 @@
-/* Generated from protocol/schema.py by `python -m protocol.generate`. Do not edit. */
+/* Generated from protocol/schema.py by `python -m tapecast.protocol.generate`. Do not edit. */
 #ifndef TAPECAST_WIRE_H
 #define TAPECAST_WIRE_H
 #include <stddef.h>

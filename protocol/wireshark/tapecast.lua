@@ -1,4 +1,4 @@
--- Generated from protocol/schema.py by `python -m protocol.generate`. Do not edit.
+-- Generated from protocol/schema.py by `python -m tapecast.protocol.generate`. Do not edit.
 -- Wireshark dissector: wireshark -X lua_script:tapecast.lua
 local tapecast = Proto("tapecast", "tapecast market data")
 local MAGIC, HEADER_SIZE, TAG_SIZE = 0x464D, 66, 16

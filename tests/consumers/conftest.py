@@ -7,16 +7,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from protocol.io import Sender
-from runtime.config import load
-from runtime.settings import Config
+from tapecast.protocol.net.io import Sender
+from tapecast.runtime.config import load
+from tapecast.runtime.settings import Config
 
 
 @pytest.fixture
 def config() -> Config:
-    """A configuration with groups of its own for this test process, so that nothing else on the host is heard."""
+    """A configuration with groups of its own for this test process, so that nothing else on the
+    host is heard.
+    """
     pid = os.getpid()
-    return load({"network.group_prefix": f"239.{192 + pid % 60}.{pid // 60 % 250}", "network.port_crypto": 20000 + pid % 10000})
+    return load(
+        {
+            "network.group_prefix": f"239.{192 + pid % 60}.{pid // 60 % 250}",
+            "network.port_crypto": 20000 + pid % 10000,
+        }
+    )
 
 
 @pytest.fixture

@@ -22,7 +22,9 @@ def python(*arguments: str) -> str:
     """Run Python in the repository and return what it prints."""
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -33,12 +35,17 @@ def test_every_public_name_can_be_imported() -> None:
         assert getattr(tapecast, name) is not None
     assert set(dir(tapecast)) == set(tapecast.__all__)
     with pytest.raises(AttributeError, match="Fed"):
-        tapecast.Fed  # noqa: B018
+        tapecast.Fed  # noqa: B018 - the access is the test
 
 
 def test_importing_tapecast_imports_nothing_heavy() -> None:
     """The package itself costs nothing; numpy comes with the feed."""
-    assert python("-c", "import sys, tapecast; print('numpy' in sys.modules, 'consumers' in sys.modules)") == "False False\n"
+    assert (
+        python(
+            "-c", "import sys, tapecast; print('numpy' in sys.modules, 'consumers' in sys.modules)"
+        )
+        == "False False\n"
+    )
 
 
 def test_the_version_is_that_of_the_package() -> None:
@@ -68,16 +75,24 @@ def test_the_documentation_shows_scripts_that_run(tmp_path: Path) -> None:
     """Every Python block of docs/scripts.md runs against a tape."""
     tape = tmp_path / "day.tape"
     tape.write_bytes(b"".join(btcusdt()))
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "scripts.md").read_text(), re.DOTALL)
+    blocks = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "scripts.md").read_text(), re.DOTALL
+    )
     assert len(blocks) >= 5
     for block in blocks:
-        script = re.sub(r"Feed\((?!\.)", "Feed.replay(TAPE, ", block.replace('Feed.replay("day.tape"', "Feed.replay(TAPE"))
+        script = re.sub(
+            r"Feed\((?!\.)",
+            "Feed.replay(TAPE, ",
+            block.replace('Feed.replay("day.tape"', "Feed.replay(TAPE"),
+        )
         python("-c", f"TAPE = {str(tape)!r}\n{script}")
 
 
 def test_a_recording_of_venue_frames_can_be_replayed() -> None:
-    """`Feed.replay` takes a venue recording through the feeder's own decoders; books come out whole."""
-    pytest.importorskip("protocol.extract", reason="the extractor is not built")
+    """`Feed.replay` takes a venue recording through the feeder's own decoders; books come out
+    whole.
+    """
+    pytest.importorskip("tapecast.feeder.extract.extractor", reason="the extractor is not built")
     (path,) = [path for path in recordings("binance") if path.name == "cf_20211012_spot.jsonl"]
     with tapecast.Feed.replay(path) as feed:
         kinds = [type(event) for event in feed]

@@ -1,4 +1,5 @@
-"""A cable that goes dead under an open connection, and an interface that goes down and comes back: two hosts in namespaces.
+"""A cable that goes dead under an open connection, and an interface that goes down and comes
+back: two hosts in namespaces.
 
 Fault table, rows 22 and 46. Skipped, saying why, where network namespaces are not permitted.
 """
@@ -46,7 +47,9 @@ def run(host: Host, *words: str) -> None:
 
 def count(listener: Child, event: str, **words: str) -> int:
     """Return how many lines of a listener say this."""
-    return sum(all(line[key] == value for key, value in words.items()) for line in listener.lines(event))
+    return sum(
+        all(line[key] == value for key, value in words.items()) for line in listener.lines(event)
+    )
 
 
 Break = Callable[[Host, Host], None]
@@ -65,9 +68,11 @@ BREAKS: dict[str, tuple[Break, Break]] = {
 def test_a_dead_cable_and_a_lost_interface_are_found_out_by_silence_and_healed(
     hosts: tuple[Host, Host], net: Net, tmp_path: Path
 ) -> None:
-    """No packet, no end of the connection, no error: the silence ends it, consumers hear so, and data come again by themselves.
+    """No packet, no end of the connection, no error: the silence ends it, consumers hear so, and
+    data come again by themselves.
 
-    First the venue's end goes dead, then our own interface. Our multicast goes over loopback: nothing is lost on the way.
+    First the venue's end goes dead, then our own interface. Our multicast goes over loopback:
+    nothing is lost on the way.
     """
     venue, ours = hosts
     settings = {
@@ -80,26 +85,51 @@ def test_a_dead_cable_and_a_lost_interface_are_found_out_by_silence_and_healed(
         "venues.upbit.endpoints.ws": f"ws://{venue.address}:{PORT}/websocket/v1",
         "venues.upbit.endpoints.rest": f"http://{venue.address}:{PORT}",
     }
-    environ = {f"TAPECAST__{key.replace('.', '__').upper()}": str(value) for key, value in net.settings.items()}
+    environ = {
+        f"TAPECAST__{key.replace('.', '__').upper()}": str(value)
+        for key, value in net.settings.items()
+    }
     environ["PYTHONPATH"] = str(ROOT)
     script = tmp_path / "listener.py"
     script.write_text(LISTENER)
     file = captures() / "upbit/cf_20210405_simple.jsonl"
-    words = ("replay", "--venue", "upbit", "--host", venue.address, "--port", str(PORT), "--json", file)
+    words = (
+        "replay",
+        "--venue",
+        "upbit",
+        "--host",
+        venue.address,
+        "--port",
+        str(PORT),
+        "--json",
+        file,
+    )
     with (
         tapecast(tmp_path, *words, name="venue", prefix=venue.prefix) as server,
-        Child([*ours.prefix, sys.executable, str(script), "127.0.0.1"], tmp_path, "listener", environ) as listener,
+        Child(
+            [*ours.prefix, sys.executable, str(script), "127.0.0.1"], tmp_path, "listener", environ
+        ) as listener,
     ):
         server.expect("listening")
-        with tapecast(tmp_path, "feed", "upbit", name="feed", prefix=ours.prefix, settings=settings) as feeder:
+        with tapecast(
+            tmp_path, "feed", "upbit", name="feed", prefix=ours.prefix, settings=settings
+        ) as feeder:
             until(lambda: count(listener, "book") > 3, within_s=40.0, what="books before the fault")
             for number, (breaks, heals) in enumerate(BREAKS.values(), 1):
                 breaks(venue, ours)
-                until(lambda: count(listener, "status", state="DISCONNECTED") == number, within_s=40.0, what="the silence")  # noqa: B023
+                until(
+                    lambda: count(listener, "status", state="DISCONNECTED") == number,  # noqa: B023 - awaited before the next turn
+                    within_s=40.0,
+                    what="the silence",
+                )
                 assert feeder.stderr().count("no data for") >= number
                 before = count(listener, "book")
                 heals(venue, ours)
-                until(lambda: count(listener, "book") > before, within_s=40.0, what="books after the fault")  # noqa: B023
+                until(
+                    lambda: count(listener, "book") > before,  # noqa: B023 - awaited before the next turn
+                    within_s=40.0,
+                    what="books after the fault",
+                )
             assert count(listener, "status", state="CONNECTED") >= len(BREAKS)
             assert count(listener, "gap") == 0
             assert feeder.running

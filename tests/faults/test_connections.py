@@ -1,7 +1,9 @@
-"""Connections that are silent, closed again and again, unreachable or not to be trusted: real sockets, every venue's own dialect.
+"""Connections that are silent, closed again and again, unreachable or not to be trusted: real
+sockets, every venue's own dialect.
 
-Fault table, rows 20, 21, 23 and 25 to 28. One event loop runs the feeders of many venues at once, so a fault at one is also seen
-not to reach another. Limits of connects are those of the venues only where a test is about them.
+Fault table, rows 20, 21, 23 and 25 to 28. One event loop runs the feeders of many venues at
+once, so a fault at one is also seen not to reach another. Limits of connects are those of the
+venues only where a test is about them.
 """
 
 from __future__ import annotations
@@ -20,12 +22,12 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from feeder.connections.backoff import Backoff, BackoffPolicy
-from feeder.connections.limiter import Rate, grant
-from feeder.connections.link import Link as FeederLink
-from feeder.connections.transport import MAX_FRAME
-from feeder.live import LiveFeeder
-from runtime import config as configuration
+from tapecast.feeder.connections.link import Link as FeederLink
+from tapecast.feeder.connections.transport import MAX_FRAME
+from tapecast.feeder.live import LiveFeeder
+from tapecast.runtime import config as configuration
+from tapecast.runtime.net.backoff import Backoff, BackoffPolicy
+from tapecast.runtime.net.limiter import Rate, grant
 from tests.support.processes import Net, resident_bytes
 from tests.support.standin.server import StandInServer, settings_of
 from tests.support.standin.tape import TAPES
@@ -54,7 +56,10 @@ class Run:
             if own is None:
                 return False
             sides = tuple(
-                {Decimal(price).scaleb(own.price_exp): Decimal(size).scaleb(own.qty_exp) for price, size in levels}
+                {
+                    Decimal(price).scaleb(own.price_exp): Decimal(size).scaleb(own.qty_exp)
+                    for price, size in levels
+                }
                 for levels in own.levels()
             )
             if sides != book.truth.sides:
@@ -64,7 +69,11 @@ class Run:
     async def settle(self, *names: str) -> None:
         """Return once these venues have played everything and their books are right."""
         for name in names:
-            await eventually(lambda: self.servers[name].played and self.right(name), within_s=PATIENCE_S, what=f"books of {name}")  # noqa: B023
+            await eventually(
+                lambda: self.servers[name].played and self.right(name),  # noqa: B023 - awaited before the next turn
+                within_s=PATIENCE_S,
+                what=f"books of {name}",
+            )
 
 
 @contextlib.asynccontextmanager
@@ -74,20 +83,26 @@ async def running(
     settings: Mapping[str, object] | None = None,
     made: Callable[[str, LiveFeeder], object] = lambda _, __: None,
 ) -> AsyncIterator[Run]:
-    """Run every server and its feeder for the length of the block; `made` is given each feeder before its first step."""
+    """Run every server and its feeder for the length of the block; `made` is given each feeder
+    before its first step.
+    """
     run, net = Run(), Net()
     async with contextlib.AsyncExitStack() as stack:
         for name, server in servers.items():
             run.servers[name] = await stack.enter_async_context(server.running())
             given = settings_of(server.venue, **(settings or {}))
             given |= {f"venues__{name}__limits__{key}": value for key, value in UNLIMITED.items()}
-            run.feeders[name] = await stack.enter_async_context(feeding(name, server, net, folder / name, **given))
+            run.feeders[name] = await stack.enter_async_context(
+                feeding(name, server, net, folder / name, **given)
+            )
             made(name, run.feeders[name])
         yield run
 
 
 async def test_every_venue_is_read_right_over_its_own_sockets(tmp_path: Path) -> None:
-    """No fault: what the other tests here start from. Eleven venues, and each book ends as the venue's."""
+    """No fault: what the other tests here start from. Eleven venues, and each book ends as the
+    venue's.
+    """
     async with running(tmp_path, {name: StandInServer(StandIn(name)) for name in TAPES}) as run:
         await run.settle(*TAPES)
         for name, feeder in run.feeders.items():
@@ -114,8 +129,11 @@ ACKNOWLEDGED = {
 
 
 @pytest.mark.parametrize("chatter", ["nothing", "pings", "acknowledgements"])
-async def test_a_venue_that_acknowledges_and_sends_no_data_is_connected_to_again(chatter: str, tmp_path: Path) -> None:
-    """Ten venues fall silent in the same way at once; each is left after the idle time and not before, and comes back right.
+async def test_a_venue_that_acknowledges_and_sends_no_data_is_connected_to_again(
+    chatter: str, tmp_path: Path
+) -> None:
+    """Ten venues fall silent in the same way at once; each is left after the idle time and not
+    before, and comes back right.
 
     Acknowledged subscriptions, WebSocket pings and what the venue says besides are no data.
     """
@@ -140,7 +158,9 @@ async def test_a_venue_that_acknowledges_and_sends_no_data_is_connected_to_again
     servers = {name: StandInServer(StandIn(name)) for name in SILENT}
     for server in servers.values():
         server.greet = greeter(server)
-    async with running(tmp_path, servers, {"feeder__data_idle_reconnect_s": 1, "feeder__first_data__book": 0}) as run:
+    async with running(
+        tmp_path, servers, {"feeder__data_idle_reconnect_s": 1, "feeder__first_data__book": 0}
+    ) as run:
         await run.settle(*SILENT)
         for name, server in servers.items():
             assert len(server.connects_s) == 2, name
@@ -150,8 +170,12 @@ async def test_a_venue_that_acknowledges_and_sends_no_data_is_connected_to_again
     await asyncio.gather(*chats)
 
 
-async def test_a_book_that_was_acknowledged_and_never_comes_is_told_and_asked_for(tmp_path: Path) -> None:
-    """Each subscription has a deadline of its own: one book's data keep no silence of another secret."""
+async def test_a_book_that_was_acknowledged_and_never_comes_is_told_and_asked_for(
+    tmp_path: Path,
+) -> None:
+    """Each subscription has a deadline of its own: one book's data keep no silence of another
+    secret.
+    """
     stand_in = StandIn("bybit")
     server = StandInServer(stand_in, pace_s=0.05)
     quiet, loud = stand_in.tape.symbols
@@ -161,16 +185,28 @@ async def test_a_book_that_was_acknowledged_and_never_comes_is_told_and_asked_fo
     stand_in.books[loud].script.order = list(range(40))
     async with running(tmp_path, {"bybit": server}, {"feeder__first_data__book": 1}) as run:
         counts = run.feeders["bybit"].session.counts
-        await eventually(lambda: sum(n for name, n in counts.items() if name.startswith("topics_")), within_s=PATIENCE_S)
+        await eventually(
+            lambda: sum(n for name, n in counts.items() if name.startswith("topics_")),
+            within_s=PATIENCE_S,
+        )
         await run.settle("bybit")
         assert counts["gaps"] == 0
         assert b"unsubscribe" in b"".join(server.heard)
 
 
-async def test_a_venue_that_falls_silent_in_the_middle_is_said_to_be_stale_and_left(tmp_path: Path) -> None:
-    """First STALE, then a new connection; meanwhile another venue's books stay LIVE and hear nothing."""
-    servers = {"bybit": StandInServer(StandIn("bybit"), pace_s=0.02), "upbit": StandInServer(StandIn("upbit"), pace_s=0.1)}
-    async with running(tmp_path, servers, {"feeder__stale_after_s": 1, "feeder__data_idle_reconnect_s": 2}) as run:
+async def test_a_venue_that_falls_silent_in_the_middle_is_said_to_be_stale_and_left(
+    tmp_path: Path,
+) -> None:
+    """First STALE, then a new connection; meanwhile another venue's books stay LIVE and hear
+    nothing.
+    """
+    servers = {
+        "bybit": StandInServer(StandIn("bybit"), pace_s=0.02),
+        "upbit": StandInServer(StandIn("upbit"), pace_s=0.1),
+    }
+    async with running(
+        tmp_path, servers, {"feeder__stale_after_s": 1, "feeder__data_idle_reconnect_s": 2}
+    ) as run:
         quiet, counts = servers["bybit"], run.feeders["bybit"].session.counts
         await eventually(lambda: run.feeders["bybit"].session.live_books() == 2)
         quiet.mute = True
@@ -187,14 +223,23 @@ async def test_a_venue_that_falls_silent_in_the_middle_is_said_to_be_stale_and_l
 
 
 @pytest.mark.parametrize("name", TAPES)
-def test_a_thousand_closes_right_after_accept_keep_to_the_limit_of_each_venue(name: str, tmp_path: Path) -> None:
-    """The venue's own figures, time compressed to nothing: in no window are there more connects than it grants, jitter or not."""
+def test_a_thousand_closes_right_after_accept_keep_to_the_limit_of_each_venue(
+    name: str, tmp_path: Path
+) -> None:
+    """The venue's own figures, time compressed to nothing: in no window are there more connects
+    than it grants, jitter or not.
+    """
     config = configuration.load(environ={}, system=tmp_path / "none")
     limits, feeder = config.venues[name].limits, config.feeder
     count, window_ns = int(limits["connects"]), int(limits["connects_window_s"] * SECOND_NS)
     rate = Rate.of(count, limits["connects_window_s"])
     for sockets, fraction in ((1, 0.0), (60, 0.0), (60, 1.0)):
-        policy = BackoffPolicy(feeder.backoff.base_s, feeder.backoff.factor, feeder.backoff.cap_s, feeder.backoff.reset_after_s)
+        policy = BackoffPolicy(
+            feeder.backoff.base_s,
+            feeder.backoff.factor,
+            feeder.backoff.cap_s,
+            feeder.backoff.reset_after_s,
+        )
         backoffs = [Backoff(policy) for _ in range(sockets)]
         due = [(0, number) for number in range(sockets)]
         paid_ns, times = 0, list[int]()
@@ -209,7 +254,9 @@ def test_a_thousand_closes_right_after_accept_keep_to_the_limit_of_each_venue(na
             backoffs[number].connecting(now_ns)
             delay_s, _ = backoffs[number].lost(now_ns, fraction)
             due.append((now_ns + int(delay_s * SECOND_NS), number))
-        assert all(last - first >= window_ns for first, last in zip(times, times[count:], strict=False)), (sockets, fraction)
+        assert all(
+            last - first >= window_ns for first, last in zip(times, times[count:], strict=False)
+        ), (sockets, fraction)
 
 
 STORM_CONNECTS, STORM_S = 60, 0.2
@@ -218,7 +265,9 @@ STORM_CONNECTS, STORM_S = 60, 0.2
 async def test_a_storm_of_a_thousand_closes_over_sockets_keeps_to_the_limit_and_spares_another_venue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that closes right after accepting, a thousand times; when it stops, the books come up. Nothing is left behind."""
+    """A server that closes right after accepting, a thousand times; when it stops, the books
+    come up. Nothing is left behind.
+    """
     times: list[float] = []
     opened = FeederLink.open
 
@@ -247,9 +296,14 @@ async def test_a_storm_of_a_thousand_closes_over_sockets_keeps_to_the_limit_and_
             await eventually(lambda: len(times) >= 1000, within_s=PATIENCE_S)
             for connection in feeder.connections.all:
                 connection._urls = tuple(url.replace(server.ws, true) for url in connection._urls)
-            await eventually(lambda: server.played and feeder.session.live_books() == 2, within_s=PATIENCE_S)
+            await eventually(
+                lambda: server.played and feeder.session.live_books() == 2, within_s=PATIENCE_S
+            )
             assert feeder.connections.losses >= 1000
-        assert all(last - first >= STORM_S for first, last in zip(times, times[STORM_CONNECTS:], strict=False))
+        assert all(
+            last - first >= STORM_S
+            for first, last in zip(times, times[STORM_CONNECTS:], strict=False)
+        )
         await spared.settle("okx")
         assert len(other.connects_s) == 1
     listener.close()
@@ -258,22 +312,32 @@ async def test_a_storm_of_a_thousand_closes_over_sockets_keeps_to_the_limit_and_
 # REST
 
 
-async def test_refusals_of_order_books_are_obeyed_and_the_books_come_up_in_the_end(tmp_path: Path) -> None:
-    """429 and 418 with Retry-After, 500 and 503 one after another at each venue with REST books: no request inside a ban.
+async def test_refusals_of_order_books_are_obeyed_and_the_books_come_up_in_the_end(
+    tmp_path: Path,
+) -> None:
+    """429 and 418 with Retry-After, 500 and 503 one after another at each venue with REST books:
+    no request inside a ban.
 
     A venue without them hears nothing of it.
     """
     bans = {"Retry-After": "1"}
     faults = [Answer(429, headers=bans), Answer(500), Answer(418, headers=bans), Answer(503)]
     names = ("binance", "binance_futures", "binance_coinm")
-    servers = {name: StandInServer(StandIn(name), faults=faults) for name in names} | {"kraken": StandInServer(StandIn("kraken"))}
+    servers = {name: StandInServer(StandIn(name), faults=faults) for name in names} | {
+        "kraken": StandInServer(StandIn("kraken"))
+    }
     async with running(tmp_path, servers) as run:
         await run.settle("kraken", *names)
         for name in names:
             server, known = servers[name], servers[name].venue.tape.symbols
-            books = [asked.at_s for asked in server.asked if server.venue.dialect.snapshot_of(asked.path, asked.query)]
+            books = [
+                asked.at_s
+                for asked in server.asked
+                if server.venue.dialect.snapshot_of(asked.path, asked.query)
+            ]
             for banned_s in (books[0], books[2]):
-                # What was on its way when the answer came, for another book, was asked before the ban.
+                # What was on its way when the answer came, for another book, was asked before
+                # the ban.
                 inside = sum(banned_s < asked_s < banned_s + 0.99 for asked_s in books)
                 assert inside <= len(known) - 1, name
             assert len(server.connects_s) == 1, name
@@ -284,7 +348,9 @@ async def test_refusals_of_order_books_are_obeyed_and_the_books_come_up_in_the_e
 
 
 class Resolver:
-    """What the host names of a test lead to; `answers` of a name are addresses, or none: the name cannot be resolved."""
+    """What the host names of a test lead to; `answers` of a name are addresses, or none: the
+    name cannot be resolved.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.answers: dict[str, list[str]] = {}
@@ -298,13 +364,19 @@ class Resolver:
         self.asked += 1
         if not self.answers.get(host):
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [entry for address in self.answers[host] for entry in self._true(address, port, type=socket.SOCK_STREAM)]
+        return [
+            entry
+            for address in self.answers[host]
+            for entry in self._true(address, port, type=socket.SOCK_STREAM)
+        ]
 
 
 async def test_a_name_that_cannot_be_resolved_is_asked_for_again_and_survived_once_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unknown at first: tried for ever. Known once: a resolver that fails later, or leads astray, keeps nobody out."""
+    """Unknown at first: tried for ever. Known once: a resolver that fails later, or leads
+    astray, keeps nobody out.
+    """
     resolver = Resolver(monkeypatch)
     server = StandInServer(StandIn("deribit"))
     async with server.running():
@@ -320,14 +392,16 @@ async def test_a_name_that_cannot_be_resolved_is_asked_for_again_and_survived_on
                 resolver.answers["venue.test"] = astray
                 before = len(server.connects_s)
                 server.links[0].transport.abort()
-                await eventually(lambda: len(server.connects_s) > before, within_s=PATIENCE_S)  # noqa: B023
+                await eventually(lambda: len(server.connects_s) > before, within_s=PATIENCE_S)  # noqa: B023 - awaited before the next turn
                 await eventually(lambda: feeder.session.live_books() == 2, within_s=PATIENCE_S)
 
 
 async def test_an_address_that_swallows_everything_does_not_keep_the_next_one_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As an IPv6 route into nowhere: the first address accepts no connection and refuses none, the second one serves."""
+    """As an IPv6 route into nowhere: the first address accepts no connection and refuses none,
+    the second one serves.
+    """
     resolver = Resolver(monkeypatch)
     hole = socket.socket()
     hole.bind(("127.0.0.78", 0))
@@ -342,7 +416,9 @@ async def test_an_address_that_swallows_everything_does_not_keep_the_next_one_wa
         fillers = [_fill("127.0.0.78", port) for _ in range(3)]
         server.ws = f"ws://venue.test:{port}"
         resolver.answers["venue.test"] = ["127.0.0.78", "127.0.0.1"]
-        async with feeding("deribit", server, Net(), tmp_path, **settings_of(server.venue)) as feeder:
+        async with feeding(
+            "deribit", server, Net(), tmp_path, **settings_of(server.venue)
+        ) as feeder:
             await eventually(lambda: feeder.session.live_books() == 2, within_s=PATIENCE_S)
             assert feeder.connections.losses == 0, "no try was wasted on it"
         for one in (*fillers, trap, hole):
@@ -360,20 +436,45 @@ def _fill(host: str, port: int) -> socket.socket:
 # TLS
 
 
-def certificate(folder: Path, *, subject: str = "localhost", until: str = "20991231000000Z") -> tuple[Path, Path]:
+def certificate(
+    folder: Path, *, subject: str = "localhost", until: str = "20991231000000Z"
+) -> tuple[Path, Path]:
     """Return certificate and key, signed by itself: its own authority."""
     folder.mkdir(parents=True, exist_ok=True)
-    chain, key, request, settings = (folder / name for name in ("certificate.pem", "key.pem", "request.pem", "openssl.cnf"))
+    chain, key, request, settings = (
+        folder / name for name in ("certificate.pem", "key.pem", "request.pem", "openssl.cnf")
+    )
     settings.write_text(
         "[req]\ndistinguished_name = name\n[name]\n[ca]\ndefault_ca = own\n"
         f"[own]\ndatabase = {folder}/index\nserial = {folder}/serial\nnew_certs_dir = {folder}\n"
-        f"default_md = sha256\npolicy = any\nx509_extensions = ends\n[any]\ncommonName = supplied\n"
+        "default_md = sha256\npolicy = any\nx509_extensions = ends\n[any]\ncommonName = supplied\n"
         f"[ends]\nsubjectAltName = DNS:{subject}\nbasicConstraints = CA:true\n"
     )
     (folder / "index").touch()
     (folder / "serial").write_text("01\n")
-    new = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", f"/CN={subject}"]
-    sign = ["ca", "-batch", "-notext", "-selfsign", "-keyfile", str(key), "-in", str(request), "-out", str(chain)]
+    new = [
+        "req",
+        "-new",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-subj",
+        f"/CN={subject}",
+    ]
+    sign = [
+        "ca",
+        "-batch",
+        "-notext",
+        "-selfsign",
+        "-keyfile",
+        str(key),
+        "-in",
+        str(request),
+        "-out",
+        str(chain),
+    ]
     try:
         for words in (
             [*new, "-keyout", str(key), "-out", str(request)],
@@ -392,11 +493,18 @@ def certificate(folder: Path, *, subject: str = "localhost", until: str = "20991
 async def test_a_certificate_that_is_not_good_is_refused_and_tried_again_slowly(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Never connected to, told with its reason, tried again at the longest interval; with a good one the same venue serves."""
+    """Never connected to, told with its reason, tried again at the longest interval; with a good
+    one the same venue serves.
+    """
     wrong = {"expired": {"until": "20200201000000Z"}, "another name": {"subject": "elsewhere.test"}}
-    good, bad = certificate(tmp_path / "good"), certificate(tmp_path / "bad", **wrong.get(fault, {}))
+    good, bad = (
+        certificate(tmp_path / "good"),
+        certificate(tmp_path / "bad", **wrong.get(fault, {})),
+    )
     trusted = tmp_path / "trusted.pem"
-    trusted.write_bytes(good[0].read_bytes() + (b"" if fault == "unknown authority" else bad[0].read_bytes()))
+    trusted.write_bytes(
+        good[0].read_bytes() + (b"" if fault == "unknown authority" else bad[0].read_bytes())
+    )
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*bad)
@@ -418,8 +526,12 @@ async def test_a_certificate_that_is_not_good_is_refused_and_tried_again_slowly(
 # size
 
 
-async def test_a_message_without_end_costs_its_connection_and_bounded_memory(tmp_path: Path) -> None:
-    """Fragments that go on for ever are cut off at the limit; the books come back, and memory with them."""
+async def test_a_message_without_end_costs_its_connection_and_bounded_memory(
+    tmp_path: Path,
+) -> None:
+    """Fragments that go on for ever are cut off at the limit; the books come back, and memory
+    with them.
+    """
     sent = 0
 
     async def endless(link: Link) -> None:

@@ -1,7 +1,9 @@
-"""Books that cross, and lists of instruments that change while their books run: at every venue that recordings allow.
+"""Books that cross, and lists of instruments that change while their books run: at every venue
+that recordings allow.
 
-Fault table, rows 32 and 33. A crossed book is made of recorded levels put on the other side; a changed list is the recorded one
-with another tick, another state, or one instrument more or less.
+Fault table, rows 32 and 33. A crossed book is made of recorded levels put on the other side; a
+changed list is the recorded one with another tick, another state, or one instrument more or
+less.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from feeder.record.recording import read
-from feeder.venues import venue
+from tapecast.feeder.record.recording import read
+from tapecast.feeder.venues import venue
 from tests.support.captures import captures
 from tests.support.standin.bench import Bench, Event
 from tests.support.standin.tape import load, read_book
@@ -29,7 +31,9 @@ SIDES: dict[str, tuple[bytes, bytes]] = {
     "deribit": (b'"bids":', b'"asks":'),
     "okx": (b'"bids":', b'"asks":'),
 }
-"""How the sides of an update are spelled. Kraken's checksum catches a wrong side at once; Coinbase's tape is too short to see."""
+"""How the sides of an update are spelled. Kraken's checksum catches a wrong side at once;
+Coinbase's tape is too short to see.
+"""
 
 
 def turned(name: str, frame: bytes) -> bytes:
@@ -39,7 +43,9 @@ def turned(name: str, frame: bytes) -> bytes:
 
 
 def crossing(name: str) -> int:
-    """Return the position of an update that crosses the book when its sides are exchanged: it sets a level."""
+    """Return the position of an update that crosses the book when its sides are exchanged: it
+    sets a level.
+    """
     stand_in = StandIn(name)
     book = stand_in.tape.books[stand_in.tape.symbols[0]]
     for position in range(book.covered + 1, len(book.updates)):
@@ -51,13 +57,19 @@ def crossing(name: str) -> int:
 
 @pytest.mark.parametrize("name", SIDES)
 def test_a_crossed_book_is_given_up_and_comes_back_right(name: str) -> None:
-    """Ten crossed events, or a second of them: SUSPECT, one recovery, and the end is the venue's own book; others go on."""
+    """Ten crossed events, or a second of them: SUSPECT, one recovery, and the end is the venue's
+    own book; others go on.
+    """
     stand_in = StandIn(name)
     symbol = stand_in.tape.symbols[0]
-    stand_in.books[symbol].script = Script(changes={crossing(name): lambda frame: turned(name, frame)})
+    stand_in.books[symbol].script = Script(
+        changes={crossing(name): lambda frame: turned(name, frame)}
+    )
     bench = Bench(stand_in)
     bench.run()
-    assert 1 <= len(bench.wrong_seen) <= 2 * 10 * len(bench.venue.books), "tolerated for a while, and no longer"
+    assert 1 <= len(bench.wrong_seen) <= 2 * 10 * len(bench.venue.books), (
+        "tolerated for a while, and no longer"
+    )
     bench.wrong_seen.clear()
     bench.assert_right()
     states = [(event["state"], event["reason"]) for event in bench.of(symbol, "status")]
@@ -72,7 +84,13 @@ def test_a_side_that_is_wrong_at_kraken_never_becomes_a_book() -> None:
     stand_in = StandIn("kraken")
     symbol = stand_in.tape.symbols[0]
     stand_in.books[symbol].script = Script(
-        changes={3: lambda frame: frame.replace(b'"bids":', b"\x00").replace(b'"asks":', b'"bids":').replace(b"\x00", b'"asks":')}
+        changes={
+            3: lambda frame: (
+                frame.replace(b'"bids":', b"\x00")
+                .replace(b'"asks":', b'"bids":')
+                .replace(b"\x00", b'"asks":')
+            )
+        }
     )
     bench = Bench(stand_in)
     bench.run()
@@ -81,7 +99,9 @@ def test_a_side_that_is_wrong_at_kraken_never_becomes_a_book() -> None:
 
 
 def test_whole_books_that_cross_are_given_up_after_ten() -> None:
-    """Sides sent the wrong way round for a while: not LIVE from the tenth such book on, LIVE again when they are right."""
+    """Sides sent the wrong way round for a while: not LIVE from the tenth such book on, LIVE
+    again when they are right.
+    """
     stand_in = StandIn("upbit")
     symbol = stand_in.tape.symbols[0]
     swap = {b"ap": b"bp", b"bp": b"ap", b"as": b"bs", b"bs": b"as"}
@@ -121,7 +141,12 @@ def _filter(entry: Any, tick: str) -> None:
 
 LISTINGS = {
     "binance": Listing(
-        "binance/cf_20211012_spot.jsonl", "exchangeInfo", lambda b: b["symbols"], "symbol", _filter, {"status": "BREAK"}
+        "binance/cf_20211012_spot.jsonl",
+        "exchangeInfo",
+        lambda b: b["symbols"],
+        "symbol",
+        _filter,
+        {"status": "BREAK"},
     ),
     "binance_futures": Listing(
         "binance_futures/cf_20210722_usdm.jsonl",
@@ -164,7 +189,9 @@ def listing(name: str) -> tuple[Listing, Any]:
     """Return where a list's fields stand, and the recorded list."""
     known = LISTINGS[name]
     lines = read([captures() / known.file])
-    body = next(line.raw for line in lines if line.kind == "http" and line.url and known.url in line.url)
+    body = next(
+        line.raw for line in lines if line.kind == "http" and line.url and known.url in line.url
+    )
     return known, json.loads(body)
 
 
@@ -174,7 +201,9 @@ def entry_of(known: Listing, body: Any, symbol: str) -> Any:
 
 
 def changed(name: str, change: Callable[[Listing, Any, str], None]) -> tuple[Bench, list[Event]]:
-    """Run a venue with its recorded list, change the list in the middle; return the run and what was told at once."""
+    """Run a venue with its recorded list, change the list in the middle; return the run and what
+    was told at once.
+    """
     known, body = listing(name)
     bench = Bench(StandIn(name), instruments=json.dumps(body).encode())
     bench.connect()
@@ -195,11 +224,17 @@ def changed(name: str, change: Callable[[Listing, Any, str], None]) -> tuple[Ben
 
 @pytest.mark.parametrize("name", LISTINGS)
 def test_another_tick_is_a_new_definition_and_a_fresh_snapshot(name: str) -> None:
-    """Published at once, the version counted up; the book comes again at the new exponents, and goes on; others hear nothing."""
-    bench, since = changed(name, lambda known, body, symbol: known.tick(entry_of(known, body, symbol), FINER))
+    """Published at once, the version counted up; the book comes again at the new exponents, and
+    goes on; others hear nothing.
+    """
+    bench, since = changed(
+        name, lambda known, body, symbol: known.tick(entry_of(known, body, symbol), FINER)
+    )
     definition, book = since[0], since[1]
     assert (definition["type"], definition["tick"]) == ("instrument", FINER)
-    assert definition["version"] == max(event["version"] for event in bench.of(bench.struck, "instrument"))
+    assert definition["version"] == max(
+        event["version"] for event in bench.of(bench.struck, "instrument")
+    )
     assert definition["version"] >= 2
     assert (book["type"], book["snapshot"]) == ("book", True)
     assert "recovered" in book["flags"]
@@ -208,7 +243,9 @@ def test_another_tick_is_a_new_definition_and_a_fresh_snapshot(name: str) -> Non
 @pytest.mark.parametrize("name", LISTINGS)
 def test_an_instrument_that_is_halted_is_told(name: str) -> None:
     """Its state is another one in a new definition; the book stays what it was."""
-    bench, since = changed(name, lambda known, body, symbol: entry_of(known, body, symbol).update(known.halted))
+    bench, since = changed(
+        name, lambda known, body, symbol: entry_of(known, body, symbol).update(known.halted)
+    )
     (definition,) = since
     assert definition["state"] != bench.of(bench.struck, "instrument")[0]["state"]
     assert definition["version"] >= 2
@@ -216,7 +253,9 @@ def test_an_instrument_that_is_halted_is_told(name: str) -> None:
 
 @pytest.mark.parametrize("name", LISTINGS)
 def test_a_new_listing_and_one_that_is_gone_disturb_nobody(name: str) -> None:
-    """A list without another instrument and with a new one: known for whoever asks, nothing is published for those in use."""
+    """A list without another instrument and with a new one: known for whoever asks, nothing is
+    published for those in use.
+    """
     spec = venue(name)
     gone = new = ""
 

@@ -1,6 +1,8 @@
-"""Sequence numbers that skip, repeat or go back, at every venue: its own gap rule, one book struck, the others spared.
+"""Sequence numbers that skip, repeat or go back, at every venue: its own gap rule, one book
+struck, the others spared.
 
-Fault table, row 17. Frames are recorded ones (`tests.support.standin`); what changes is their order.
+Fault table, row 17. Frames are recorded ones (`tests.support.standin`); what changes is their
+order.
 """
 
 from __future__ import annotations
@@ -11,19 +13,23 @@ from typing import NamedTuple
 
 import pytest
 
-from feeder.session import CommandKind
+from tapecast.feeder.session.session import CommandKind
 from tests.support.standin.bench import Bench, Event
 from tests.support.standin.tape import Truth
 from tests.support.standin.venue import Script, StandIn
 
 AT = 7
-"""Position of the update that the fault strikes: the book has been LIVE for several updates by then."""
+"""Position of the update that the fault strikes: the book has been LIVE for several updates by
+then.
+"""
 SEEN = 10
 """Levels a side that Kraken's checksum is over: what happens below them no client can see."""
 
 
 class Rule(NamedTuple):
-    """What a venue's rule says of each fault: the reason of the gap that is told, or "" where nothing was lost."""
+    """What a venue's rule says of each fault: the reason of the gap that is told, or "" where
+    nothing was lost.
+    """
 
     skipped: str
     repeated: str
@@ -71,11 +77,17 @@ def gaps(bench: Bench, symbol: str) -> list[Event]:
 
 
 def spared(bench: Bench, name: str) -> None:
-    """Assert that every other book has the very events of a run without the fault, and that nothing was asked for it again."""
+    """Assert that every other book has the very events of a run without the fault, and that
+    nothing was asked for it again.
+    """
     clean = undisturbed(name)
     for symbol in bench.others:
-        assert [seen(event) for event in bench.of(symbol)] == [seen(event) for event in clean.of(symbol)]
-        assert len(bench.asked(CommandKind.FETCH_SNAPSHOT, symbol)) == len(clean.asked(CommandKind.FETCH_SNAPSHOT, symbol))
+        assert [seen(event) for event in bench.of(symbol)] == [
+            seen(event) for event in clean.of(symbol)
+        ]
+        assert len(bench.asked(CommandKind.FETCH_SNAPSHOT, symbol)) == len(
+            clean.asked(CommandKind.FETCH_SNAPSHOT, symbol)
+        )
         assert bench.asked(CommandKind.RESUBSCRIBE, symbol) == []
     assert bench.asked(CommandKind.RECONNECT) == []
 
@@ -87,7 +99,10 @@ def seen(event: Event) -> dict[str, object]:
 
 def recoveries(bench: Bench) -> int:
     """Return how often the struck book was asked for, in whichever way."""
-    return sum(len(bench.asked(kind, bench.struck)) for kind in (CommandKind.FETCH_SNAPSHOT, CommandKind.RESUBSCRIBE))
+    return sum(
+        len(bench.asked(kind, bench.struck))
+        for kind in (CommandKind.FETCH_SNAPSHOT, CommandKind.RESUBSCRIBE)
+    )
 
 
 def judge(name: str, order: list[int], reason: str) -> None:
@@ -116,7 +131,9 @@ def count(name: str) -> int:
 
 @cache
 def place(name: str) -> int:
-    """Return the position that is struck: at Kraken one that changes the levels which its checksum is over."""
+    """Return the position that is struck: at Kraken one that changes the levels which its
+    checksum is over.
+    """
     if name != "kraken":
         return AT
     tape = StandIn(name).tape
@@ -139,7 +156,9 @@ def best(truth: Truth) -> list[list[tuple[Decimal, Decimal]]]:
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_skipped_update_costs_its_book_one_recovery(name: str) -> None:
-    """The gap is told once, the book is not LIVE until a new snapshot stands, and ends as the venue's own."""
+    """The gap is told once, the book is not LIVE until a new snapshot stands, and ends as the
+    venue's own.
+    """
     order = [position for position in range(count(name)) if position != place(name)]
     judge(name, order, RULES[name].skipped)
 
@@ -161,7 +180,9 @@ def test_a_repeated_update_changes_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", RULES)
 def test_an_update_that_comes_again_late_never_reaches_a_live_book(name: str) -> None:
-    """Numbers go backwards: older than the book where the venue's rule ignores it, a loss where it does not."""
+    """Numbers go backwards: older than the book where the venue's rule ignores it, a loss where
+    it does not.
+    """
     order = list(range(count(name)))
     at = place(name)
     judge(name, [*order[: at + 1], at - 1, *order[at + 1 :]], RULES[name].old)
@@ -169,7 +190,9 @@ def test_an_update_that_comes_again_late_never_reaches_a_live_book(name: str) ->
 
 @pytest.mark.parametrize("name", RULES)
 def test_two_updates_in_the_wrong_order_are_a_gap(name: str) -> None:
-    """What comes too early shows that something is missing; the book waits for a snapshot, not for luck."""
+    """What comes too early shows that something is missing; the book waits for a snapshot, not
+    for luck.
+    """
     order, at = list(range(count(name))), place(name)
     order[at], order[at + 1] = order[at + 1], order[at]
     judge(name, order, RULES[name].swapped)
@@ -177,7 +200,9 @@ def test_two_updates_in_the_wrong_order_are_a_gap(name: str) -> None:
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_book_that_is_lost_again_is_recovered_again(name: str) -> None:
-    """An update is missing after the recovery too, and after the next one: three gaps, three recoveries, then it is right."""
+    """An update is missing after the recovery too, and after the next one: three gaps, three
+    recoveries, then it is right.
+    """
     order = [position for position in range(count(name)) if position != place(name)]
     bench = struck(name, Script(order, turns=3))
     assert len(gaps(bench, bench.struck)) == bench.session.counts["resyncs"] == 3
@@ -186,7 +211,9 @@ def test_a_book_that_is_lost_again_is_recovered_again(name: str) -> None:
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_whole_books_heal_with_the_next_one(name: str) -> None:
-    """Left out, repeated: the next message is the whole book; nothing is asked for, nothing is told as lost."""
+    """Left out, repeated: the next message is the whole book; nothing is asked for, nothing is
+    told as lost.
+    """
     order = [position for position in range(count(name)) if position != min(AT, count(name) - 2)]
     for sent in (order, [order[0], *order, order[-1]]):
         bench = struck(name, Script(sent))
@@ -206,7 +233,9 @@ def test_a_whole_book_from_the_past_is_left_out(name: str) -> None:
 
 
 def test_a_message_lost_on_a_numbered_connection_costs_the_connections_books() -> None:
-    """Coinbase numbers every message of a connection, whatever it is about: a new one brings new snapshots."""
+    """Coinbase numbers every message of a connection, whatever it is about: a new one brings new
+    snapshots.
+    """
     bench = Bench(StandIn("coinbase"))
     bench.connect()
     for _ in range(AT):
@@ -221,7 +250,9 @@ def test_a_message_lost_on_a_numbered_connection_costs_the_connections_books() -
 
 
 def test_a_repeated_absolute_update_changes_no_book_of_coinbase_exchange() -> None:
-    """Its books have no numbers: a loss cannot be seen there (docs/venues), but what comes twice does no harm."""
+    """Its books have no numbers: a loss cannot be seen there (docs/venues), but what comes twice
+    does no harm.
+    """
     name = "coinbase_exchange"
     order = list(range(count(name)))
     bench = struck(name, Script([*order[: AT + 1], AT, AT, *order[AT + 1 :]]))
@@ -231,7 +262,9 @@ def test_a_repeated_absolute_update_changes_no_book_of_coinbase_exchange() -> No
 
 @pytest.mark.parametrize("name", ["kraken", "coinbase_exchange", "bybit", "binance"])
 def test_a_message_that_a_defect_of_ours_eats_never_leaves_a_wrong_book_live(name: str) -> None:
-    """Where ids would show it with the next update, they do; where none would, the book is given up at once."""
+    """Where ids would show it with the next update, they do; where none would, the book is given
+    up at once.
+    """
     bench = Bench(StandIn(name))
     bench.connect()
     for _ in range(AT):
@@ -239,10 +272,14 @@ def test_a_message_that_a_defect_of_ours_eats_never_leaves_a_wrong_book_live(nam
     ((connection, link),) = bench.links.items()
     frame = link.next(bench.struck)
     assert frame is not None
-    bench.session.on_defect(connection, frame, "ZeroDivisionError()", bench.recv_ns, bench.feed.now_ns)
+    bench.session.on_defect(
+        connection, frame, "ZeroDivisionError()", bench.recv_ns, bench.feed.now_ns
+    )
     bench.flush()
     numbered = name in ("bybit", "binance")
-    assert bench.session.counts["resyncs"] == int(not numbered), "at once, before anything else is published"
+    assert bench.session.counts["resyncs"] == int(not numbered), (
+        "at once, before anything else is published"
+    )
     bench.run()
     bench.assert_right(quarantined=1)
     assert len(gaps(bench, bench.struck)) == int(numbered)

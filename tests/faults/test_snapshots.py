@@ -1,4 +1,5 @@
-"""Snapshots that never come, come late, or are older than what was buffered; checksums that are nothing, wrong or absent.
+"""Snapshots that never come, come late, or are older than what was buffered; checksums that are
+nothing, wrong or absent.
 
 Fault table, rows 18 and 19. Time is the bench's own.
 """
@@ -10,8 +11,8 @@ import re
 
 import pytest
 
-from feeder.session import CommandKind
-from feeder.sync import SyncPolicy
+from tapecast.feeder.session.session import CommandKind
+from tapecast.feeder.session.sync import SyncPolicy
 from tests.support.standin.bench import Answer, Bench
 from tests.support.standin.rewriting import with_number
 from tests.support.standin.venue import Change, Script, StandIn
@@ -36,7 +37,9 @@ def spared(bench: Bench) -> None:
 
 @pytest.mark.parametrize("name", REST)
 def test_a_rest_book_that_is_never_answered_is_asked_for_again(name: str) -> None:
-    """Two requests disappear: after each deadline another one leaves; nothing of the book is published before it stands."""
+    """Two requests disappear: after each deadline another one leaves; nothing of the book is
+    published before it stands.
+    """
     lost = Answer(after_s=DEADLINE_S, lost=True)
     bench = Bench(StandIn(name), rest=[lost, lost])
     bench.run()
@@ -57,15 +60,23 @@ def test_a_rest_book_that_comes_twenty_seconds_late_still_counts(name: str) -> N
     bench.assert_right()
     assert bench.session.counts["gaps"] == 0
     live = next(
-        at for at, event in enumerate(bench.events) if event.get("symbol") == bench.struck and event.get("state") == "live"
+        at
+        for at, event in enumerate(bench.events)
+        if event.get("symbol") == bench.struck and event.get("state") == "live"
     )
-    assert not [event for event in bench.events[:live] if event.get("symbol") == bench.struck and event["type"] == "book"][1:]
+    assert not [
+        event
+        for event in bench.events[:live]
+        if event.get("symbol") == bench.struck and event["type"] == "book"
+    ][1:]
     spared(bench)
 
 
 @pytest.mark.parametrize("name", REST)
 def test_updates_that_wait_for_a_late_book_are_bounded(name: str) -> None:
-    """A buffer that is full loses its oldest; the book that then is too old is fetched again, and the end is right."""
+    """A buffer that is full loses its oldest; the book that then is too old is fetched again,
+    and the end is right.
+    """
     bench = Bench(StandIn(name), rest=[Answer(after_s=9.0)], sync=SyncPolicy(buffer_updates=5))
     bench.run()
     bench.assert_right()
@@ -77,7 +88,9 @@ def test_updates_that_wait_for_a_late_book_are_bounded(name: str) -> None:
 
 @pytest.mark.parametrize("name", REST)
 def test_a_rest_book_older_than_the_first_update_is_fetched_again(name: str) -> None:
-    """Its id lies before what was buffered: it is not used, whatever it holds, and the next one is."""
+    """Its id lies before what was buffered: it is not used, whatever it holds, and the next
+    one is.
+    """
 
     def older(body: bytes) -> bytes:
         return with_number(body, "lastUpdateId", int(json.loads(body)["lastUpdateId"]) - 10**8)
@@ -92,11 +105,15 @@ def test_a_rest_book_older_than_the_first_update_is_fetched_again(name: str) -> 
 
 @pytest.mark.parametrize("name", STREAM)
 def test_a_snapshot_that_never_comes_in_the_stream_is_asked_for_again(name: str) -> None:
-    """Subscribed, acknowledged, updates come, but no snapshot: nothing is published, and a new subscription brings it."""
+    """Subscribed, acknowledged, updates come, but no snapshot: nothing is published, and a new
+    subscription brings it.
+    """
     bench = Bench(StandIn(name, {first(name): Script(silent=1)}))
     bench.run()
     bench.assert_right()
-    asked = bench.asked(CommandKind.RESUBSCRIBE, bench.struck) + bench.asked(CommandKind.FETCH_SNAPSHOT, bench.struck)
+    asked = bench.asked(CommandKind.RESUBSCRIBE, bench.struck) + bench.asked(
+        CommandKind.FETCH_SNAPSHOT, bench.struck
+    )
     assert asked, "somebody has to ask"
     assert min(asked) <= DEADLINE_S + 1.0
     book, *_ = bench.of(bench.struck, "book")
@@ -107,7 +124,8 @@ def test_a_snapshot_that_never_comes_in_the_stream_is_asked_for_again(name: str)
 
 @pytest.mark.parametrize("name", [name for name in STREAM if name != "okx"])
 def test_tries_for_a_snapshot_that_never_comes_grow_rare_and_never_end(name: str) -> None:
-    """An hour without it: eight tries in three minutes at most, then a quarter of an hour apart; the others stay LIVE.
+    """An hour without it: eight tries in three minutes at most, then a quarter of an hour apart;
+    the others stay LIVE.
 
     OKX falls back to REST instead.
     """
@@ -116,7 +134,9 @@ def test_tries_for_a_snapshot_that_never_comes_grow_rare_and_never_end(name: str
     while bench.step():
         pass
     bench.wait(3600.0)
-    asked = bench.asked(CommandKind.RESUBSCRIBE, bench.struck) + bench.asked(CommandKind.FETCH_SNAPSHOT, bench.struck)
+    asked = bench.asked(CommandKind.RESUBSCRIBE, bench.struck) + bench.asked(
+        CommandKind.FETCH_SNAPSHOT, bench.struck
+    )
     assert 3 <= len(asked) <= 8 + 2 * 15
     assert max(asked) > 1800.0
     assert bench.of(bench.struck, "book") == []
@@ -153,7 +173,9 @@ def test_okx_checksums_are_not_looked_at_in_the_live_stream(change: Change) -> N
 
 
 def test_okx_checksums_of_old_recordings_are_verified() -> None:
-    """Where they were real, a wrong one is a loss of its book: told as such, and healed by a new subscription."""
+    """Where they were real, a wrong one is a loss of its book: told as such, and healed by a new
+    subscription.
+    """
     symbol = "BTC-USDT"
     bench = Bench(StandIn("okx", {symbol: Script(changes={5: wrong})}), verify_checksum=True)
     bench.run()
@@ -170,11 +192,17 @@ def test_okx_checksums_of_old_recordings_are_verified() -> None:
     (absent, ("status", "quarantine")),
 ])  # fmt: skip
 def test_krakens_checksum_is_its_sequence(change: Change, told: tuple[str, str]) -> None:
-    """Wrong, it costs the book. A message without it cannot stand, so neither can the book: no id would show what it lacks."""
+    """Wrong, it costs the book. A message without it cannot stand, so neither can the book: no
+    id would show what it lacks.
+    """
     bench = Bench(StandIn("kraken", {first("kraken"): Script(changes={5: change})}))
     bench.run()
     bench.assert_right(quarantined=int(change is absent))
-    found = [(event["type"], event["reason"]) for event in bench.of(bench.struck) if event["type"] in ("gap", "status")]
+    found = [
+        (event["type"], event["reason"])
+        for event in bench.of(bench.struck)
+        if event["type"] in ("gap", "status")
+    ]
     assert found == [("status", "first_sync"), told, ("status", "resynced")]
     assert len(bench.asked(CommandKind.RESUBSCRIBE, bench.struck)) == 1
     spared(bench)

@@ -1,4 +1,6 @@
-"""The page of faults is complete and true: every row, tests that exist, and no test of a fault that the page does not name."""
+"""The page of faults is complete and true: every row, tests that exist, and no test of a fault
+that the page does not name.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def rows() -> dict[int, tuple[str, str, str]]:
 
 
 def test_every_row_of_the_fault_table_is_on_the_page() -> None:
-    """Rows 14 to 35 and 46 to 48, each with fault and behaviour, and with tests unless the behaviour says why there are none."""
+    """Rows 14 to 35 and 46 to 48, each with fault and behaviour, and with tests unless the
+    behaviour says why there are none.
+    """
     found = rows()
     assert list(found) == ROWS
     for number, (fault, behaviour, tests) in found.items():
@@ -33,13 +37,21 @@ def test_every_row_of_the_fault_table_is_on_the_page() -> None:
 
 def test_every_test_on_the_page_exists() -> None:
     """By its name, anywhere in the tests."""
-    existing = {name for file in (ROOT / "tests").rglob("test_*.py") for name in TEST.findall(file.read_text("utf-8"))}
+    existing = {
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in TEST.findall(file.read_text("utf-8"))
+    }
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "faults.md").read_text("utf-8")))
     assert named <= existing, named - existing
 
 
 def test_every_test_of_a_fault_is_on_the_page() -> None:
     """A behaviour that is tested is one that users can read about."""
-    here = {name for file in Path(__file__).parent.glob("test_*.py") for name in TEST.findall(file.read_text("utf-8"))}
+    here = {
+        name
+        for file in Path(__file__).parent.glob("test_*.py")
+        for name in TEST.findall(file.read_text("utf-8"))
+    }
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "faults.md").read_text("utf-8")))
     assert here - named - {name for name in here if "page" in name or "row_of_the" in name} == set()

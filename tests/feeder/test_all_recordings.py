@@ -1,7 +1,9 @@
-"""Every recording of every venue, whole or its beginning: no gap, no crossed book, nothing put aside, no trade lost or turned.
+"""Every recording of every venue, whole or its beginning: no gap, no crossed book, nothing put
+aside, no trade lost or turned.
 
-Trades are counted a second time with `json` alone; their sides are held against the best prices that stood when they came. Values
-are the matter of the venues' own tests and of `test_decode_recordings`. A recording that nobody named is found here all the same.
+Trades are counted a second time with `json` alone; their sides are held against the best prices
+that stood when they came. Values are the matter of the venues' own tests and of
+`test_decode_recordings`. A recording that nobody named is found here all the same.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from feeder.offline import Offline
-from feeder.record.recording import read
-from feeder.replay.venues import guess_venue
-from feeder.venues import VENUES, venue
-from protocol.codec import decode, walk
-from protocol.records import TradeItem
-from protocol.schema import MsgType, Side
+from tapecast.feeder.offline import Offline
+from tapecast.feeder.record.recording import read
+from tapecast.feeder.replay.venues import guess_venue
+from tapecast.feeder.venues import VENUES, venue
+from tapecast.protocol.codec import decode, walk
+from tapecast.protocol.records import TradeItem
+from tapecast.protocol.schema import MsgType, Side
 from tests.support.captures import captures
 
 BEGINNING = 15_000
@@ -46,9 +48,10 @@ SIDES: dict[str, tuple[int, int]] = {
     "cf_20210417_ws_v1.p1.jsonl": (7, 7),
     "cf_20210405_simple.jsonl": (400, 2),
 }
-"""Recordings with trades beside books: at least so many can be judged, and right are so many times the wrong. Books are sent at
-intervals, so some trades meet one that has moved on; Upbit's overtake its trades. Of Deribit and Bithumb no trade stands beside a
-book."""
+"""Recordings with trades beside books: at least so many can be judged, and right are so many
+times the wrong. Books are sent at intervals, so some trades meet one that has moved on; Upbit's
+overtake its trades. Of Deribit and Bithumb no trade stands beside a book.
+"""
 
 
 class Found(NamedTuple):
@@ -65,12 +68,16 @@ def files() -> list[str]:
     """Return the recordings of all venues, without the collections of single messages."""
     default = Path(__file__).resolve().parents[2].parent / "shared" / "captures"
     folder = captures_or(default)
-    found = [file for name in (*VENUES, "long") for file in sorted((folder / name).glob("*.jsonl*"))]
+    found = [
+        file for name in (*VENUES, "long") for file in sorted((folder / name).glob("*.jsonl*"))
+    ]
     return [str(file.relative_to(folder)) for file in found if not file.name.startswith("examples")]
 
 
 def captures_or(default: Path) -> Path:
-    """Return the folder of recordings while tests are collected, when nothing can be skipped yet."""
+    """Return the folder of recordings while tests are collected, when nothing can be skipped
+    yet.
+    """
     try:
         return captures()
     except (pytest.skip.Exception, pytest.fail.Exception):
@@ -90,7 +97,9 @@ def first(path: Path, most: int | None, folder: Path) -> Path:
 
 
 def run(name: str, path: Path) -> Found:
-    """Decode a recording; judge each trade by the best prices before it: those of the session's own book, else the BBO."""
+    """Decode a recording; judge each trade by the best prices before it: those of the session's
+    own book, else the BBO.
+    """
     offline = Offline(venue(name), [path])
     quotes: dict[int, tuple[int, int, int]] = {}
     trades = right = wrong = quarantined = 0
@@ -100,8 +109,10 @@ def run(name: str, path: Path) -> Found:
             kind = packet[3]
             if kind == MsgType.BBO:
                 header, items, _ = decode(packet)
-                if len(items) == 2 and all(level.quantity for level in items):  # type: ignore[union-attr]
-                    quotes[header.instrument_id] = items[0].price, items[1].price, header.price_exp  # type: ignore[union-attr]
+                # type: ignore[union-attr]
+                if len(items) == 2 and all(level.quantity for level in items):
+                    # type: ignore[union-attr]
+                    quotes[header.instrument_id] = items[0].price, items[1].price, header.price_exp
             elif kind == MsgType.TRADE:
                 header, items, _ = decode(packet)
                 trades += len(items)
@@ -145,15 +156,24 @@ def _trades(name: str, body: Any) -> int:
     if name == "okx":
         return len(body.get("data", ())) if body.get("arg", {}).get("channel") == "trades" else 0
     if name in ("upbit", "bithumb"):
-        return int(body.get("type", body.get("ty")) == "trade" and body.get("stream_type", body.get("st")) == "REALTIME")
+        return int(
+            body.get("type", body.get("ty")) == "trade"
+            and body.get("stream_type", body.get("st")) == "REALTIME"
+        )
     if name == "coinbase":
         events = body["events"] if body.get("channel") == "market_trades" else ()
         return sum(len(event["trades"]) for event in events if event["type"] == "update")
     if name == "coinbase_exchange":
         return int(body.get("type") == "match")
     if name == "deribit":
-        return len(body["params"]["data"]) if body.get("params", {}).get("channel", "").startswith("trades.") else 0
-    return len(body["data"]) if (body.get("channel"), body.get("type")) == ("trade", "update") else 0
+        return (
+            len(body["params"]["data"])
+            if body.get("params", {}).get("channel", "").startswith("trades.")
+            else 0
+        )
+    return (
+        len(body["data"]) if (body.get("channel"), body.get("type")) == ("trade", "update") else 0
+    )
 
 
 def judge(file: str, most: int | None, folder: Path) -> None:

@@ -1,4 +1,6 @@
-"""`tapecast decode` as a user runs it: JSON lines on stdout, narration on stderr, and messages that name file and line."""
+"""`tapecast decode` as a user runs it: JSON lines on stdout, narration on stderr, and messages
+that name file and line.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,18 @@ from typing import Any
 
 import pytest
 
-from protocol.codec import walk
-from protocol.render import Renderer
 from tapecast import cli
+from tapecast.protocol.codec import walk
+from tapecast.protocol.render import Renderer
 from tests.feeder.test_offline import line, write
-from tests.support.feeder_frames import okx_books, okx_trade, spot_body, spot_depth, spot_ticker, spot_trade
+from tests.support.feeder_frames import (
+    okx_books,
+    okx_trade,
+    spot_body,
+    spot_depth,
+    spot_ticker,
+    spot_trade,
+)
 
 COMMON = ["type", "venue", "kind", "symbol", "instrument", "ts_exchange_ns", "ts_recv_ns", "flags"]
 KEYS = {
@@ -60,8 +69,16 @@ def test_lines_have_their_keys_in_order(tmp_path: Path, capfd: pytest.CaptureFix
     for event in events:
         assert list(event) == COMMON + KEYS[event["type"]]
     trade = events[4]
-    assert (trade["price"], trade["quantity"], trade["side"], trade["trade_id"]) == ("0.0000115", "3", "buy", "1")
-    assert (trade["ts_exchange_ns"], trade["ts_recv_ns"]) == (1_633_998_512_345_000_000, 1_633_998_512_345_000_007)
+    assert (trade["price"], trade["quantity"], trade["side"], trade["trade_id"]) == (
+        "0.0000115",
+        "3",
+        "buy",
+        "1",
+    )
+    assert (trade["ts_exchange_ns"], trade["ts_recv_ns"]) == (
+        1_633_998_512_345_000_000,
+        1_633_998_512_345_000_007,
+    )
     assert (trade["venue"], trade["kind"], trade["symbol"], trade["instrument"]) == (
         "binance", "spot", "LRCBTC", "binance.spot.LRCBTC",
     )  # fmt: skip
@@ -71,10 +88,14 @@ def test_lines_have_their_keys_in_order(tmp_path: Path, capfd: pytest.CaptureFix
     assert "quarantine 1" in err
 
 
-def test_several_files_compressed_or_not_are_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_several_files_compressed_or_not_are_one(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """In the order given."""
     first = write(tmp_path / "z.jsonl.gz", line(okx_books("snapshot", 1, -1)))
-    second = write(tmp_path / "a.jsonl", line(okx_books("update", 2, 1)), line(okx_trade("84000.1", "7")))
+    second = write(
+        tmp_path / "a.jsonl", line(okx_books("update", 2, 1)), line(okx_trade("84000.1", "7"))
+    )
     code, events, _ = run(capfd, str(first), str(second), "--venue", "okx")
     assert code == 0
     assert [event["type"] for event in events] == ["instrument", "book", "status", "book", "trade"]
@@ -89,8 +110,12 @@ def test_missing_file_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     assert len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("broken", ['{"kind":"recv","raw":', "nonsense", '{"kind":"recv"}', '{"kind":5,"raw":""}', "[]"])
-def test_broken_line_is_named_by_file_and_line(tmp_path: Path, capfd: pytest.CaptureFixture[str], broken: str) -> None:
+@pytest.mark.parametrize(
+    "broken", ['{"kind":"recv","raw":', "nonsense", '{"kind":"recv"}', '{"kind":5,"raw":""}', "[]"]
+)
+def test_broken_line_is_named_by_file_and_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], broken: str
+) -> None:
     """Exit code 1 and where it is; it is the file's fault and said so."""
     path = write(tmp_path / "a.jsonl", line(okx_trade("84000.1", "7")))
     path.write_text(path.read_text() + broken + "\n" + path.read_text())
@@ -109,7 +134,9 @@ def test_damaged_compression_is_named(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert "internal error" not in err
 
 
-def test_last_line_that_was_cut_off_is_left_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_last_line_that_was_cut_off_is_left_out(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """A recorder that was killed leaves one."""
     path = write(tmp_path / "a.jsonl", line(okx_trade("84000.1", "7")))
     path.write_text(path.read_text() + '{"kind":"recv","ra')
@@ -118,7 +145,9 @@ def test_last_line_that_was_cut_off_is_left_out(tmp_path: Path, capfd: pytest.Ca
     assert [event["type"] for event in events] == ["instrument", "trade"]
 
 
-def test_snapshot_without_url_among_two_symbols_is_quarantined(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_snapshot_without_url_among_two_symbols_is_quarantined(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """It belongs to nobody."""
     path = write(
         tmp_path / "a.jsonl",
@@ -139,7 +168,9 @@ def test_unknown_venue_is_a_usage_error(tmp_path: Path, capfd: pytest.CaptureFix
     assert "binance_futures" in capfd.readouterr().err
 
 
-def test_packets_option_writes_what_the_lines_say(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_packets_option_writes_what_the_lines_say(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """The tape, rendered, is the same lines except those that never were packets."""
     tape = tmp_path / "tape"
     _, events, _ = run(capfd, str(story(tmp_path)), "--venue", "binance", "--packets", str(tape))

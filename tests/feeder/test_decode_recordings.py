@@ -1,6 +1,8 @@
-"""Every recording of the four venues through session, publisher and renderer, against a second reading of the raw messages.
+"""Every recording of the four venues through session, publisher and renderer, against a second
+reading of the raw messages.
 
-The oracle is `tests.support.feeder_oracle`; the numbers of applied updates are also those that the recordings' own README states.
+The oracle is `tests.support.feeder_oracle`; the numbers of applied updates are also those that
+the recordings' own README states.
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from feeder.decode_command import events
-from feeder.offline import Offline
-from feeder.record.recording import read
-from feeder.venues import venue
+from tapecast.feeder.decode_command import events
+from tapecast.feeder.offline import Offline
+from tapecast.feeder.record.recording import read
+from tapecast.feeder.venues import venue
 from tests.support.captures import captures
 from tests.support.feeder_oracle import Bbo, BookMessage, Story, Trade, apply, first_lines, tell
 
@@ -50,8 +52,8 @@ SAMPLED = [
 SAMPLE = 4000
 """Lines of the long recordings."""
 
-# Updates that follow the snapshot, as the README of the recordings counts them; but of its 270 of KSMUSDT the first three end
-# before the snapshot begins.
+# Updates that follow the snapshot, as the README of the recordings counts them; but of its 270
+# of KSMUSDT the first three end before the snapshot begins.
 APPLIED = {
     "cf_20211012_spot.jsonl": {"NKNUSDT": 149, "BLZETH": 9, "LRCBTC": 13, "RUNEEUR": 1},
     "cf_20210814_spot.jsonl": {"XMRBTC": 137, "FTMUSDT": 222, "SXPBTC": 94, "BADGERBTC": 75},
@@ -63,7 +65,10 @@ APPLIED = {
     "hft_20240808_usdm_ethusdt.jsonl": {"ETHUSDT": 607},
 }
 CHECKSUMS = {"cf_20220513_v5_books.jsonl": 290, "cf_20220227_v5_books_l2_tbt.jsonl": 3679}
-COUNTS = {"cf_20210405_simple.jsonl": (1061, 672, 0), "hft_20240808_spot_btcusdt.jsonl": (1089, 2294, 8733)}
+COUNTS = {
+    "cf_20210405_simple.jsonl": (1061, 672, 0),
+    "hft_20240808_spot_btcusdt.jsonl": (1089, 2294, 8733),
+}
 """(books, trades, best bids and offers), from the README's message types and applied updates."""
 
 
@@ -96,7 +101,9 @@ def as_bbo(event: dict[str, Any]) -> Bbo:
 
 
 def as_books(found: list[dict[str, Any]]) -> dict[str, list[BookMessage]]:
-    """Return book events in the oracle's form, by symbol, without the ids that events do not carry."""
+    """Return book events in the oracle's form, by symbol, without the ids that events do not
+    carry.
+    """
     out: dict[str, list[BookMessage]] = {}
     for event in found:
         values = (event[name] for name in ("symbol", "snapshot", "bids", "asks", "ts_exchange_ns"))
@@ -136,12 +143,19 @@ def judge(decoded: Decoded, story: Story) -> None:
 
 def exact_sides(levels: Any, price_exp: int, qty_exp: int) -> Any:
     """Return a book's sides as price to quantity."""
-    return tuple({Decimal(price).scaleb(price_exp): Decimal(qty).scaleb(qty_exp) for price, qty in side} for side in levels)
+    return tuple(
+        {Decimal(price).scaleb(price_exp): Decimal(qty).scaleb(qty_exp) for price, qty in side}
+        for side in levels
+    )
 
 
-@pytest.mark.parametrize(("name", "file"), WHOLE, ids=[file.rpartition("/")[2].split(".")[0] for _, file in WHOLE])
+@pytest.mark.parametrize(
+    ("name", "file"), WHOLE, ids=[file.rpartition("/")[2].split(".")[0] for _, file in WHOLE]
+)
 def test_every_event_of_a_recording_is_what_its_raw_messages_say(name: str, file: str) -> None:
-    """Values, sides, ids, times, order and number of events; the final books; no gap, no crossing, no quarantine."""
+    """Values, sides, ids, times, order and number of events; the final books; no gap, no
+    crossing, no quarantine.
+    """
     path = captures() / file
     story = tell(name, path)
     decoded = decode(name, path)
@@ -149,23 +163,35 @@ def test_every_event_of_a_recording_is_what_its_raw_messages_say(name: str, file
     if path.name in APPLIED:
         assert story.applied == APPLIED[path.name], "the oracle disagrees with the README"
     if path.name in CHECKSUMS:
-        assert decoded.offline.session.counts["checksum_ok"] == story.checksums == CHECKSUMS[path.name]
+        assert (
+            decoded.offline.session.counts["checksum_ok"] == story.checksums == CHECKSUMS[path.name]
+        )
     if path.name in COUNTS:
-        assert tuple(len(decoded.of(kind)) for kind in ("book", "trade", "bbo")) == COUNTS[path.name]
+        assert (
+            tuple(len(decoded.of(kind)) for kind in ("book", "trade", "bbo")) == COUNTS[path.name]
+        )
 
 
-@pytest.mark.parametrize(("name", "file"), SAMPLED, ids=[file.rpartition("/")[2].split(".")[0] for _, file in SAMPLED])
-def test_the_beginning_of_a_long_recording_is_what_its_raw_messages_say(name: str, file: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "file"), SAMPLED, ids=[file.rpartition("/")[2].split(".")[0] for _, file in SAMPLED]
+)
+def test_the_beginning_of_a_long_recording_is_what_its_raw_messages_say(
+    name: str, file: str, tmp_path: Path
+) -> None:
     """The first 4,000 lines of each."""
     path = first_lines(captures() / file, SAMPLE, tmp_path)
     judge(decode(name, path), tell(name, path))
 
 
 def test_book_of_an_hour_equals_the_second_snapshot() -> None:
-    """ETHBTC of 2020-11-01: the running book is the second REST snapshot, save what the update changes that it cuts in two."""
+    """ETHBTC of 2020-11-01: the running book is the second REST snapshot, save what the update
+    changes that it cuts in two.
+    """
     path = captures() / "long" / "binance_spot_ethbtc_20201101.p1.jsonl.gz"
     decoded = decode("binance", path)
-    assert decoded.offline.session.counts["snapshot_unrequested"] == 1, "a LIVE book is not replaced by it"
+    assert decoded.offline.session.counts["snapshot_unrequested"] == 1, (
+        "a LIVE book is not replaced by it"
+    )
     first, *_ = books = [event for event in decoded.of("book") if "recovered" not in event["flags"]]
     assert [event["snapshot"] for event in books] == [True] + [False] * (len(books) - 1)
     bodies = [line.raw for line in read([path]) if line.kind == "http"]
@@ -175,9 +201,12 @@ def test_book_of_an_hour_equals_the_second_snapshot() -> None:
         cut = {Decimal(price) for price, _ in books[-1][name]}
         theirs = {Decimal(p): Decimal(q) for p, q in second[name] if Decimal(p) not in cut}
         known = [Decimal(price) for price, _ in first[name]]
-        # As deep as both snapshots reach: beyond the first one's end, levels that never changed are unknown.
+        # As deep as both snapshots reach: beyond the first one's end, levels that never changed
+        # are unknown.
         bottom, top = (
-            (max(min(known), min(theirs)), max(theirs)) if name == "bids" else (min(theirs), min(max(known), max(theirs)))
+            (max(min(known), min(theirs)), max(theirs))
+            if name == "bids"
+            else (min(theirs), min(max(known), max(theirs)))
         )
         inside = {p: q for p, q in side.items() if bottom <= p <= top and p not in cut}
         assert inside == {p: q for p, q in theirs.items() if bottom <= p <= top}
@@ -195,7 +224,9 @@ ODD: dict[str, set[int]] = {
 
 @pytest.mark.parametrize("name", sorted(ODD))
 def test_of_the_single_examples_only_the_foreign_ones_are_quarantined(name: str) -> None:
-    """Other markets', other versions' and REST messages among the examples are put aside one by one, the rest is understood."""
+    """Other markets', other versions' and REST messages among the examples are put aside one by
+    one, the rest is understood.
+    """
     path = captures() / name / "examples.jsonl"
     offline = Offline(venue(name), [path])
     found: dict[int, int] = {}
@@ -206,7 +237,9 @@ def test_of_the_single_examples_only_the_foreign_ones_are_quarantined(name: str)
 
 
 def test_reduced_recordings_are_quarantined_line_by_line() -> None:
-    """Rows that their recorder cut are no messages of the venue: none becomes an event, none is lost from sight."""
+    """Rows that their recorder cut are no messages of the venue: none becomes an event, none is
+    lost from sight.
+    """
     path = captures() / "upbit" / "jun_20260512_krw_ticker_reduced.p1.jsonl.gz"
     decoded = decode("upbit", path)
     assert {event["type"] for event in decoded.events} <= {"quarantine", "instrument", "status"}
@@ -214,7 +247,9 @@ def test_reduced_recordings_are_quarantined_line_by_line() -> None:
 
 
 def test_values_are_exact_texts() -> None:
-    """Price and quantity are minimal decimal strings without exponent: no zeros behind, no sign, no float."""
+    """Price and quantity are minimal decimal strings without exponent: no zeros behind, no sign,
+    no float.
+    """
     decoded = decode("upbit", captures() / "upbit" / "cf_20210405_simple.jsonl")
     for text in texts(decoded.events):
         assert text == "0" or text.strip("0123456789") in ("", "."), text
@@ -234,8 +269,12 @@ def texts(found: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def test_taker_sides_agree_with_the_best_prices() -> None:
-    """Trades beside a BBO of the same symbol: a buy prints at the ask or above the middle, a sell at the bid or below."""
-    decoded = decode("binance_futures", captures() / "binance_futures" / "hft_20240808_usdm_ethusdt.jsonl")
+    """Trades beside a BBO of the same symbol: a buy prints at the ask or above the middle, a
+    sell at the bid or below.
+    """
+    decoded = decode(
+        "binance_futures", captures() / "binance_futures" / "hft_20240808_usdm_ethusdt.jsonl"
+    )
     quote: tuple[Decimal, Decimal] | None = None
     right = wrong = 0
     for event in decoded.events:
@@ -247,4 +286,6 @@ def test_taker_sides_agree_with_the_best_prices() -> None:
             if price != middle:
                 agrees = (price > middle) == (event["side"] == "buy")
                 right, wrong = right + agrees, wrong + (not agrees)
-    assert right > 4 * wrong, "quotes arrive before the trades that moved them, but sides are not turned"
+    assert right > 4 * wrong, (
+        "quotes arrive before the trades that moved them, but sides are not turned"
+    )

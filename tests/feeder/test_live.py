@@ -1,4 +1,5 @@
-"""The live feeder against a venue that misbehaves: garbage, storms, silence, bans. The feed goes on, and tells what it lost.
+"""The live feeder against a venue that misbehaves: garbage, storms, silence, bans. The feed goes
+on, and tells what it lost.
 
 Data frames are those of recordings; faults are scripted (`tests.support.venue_server`).
 """
@@ -15,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from feeder import live, quarantine
-from feeder.connections import rest
-from feeder.live import LiveFeeder
-from feeder.venue import Keepalive
-from feeder.venues import venue
-from protocol.codec import decode
-from protocol.io import Receiver
-from protocol.schema import MsgType
+from tapecast.feeder import live, quarantine
+from tapecast.feeder.live import LiveFeeder
+from tapecast.feeder.venues import venue
+from tapecast.feeder.venues.spec import Keepalive
+from tapecast.protocol.codec import decode
+from tapecast.protocol.net.io import Receiver
+from tapecast.protocol.schema import MsgType
+from tapecast.runtime.net import rest
 from tests.support.captures import captures
 from tests.support.processes import Net, free_port, resident_bytes
 from tests.support.venue_server import Answer, Asked, Link, VenueServer, eventually, feeding, lines
@@ -53,7 +54,9 @@ def upbit_books(count: int) -> list[bytes]:
     """Return recorded order books of one market, each the whole book."""
     file = captures() / "upbit/cf_20210405_simple.jsonl"
     mark = f'"cd":"{UPBIT_SYMBOL}"'.encode()
-    books = [line.raw for line in lines(file) if b'"ty":"orderbook"' in line.raw and mark in line.raw]
+    books = [
+        line.raw for line in lines(file) if b'"ty":"orderbook"' in line.raw and mark in line.raw
+    ]
     assert len(books) >= count
     return books[:count]
 
@@ -65,9 +68,14 @@ class Recorded:
         """Read them."""
         file = captures() / "binance/cf_20210814_spot.jsonl"
         streams = [f'"{symbol.lower()}@depth'.encode() for symbol in symbols]
-        self.updates = [line.raw for line in lines(file) if any(stream in line.raw[:60] for stream in streams)]
+        self.updates = [
+            line.raw for line in lines(file) if any(stream in line.raw[:60] for stream in streams)
+        ]
         bodies = {line.url: line.raw for line in lines(file, "http")}
-        self.books = {s: next(raw for url, raw in bodies.items() if url and f"symbol={s}&" in url) for s in symbols}
+        self.books = {
+            s: next(raw for url, raw in bodies.items() if url and f"symbol={s}&" in url)
+            for s in symbols
+        }
 
     def ids(self, update: bytes) -> tuple[str, int, int]:
         """Return symbol, first and last id of an update."""
@@ -91,8 +99,12 @@ GARBAGE: tuple[bytes | str, ...] = (
 )
 
 
-async def test_garbage_is_quarantined_and_the_next_message_is_handled(net: Net, tmp_path: Path) -> None:
-    """Truncated JSON, wrong types, nesting, random bytes, wrong UTF-8: each is counted and kept, and costs nothing else."""
+async def test_garbage_is_quarantined_and_the_next_message_is_handled(
+    net: Net, tmp_path: Path
+) -> None:
+    """Truncated JSON, wrong types, nesting, random bytes, wrong UTF-8: each is counted and kept,
+    and costs nothing else.
+    """
     books = upbit_books(4)
 
     async def script(link: Link) -> None:
@@ -102,20 +114,31 @@ async def test_garbage_is_quarantined_and_the_next_message_is_handled(net: Net, 
             if position % 4 == 3:
                 await link.send(books[position // 4 + 1])
 
-    async with VenueServer(script).running() as server, feeding("upbit", server, net, tmp_path, **UPBIT) as feeder:
+    async with (
+        VenueServer(script).running() as server,
+        feeding("upbit", server, net, tmp_path, **UPBIT) as feeder,
+    ):
         file = tmp_path / "quarantine" / "upbit.jsonl"
         await eventually(lambda: feeder.publisher.events()["book"] == 4)
-        await eventually(lambda: file.exists() and len(file.read_bytes().splitlines()) >= len(GARBAGE))
+        await eventually(
+            lambda: file.exists() and len(file.read_bytes().splitlines()) >= len(GARBAGE)
+        )
         kept = [json.loads(line) for line in file.read_bytes().splitlines()]
         assert feeder.session.counts["quarantine"] == len(GARBAGE) == len(kept)
-        assert all(line["reason"] and line["kind"] == "recv" and line["conn"] == "ws.1" for line in kept)
-        assert [line["length"] for line in kept] == [len(g.encode() if isinstance(g, str) else g) for g in GARBAGE]
+        assert all(
+            line["reason"] and line["kind"] == "recv" and line["conn"] == "ws.1" for line in kept
+        )
+        assert [line["length"] for line in kept] == [
+            len(g.encode() if isinstance(g, str) else g) for g in GARBAGE
+        ]
         assert len(server.connects_s) == 1
         assert feeder.session.live_books() == 1
 
 
 async def test_much_garbage_asks_for_a_new_connection(net: Net, tmp_path: Path) -> None:
-    """A connection that brings nothing but garbage is made anew; the books are suspect meanwhile and come back."""
+    """A connection that brings nothing but garbage is made anew; the books are suspect meanwhile
+    and come back.
+    """
     book = upbit_books(1)[0]
     served = 0
 
@@ -127,21 +150,26 @@ async def test_much_garbage_asks_for_a_new_connection(net: Net, tmp_path: Path) 
             for _ in range(1000):
                 await link.send("{")
 
-    async with VenueServer(script).running() as server, feeding("upbit", server, net, tmp_path, **UPBIT) as feeder:
+    async with (
+        VenueServer(script).running() as server,
+        feeding("upbit", server, net, tmp_path, **UPBIT) as feeder,
+    ):
         await eventually(lambda: served == 2 and feeder.session.live_books() == 1)
         assert 20 <= feeder.session.counts["quarantine"] <= 1000
         assert feeder.report()["reconnects"] == 1
 
 
 async def test_large_garbage_leaves_no_memory_behind(net: Net, tmp_path: Path) -> None:
-    """Frames of 8 MiB that mean nothing: forty more of them need no more memory than the first ten, nor much of the disk."""
+    """Frames of 8 MiB that mean nothing: forty more of them need no more memory than the first
+    ten, nor much of the disk.
+    """
     book = upbit_books(1)[0]
     frame = b'{"ty":"orderbook","cd":"KRW-ADA","obu":[' + bytes(8 << 20)
 
     async def script(link: Link) -> None:
         for number in range(50):
             await link.send(frame)
-            await eventually(lambda: feeder.session.counts["quarantine"] > number)  # noqa: B023
+            await eventually(lambda: feeder.session.counts["quarantine"] > number)  # noqa: B023 - awaited before the next turn
             if number % 10 == 9:
                 await link.send(book)
                 resident.append(resident_bytes(os.getpid()))
@@ -150,7 +178,10 @@ async def test_large_garbage_leaves_no_memory_behind(net: Net, tmp_path: Path) -
     resident: list[int] = []
     spec = replace(venue("upbit"))
     server = VenueServer(script)
-    async with server.running(), feeding("upbit", server, net, tmp_path, spec=spec, **UPBIT) as feeder:
+    async with (
+        server.running(),
+        feeding("upbit", server, net, tmp_path, spec=spec, **UPBIT) as feeder,
+    ):
         feeder.session.options = replace(feeder.session.options, quarantine_limit=10_000)
         await eventually(lambda: feeder.publisher.events()["book"] == 5, within_s=30.0)
         assert resident[-1] - resident[0] < 32 << 20
@@ -160,7 +191,9 @@ async def test_large_garbage_leaves_no_memory_behind(net: Net, tmp_path: Path) -
         assert len(server.connects_s) == 1
 
 
-async def test_the_quarantine_file_is_bounded(net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_quarantine_file_is_bounded(
+    net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Garbage without end fills two files of the limit, not the disk; the newest is kept."""
     monkeypatch.setattr(quarantine, "_LIMIT", 100_000)
     rounds = 0
@@ -170,12 +203,19 @@ async def test_the_quarantine_file_is_bounded(net: Net, tmp_path: Path, monkeypa
         rounds += 1
         for number in range(10):
             await link.send(json.dumps({"round": rounds, "number": number, "filler": "x" * 20_000}))
-        await eventually(lambda: feeder.session.counts["quarantine"] >= 10 * rounds and not feeder.session.quarantined)
+        await eventually(
+            lambda: (
+                feeder.session.counts["quarantine"] >= 10 * rounds
+                and not feeder.session.quarantined
+            )
+        )
         await link.close()
 
     server = VenueServer(script)
     async with server.running(), feeding("upbit", server, net, tmp_path, **UPBIT) as feeder:
-        await eventually(lambda: feeder.session.counts["quarantine"] >= 40 and not feeder.session.quarantined)
+        await eventually(
+            lambda: feeder.session.counts["quarantine"] >= 40 and not feeder.session.quarantined
+        )
         folder = tmp_path / "quarantine"
         sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
         assert set(sizes) == {"upbit.jsonl", "upbit.jsonl.1"}
@@ -184,7 +224,9 @@ async def test_the_quarantine_file_is_bounded(net: Net, tmp_path: Path, monkeypa
 
 
 async def test_a_storm_of_closes_meets_backoff_and_circuit(net: Net, tmp_path: Path) -> None:
-    """A venue that closes right after accepting is tried at growing intervals; after so many connects the circuit opens."""
+    """A venue that closes right after accepting is tried at growing intervals; after so many
+    connects the circuit opens.
+    """
 
     async def script(link: Link) -> None:
         await link.close(1013, "try again later")
@@ -196,15 +238,23 @@ async def test_a_storm_of_closes_meets_backoff_and_circuit(net: Net, tmp_path: P
         "feeder__circuit__connects": 50,
         "feeder__circuit__pause_s": 1.0,
     }
-    async with VenueServer(script).running() as server, feeding("upbit", server, net, tmp_path, **settings):
+    async with (
+        VenueServer(script).running() as server,
+        feeding("upbit", server, net, tmp_path, **settings),
+    ):
         await eventually(lambda: len(server.connects_s) >= 53, within_s=20.0)
-        waits = [later - earlier for earlier, later in zip(server.connects_s, server.connects_s[1:], strict=False)]
+        waits = [
+            later - earlier
+            for earlier, later in zip(server.connects_s, server.connects_s[1:], strict=False)
+        ]
         for number, wait in enumerate(waits[:50]):
             assert wait >= 0.5 * min(0.04, 0.01 * 1.7**number), number
         assert all(wait >= 1.0 for wait in waits[50:])
 
 
-async def test_a_venue_that_never_answers_the_handshake_is_tried_for_ever(net: Net, tmp_path: Path) -> None:
+async def test_a_venue_that_never_answers_the_handshake_is_tried_for_ever(
+    net: Net, tmp_path: Path
+) -> None:
     """Accepting and closing at once, or talking nonsense, ends no feeder: the next try works."""
     book = upbit_books(1)[0]
     tries = 0
@@ -234,7 +284,9 @@ async def test_a_venue_that_never_answers_the_handshake_is_tried_for_ever(net: N
     listener.close()
 
 
-async def test_a_defect_of_ours_costs_one_message(net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_defect_of_ours_costs_one_message(
+    net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An exception while a message is handled is quarantined with it; connection and books stay."""
     books = upbit_books(3)
 
@@ -242,7 +294,10 @@ async def test_a_defect_of_ours_costs_one_message(net: Net, tmp_path: Path, monk
         for book in books:
             await link.send(book)
 
-    async with VenueServer(script).running() as server, feeding("upbit", server, net, tmp_path, **UPBIT) as feeder:
+    async with (
+        VenueServer(script).running() as server,
+        feeding("upbit", server, net, tmp_path, **UPBIT) as feeder,
+    ):
         handle = feeder.session.on_frame
 
         def defective(connection: str, data: bytes, ts_recv_ns: int, now_ns: int) -> None:
@@ -257,8 +312,12 @@ async def test_a_defect_of_ours_costs_one_message(net: Net, tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("chatter", ["none", "pings", "status", "acknowledgements"])
-async def test_a_connection_without_data_is_made_anew(chatter: str, net: Net, tmp_path: Path) -> None:
-    """Silence is measured in market data: pings, pongs, statuses and errors do not keep a connection."""
+async def test_a_connection_without_data_is_made_anew(
+    chatter: str, net: Net, tmp_path: Path
+) -> None:
+    """Silence is measured in market data: pings, pongs, statuses and errors do not keep a
+    connection.
+    """
     book = upbit_books(1)[0]
 
     async def script(link: Link) -> None:
@@ -285,8 +344,12 @@ async def test_a_connection_without_data_is_made_anew(chatter: str, net: Net, tm
 
 
 @pytest.mark.parametrize(("name", "text"), [("okx", b"ping"), ("upbit", b"PING")])
-async def test_silence_is_answered_with_the_venues_own_ping(name: str, text: bytes, net: Net, tmp_path: Path) -> None:
-    """OKX wants the text `ping`, Upbit `PING`, after half of the agreed time without data, and again."""
+async def test_silence_is_answered_with_the_venues_own_ping(
+    name: str, text: bytes, net: Net, tmp_path: Path
+) -> None:
+    """OKX wants the text `ping`, Upbit `PING`, after half of the agreed time without data, and
+    again.
+    """
     spec = replace(venue(name), keepalive=Keepalive(interval_s=1.0, payload=text))
     assert venue(name).keepalive is not None
     assert venue(name).keepalive.payload == text  # type: ignore[union-attr]
@@ -297,10 +360,14 @@ async def test_silence_is_answered_with_the_venues_own_ping(name: str, text: byt
 
 
 class Venue:
-    """A Binance that sends recorded updates of one symbol and answers REST by a list of answers for it."""
+    """A Binance that sends recorded updates of one symbol and answers REST by a list of answers
+    for it.
+    """
 
     def __init__(self, recorded: Recorded, *answers: Answer) -> None:
-        """Each order-book request for SYMBOL takes the next of `answers`; after them it gets the recorded book."""
+        """Each order-book request for SYMBOL takes the next of `answers`; after them it gets the
+        recorded book.
+        """
         self.recorded = recorded
         self.answers = list(answers)
 
@@ -335,8 +402,12 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_book_survives_a_failing_snapshot(fault: str, net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the first answer is, the book comes up in the end, no request leaves inside a ban, and the feed runs on."""
+async def test_a_book_survives_a_failing_snapshot(
+    fault: str, net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the first answer is, the book comes up in the end, no request leaves inside a
+    ban, and the feed runs on.
+    """
     monkeypatch.setitem(rest._DEFAULT_PAUSE_S, 403, 1.0)
     recorded = Recorded(SYMBOL, OTHER)
     script = Venue(recorded, FAULTS[fault])
@@ -355,12 +426,20 @@ async def test_a_book_survives_a_failing_snapshot(fault: str, net: Net, tmp_path
         assert feeder.session.counts["crossed"] == 0
 
 
-async def test_a_snapshot_older_than_the_updates_is_asked_for_again(net: Net, tmp_path: Path) -> None:
-    """A snapshot from before the first update cannot be joined: nothing of it is published, and a later one is awaited."""
+async def test_a_snapshot_older_than_the_updates_is_asked_for_again(
+    net: Net, tmp_path: Path
+) -> None:
+    """A snapshot from before the first update cannot be joined: nothing of it is published, and
+    a later one is awaited.
+    """
     recorded = Recorded(SYMBOL)
-    first = next(first for symbol, first, _ in map(recorded.ids, recorded.updates) if symbol == SYMBOL)
+    first = next(
+        first for symbol, first, _ in map(recorded.ids, recorded.updates) if symbol == SYMBOL
+    )
     body = json.loads(recorded.books[SYMBOL])
-    stale = json.dumps({**body, "lastUpdateId": first - 1000}).encode()  # the recorded book, given an older number
+    stale = json.dumps(
+        {**body, "lastUpdateId": first - 1000}
+    ).encode()  # the recorded book, given an older number
     script = Venue(recorded, Answer(body=stale), Answer(body=stale))
     settings = {**BINANCE, "venues__binance__symbols": [SYMBOL]}
     server = VenueServer(script.script, script.rest)
@@ -373,7 +452,9 @@ async def test_a_snapshot_older_than_the_updates_is_asked_for_again(net: Net, tm
 
 
 async def test_during_a_ban_books_wait_in_one_line(net: Net, tmp_path: Path) -> None:
-    """However often the rule asks during a long ban, each book is fetched once when it is over: no storm."""
+    """However often the rule asks during a long ban, each book is fetched once when it is over:
+    no storm.
+    """
     recorded = Recorded(SYMBOL, OTHER)
     ban = Answer(429, headers={"Retry-After": "4"})
     script = Venue(recorded, ban)
@@ -384,8 +465,12 @@ async def test_during_a_ban_books_wait_in_one_line(net: Net, tmp_path: Path) -> 
         assert server.count("/api/v3/depth") <= 4
 
 
-async def test_a_ban_does_not_keep_the_streams_out(net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Definitions that cannot be had for an hour delay the feed by seconds: it starts with provisional ones."""
+async def test_a_ban_does_not_keep_the_streams_out(
+    net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Definitions that cannot be had for an hour delay the feed by seconds: it starts with
+    provisional ones.
+    """
     monkeypatch.setattr(live, "_LEARN_S", 0.3)
     book = upbit_books(1)[0]
 
@@ -397,13 +482,20 @@ async def test_a_ban_does_not_keep_the_streams_out(net: Net, tmp_path: Path, mon
 
     for name, answers in (("banned", banned), ("slow", lambda _: Answer(wait_s=60.0))):
         server = VenueServer(script, answers)
-        async with server.running(), feeding("upbit", server, Net(), tmp_path / name, **UPBIT) as feeder:
+        async with (
+            server.running(),
+            feeding("upbit", server, Net(), tmp_path / name, **UPBIT) as feeder,
+        ):
             await eventually(lambda: feeder.session.live_books() == 1, within_s=3.0)
             assert len(server.asked) == 1
 
 
-async def test_definitions_that_come_late_are_published(net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A venue that is slow with its definitions is not asked twice, and what it says in the end is used."""
+async def test_definitions_that_come_late_are_published(
+    net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A venue that is slow with its definitions is not asked twice, and what it says in the end
+    is used.
+    """
     monkeypatch.setattr(live, "_LEARN_S", 0.1)
     book = upbit_books(1)[0]
     markets = b'[{"market":"KRW-ADA","korean_name":"\xec\x97\x90\xec\x9d\xb4\xeb\x8b\xa4","english_name":"Ada"}]'
@@ -422,7 +514,9 @@ async def test_definitions_that_come_late_are_published(net: Net, tmp_path: Path
 
 
 def beats(net: Net) -> tuple[Receiver, Callable[[], int]]:
-    """Return a receiver of Upbit's channel, and a function that returns how many heartbeats have come."""
+    """Return a receiver of Upbit's channel, and a function that returns how many heartbeats have
+    come.
+    """
     receiver = Receiver([(f"{net.prefix}.{venue('upbit').venue_id}", net.port)], rcvbuf=1 << 20)
     count = 0
 
@@ -436,7 +530,9 @@ def beats(net: Net) -> tuple[Receiver, Callable[[], int]]:
 
 
 async def test_the_feeder_beats_from_its_first_second(net: Net, tmp_path: Path) -> None:
-    """While the venue cannot be reached at all, consumers hear heartbeats and the monitor hears that nothing is connected."""
+    """While the venue cannot be reached at all, consumers hear heartbeats and the monitor hears
+    that nothing is connected.
+    """
     server = VenueServer(rest=lambda _: Answer(wait_s=60.0))
     receiver, heard = beats(net)
     text = Receiver([(f"{net.prefix}.250", net.port)], rcvbuf=1 << 20)
@@ -456,9 +552,13 @@ async def test_the_feeder_beats_from_its_first_second(net: Net, tmp_path: Path) 
 
 
 async def test_a_feeder_can_be_stopped_at_any_time(net: Net, tmp_path: Path) -> None:
-    """Before its definitions have come, while it connects, during a ban: the end takes no longer than usual."""
+    """Before its definitions have come, while it connects, during a ban: the end takes no longer
+    than usual.
+    """
 
-    async def stop_after(feeder_is: Callable[[LiveFeeder, VenueServer], object], server: VenueServer, folder: Path) -> float:
+    async def stop_after(
+        feeder_is: Callable[[LiveFeeder, VenueServer], object], server: VenueServer, folder: Path
+    ) -> float:
         async with feeding("binance", server, Net(), folder, **BINANCE) as feeder:
             await eventually(lambda: feeder_is(feeder, server))
             began = time.monotonic()
@@ -470,7 +570,12 @@ async def test_a_feeder_can_be_stopped_at_any_time(net: Net, tmp_path: Path) -> 
     closed = VenueServer()
     async with closed.running():
         closed.ws = f"ws://127.0.0.1:{free_port()}"
-        assert await stop_after(lambda feeder, _: feeder.report()["reconnects"], closed, tmp_path / "b") < 1.0
+        assert (
+            await stop_after(
+                lambda feeder, _: feeder.report()["reconnects"], closed, tmp_path / "b"
+            )
+            < 1.0
+        )
     recorded = Recorded(SYMBOL, OTHER)
     script = Venue(recorded, Answer(418))
     banned = VenueServer(script.script, script.rest)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from feeder.decode_command import events
-from feeder.offline import Offline
-from feeder.record.recording import RecordingError
-from feeder.venues import venue
-from protocol.codec import decode, walk
-from protocol.schema import Flag
+from tapecast.feeder.decode_command import events
+from tapecast.feeder.offline import Offline
+from tapecast.feeder.record.recording import RecordingError
+from tapecast.feeder.venues import venue
+from tapecast.protocol.codec import decode, walk
+from tapecast.protocol.schema import Flag
 from tests.support.feeder_frames import okx_books, okx_trade, spot_body, spot_depth, spot_trade
 
 DEPTH_URL = "https://api.binance.com/api/v3/depth?symbol={}&limit=1000"
@@ -46,10 +46,22 @@ def kinds(found: list[dict[str, Any]]) -> list[str]:
 
 def test_several_files_are_one_recording(tmp_path: Path) -> None:
     """A chain that goes over the end of a file, compressed or not, is one chain."""
-    first = write(tmp_path / "a.jsonl", line(spot_depth(99, 100)), line(spot_body(100, BIDS, ASKS), "http", conn="http.1"))
+    first = write(
+        tmp_path / "a.jsonl",
+        line(spot_depth(99, 100)),
+        line(spot_body(100, BIDS, ASKS), "http", conn="http.1"),
+    )
     second = write(tmp_path / "b.jsonl.gz", line(spot_depth(101, 101)), line(spot_depth(102, 103)))
-    assert kinds(decoded("binance", first, second)) == ["instrument", "book", "status", "book", "book"]
-    assert "gap" in kinds(decoded("binance", first, write(tmp_path / "c.jsonl", line(spot_depth(102, 103)))))
+    assert kinds(decoded("binance", first, second)) == [
+        "instrument",
+        "book",
+        "status",
+        "book",
+        "book",
+    ]
+    assert "gap" in kinds(
+        decoded("binance", first, write(tmp_path / "c.jsonl", line(spot_depth(102, 103))))
+    )
 
 
 def test_snapshot_without_url_belongs_to_the_only_symbol(tmp_path: Path) -> None:
@@ -57,7 +69,12 @@ def test_snapshot_without_url_belongs_to_the_only_symbol(tmp_path: Path) -> None
     body = line(spot_body(100, BIDS, ASKS), "http", conn="http.1")
     one = write(tmp_path / "one.jsonl", line(spot_depth(99, 100)), body)
     assert kinds(decoded("binance", one)) == ["instrument", "book", "status"]
-    two = write(tmp_path / "two.jsonl", line(spot_depth(99, 100)), line(spot_depth(5, 6, symbol="NKNUSDT")), body)
+    two = write(
+        tmp_path / "two.jsonl",
+        line(spot_depth(99, 100)),
+        line(spot_depth(5, 6, symbol="NKNUSDT")),
+        body,
+    )
     found = decoded("binance", two)
     assert kinds(found) == ["instrument", "instrument", "quarantine"]
     assert found[-1]["reason"] == "REST body that belongs to no known symbol"
@@ -82,7 +99,11 @@ def test_snapshot_with_url_belongs_to_its_symbol(tmp_path: Path) -> None:
 
 def test_subscribed_symbols_are_defined_before_the_first_message(tmp_path: Path) -> None:
     """What the connect line asks for is known from the start, whether or not data come."""
-    path = write(tmp_path / "a.jsonl", line(b"", "connect", url=STREAM_URL), line(spot_trade("0.00001150", "1")))
+    path = write(
+        tmp_path / "a.jsonl",
+        line(b"", "connect", url=STREAM_URL),
+        line(spot_trade("0.00001150", "1")),
+    )
     found = decoded("binance", path)
     assert [(event["type"], event["symbol"]) for event in found] == [
         ("instrument", "LRCBTC"),
@@ -96,9 +117,14 @@ def test_receive_times_are_exact_or_null(tmp_path: Path) -> None:
     """`ts_ns` before `ts_us` before `ts`, to the nanosecond; a monotonic time is none."""
     path = tmp_path / "a.jsonl"
     frame = okx_trade("84000.1", "7").decode()
-    stamps = ('"ts":1652459000.123456789,"ts_us":5,"ts_ns":1652459000123456789', '"ts":1.5,"ts_us":1652459000123457')
+    stamps = (
+        '"ts":1652459000.123456789,"ts_us":5,"ts_ns":1652459000123456789',
+        '"ts":1.5,"ts_us":1652459000123457',
+    )
     stamps += ('"ts":1652459000.123456', '"ts":null', '"ts":null,"mono_ns":123')
-    path.write_text("".join(f'{{{stamp},"kind":"recv","raw":{json.dumps(frame)}}}\n' for stamp in stamps))
+    path.write_text(
+        "".join(f'{{{stamp},"kind":"recv","raw":{json.dumps(frame)}}}\n' for stamp in stamps)
+    )
     found = [event["ts_recv_ns"] for event in decoded("okx", path) if event["type"] == "trade"]
     assert found == [1652459000123456789, 1652459000123457000, 1652459000123456000, None, None]
 
@@ -123,22 +149,52 @@ def test_every_quarantined_message_is_an_event_of_its_own(tmp_path: Path) -> Non
         line(okx_trade("84000.1", "8", number=2)),
     )
     found = decoded("okx", path)
-    assert kinds(found) == ["instrument", "trade", "quarantine", "quarantine", "quarantine", "trade"]
+    assert kinds(found) == [
+        "instrument",
+        "trade",
+        "quarantine",
+        "quarantine",
+        "quarantine",
+        "trade",
+    ]
     for event in found[2:5]:
-        common = ["type", "venue", "kind", "symbol", "instrument", "ts_exchange_ns", "ts_recv_ns", "flags"]
+        common = [
+            "type",
+            "venue",
+            "kind",
+            "symbol",
+            "instrument",
+            "ts_exchange_ns",
+            "ts_recv_ns",
+            "flags",
+        ]
         assert list(event) == [*common, "reason", "offset", "excerpt"]
         assert event["reason"]
         assert len(event["excerpt"]) <= 120
 
 
 def test_reconnection_ends_the_books_of_the_connection(tmp_path: Path) -> None:
-    """A second connect line of the same connection: the book is SUSPECT and needs its new snapshot."""
+    """A second connect line of the same connection: the book is SUSPECT and needs its new
+    snapshot.
+    """
     connect = line(b"", "connect", url="wss://ws.okx.com:8443/ws/v5/public")
     snapshot = line(okx_books("snapshot", 1, -1, [("84000.1", "1")], []))
-    path = write(tmp_path / "a.jsonl", connect, snapshot, connect, line(okx_books("update", 2, 1)), snapshot)
+    path = write(
+        tmp_path / "a.jsonl", connect, snapshot, connect, line(okx_books("update", 2, 1)), snapshot
+    )
     found = decoded("okx", path)
     states = [event["state"] if event["type"] == "status" else event["type"] for event in found]
-    assert states == ["instrument", "connected", "book", "live", "disconnected", "suspect", "connected", "book", "live"]
+    assert states == [
+        "instrument",
+        "connected",
+        "book",
+        "live",
+        "disconnected",
+        "suspect",
+        "connected",
+        "book",
+        "live",
+    ]
 
 
 def test_same_recording_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -147,9 +203,14 @@ def test_same_recording_gives_the_same_bytes(tmp_path: Path) -> None:
         tmp_path / "a.jsonl",
         line(spot_depth(99, 100)),
         line(spot_body(100, BIDS, ASKS), "http"),
-        *(line(spot_depth(n, n, [("0.00001149", str(n))]), ts_ns=1_633_998_512_000_000_000 + n) for n in range(101, 150)),
+        *(
+            line(spot_depth(n, n, [("0.00001149", str(n))]), ts_ns=1_633_998_512_000_000_000 + n)
+            for n in range(101, 150)
+        ),
     )
-    first, second = (b"".join(step.packets for step in Offline(venue("binance"), [path]).run()) for _ in range(2))
+    first, second = (
+        b"".join(step.packets for step in Offline(venue("binance"), [path]).run()) for _ in range(2)
+    )
     assert first == second
     headers = [decode(packet).header for packet in walk(first)]
     assert all(header.flags & Flag.REPLAY for header in headers)
@@ -157,7 +218,9 @@ def test_same_recording_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_long_recording_does_not_gather_commands_or_messages(tmp_path: Path) -> None:
-    """A recording has nobody to ask: requests are dropped, quarantined messages handed over line by line."""
+    """A recording has nobody to ask: requests are dropped, quarantined messages handed over line
+    by line.
+    """
     updates = (line(spot_depth(5 * n, 5 * n)) for n in range(500))
     path = write(tmp_path / "a.jsonl", *(line(b"{") for _ in range(500)), *updates)
     offline = Offline(venue("binance"), [path])

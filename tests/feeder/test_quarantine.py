@@ -7,15 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from feeder import quarantine
-from feeder.quarantine import QuarantineFile
-from feeder.record.recording import read
-from feeder.session import Quarantined
+from tapecast.feeder import quarantine
+from tapecast.feeder.quarantine import QuarantineFile
+from tapecast.feeder.record.recording import read
+from tapecast.feeder.session.session import Quarantined
 
 
 def message(data: bytes = b'{"e":"x"}', **fields: object) -> Quarantined:
     """Return a quarantined message."""
-    values = {"connection": "ws.1", "reason": "no shape", "offset": 3, "data": data, "ts_recv_ns": 1_633_998_512_345_000_007}
+    values = {
+        "connection": "ws.1",
+        "reason": "no shape",
+        "offset": 3,
+        "data": data,
+        "ts_recv_ns": 1_633_998_512_345_000_007,
+    }
     return Quarantined(**({"symbol": None} | values | fields))  # type: ignore[arg-type]
 
 
@@ -26,7 +32,12 @@ def test_file_is_a_recording_with_reasons(tmp_path: Path) -> None:
     file.write([message(), message(b"\xff\x00", symbol="LRCBTC", ts_recv_ns=0)])
     file.write([])
     first, second = read([path])
-    assert (first.kind, first.conn, first.raw, first.ts_recv_ns) == ("recv", "ws.1", b'{"e":"x"}', 1_633_998_512_345_000_007)
+    assert (first.kind, first.conn, first.raw, first.ts_recv_ns) == (
+        "recv",
+        "ws.1",
+        b'{"e":"x"}',
+        1_633_998_512_345_000_007,
+    )
     assert (second.raw, second.ts_recv_ns) == (b"\\xff\x00", None)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(line["reason"], line["offset"], line["length"], line["symbol"]) for line in lines] == [
@@ -44,7 +55,9 @@ def test_long_messages_are_cut_and_their_length_stands_beside(tmp_path: Path) ->
     assert (len(line["raw"]), line["length"]) == (64 << 10, 8 << 20)
 
 
-def test_file_that_is_full_becomes_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_is_full_becomes_the_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two files at most, the newest messages in them."""
     monkeypatch.setattr(quarantine, "_LIMIT", 2000)
     path = tmp_path / "okx.jsonl"

@@ -1,15 +1,17 @@
-"""The recovery conversation where packets carry tags: nothing is answered without one, and nothing is said without one."""
+"""The recovery conversation where packets carry tags: nothing is answered without one, and
+nothing is said without one.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from feeder.recovery.server import RecoveryServer
-from protocol.codec import validate
-from protocol.records import Header, RequestItem
-from protocol.recovery import decode_reply, encode_request, first_packet
-from protocol.schema import ReplyStatus, RequestKind
-from tests.support.recovery_desk import LIMITS, Channel
+from tapecast.protocol.codec import validate
+from tapecast.protocol.publish.recovery_server import RecoveryServer
+from tapecast.protocol.records import Header, RequestItem
+from tapecast.protocol.recovery import decode_reply, encode_request, first_packet
+from tapecast.protocol.schema import ReplyStatus, RequestKind
+from tests.support.recovery_bench import LIMITS, Channel
 
 KEY, ALSO = bytes(range(32)), bytes(range(1, 33))
 ASK = RequestItem(RequestKind.DEFINITIONS, 0, 0, 5, 0, 0, 0)

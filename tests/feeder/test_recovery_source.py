@@ -1,6 +1,8 @@
-"""Join points: a book from the recovery service and the stream behind its number are the feeder's own book, to the last level.
+"""Join points: a book from the recovery service and the stream behind its number are the
+feeder's own book, to the last level.
 
-Recordings go through the feeder's session and publisher; at random moments a late joiner takes what the service would send it.
+Recordings go through the feeder's session and publisher; at random moments a late joiner takes
+what the service would send it.
 """
 
 from __future__ import annotations
@@ -10,15 +12,15 @@ from typing import NamedTuple
 
 import pytest
 
-from feeder.offline import Offline
-from feeder.recovery.source import SessionSource
-from feeder.recovery.types import State
-from feeder.venues import venue
-from protocol.books import BookSet
-from protocol.codec import Packet, decode, walk
-from protocol.records import InstrumentItem, StatusItem
-from protocol.ring import Ring
-from protocol.schema import Flag, MsgType, StatusReason, StatusScope, StatusState
+from tapecast.feeder.offline import Offline
+from tapecast.feeder.recovery_source import SessionSource
+from tapecast.feeder.venues import venue
+from tapecast.protocol.books.books import BookSet
+from tapecast.protocol.codec import Packet, decode, walk
+from tapecast.protocol.publish.recovery_types import State
+from tapecast.protocol.records import InstrumentItem, StatusItem
+from tapecast.protocol.ring import Ring
+from tapecast.protocol.schema import Flag, MsgType, StatusReason, StatusScope, StatusState
 from tests.support.captures import captures
 from tests.support.feeder_frames import Feed, spot_depth, spot_trade
 
@@ -66,7 +68,8 @@ def played(file: str, rng: random.Random) -> tuple[Offline, bytes, list[Joined]]
 def test_snapshot_and_stream_behind_it_are_the_feeders_book(file: str) -> None:
     """At a hundred random moments, with the sequence numbers checked as a receiver checks them.
 
-    The pieces of large books are made at the end of the recording only: they must be what the book was when it was read.
+    The pieces of large books are made at the end of the recording only: they must be what the
+    book was when it was read.
     """
     offline, stream, joined = played(file, random.Random(file))
     books = 0
@@ -75,8 +78,13 @@ def test_snapshot_and_stream_behind_it_are_the_feeders_book(file: str) -> None:
         assert len(found) == state.packets
         assert len(data_of(state)) == state.nbytes
         check_stamps(found, instrument_id, state, offline)
-        # What a joiner applies is what it received behind the join point, by number and not by time.
-        behind = [packet for packet in walk(stream) if int.from_bytes(packet[24:32], "little") > state.channel_seq]
+        # What a joiner applies is what it received behind the join point, by number and not by
+        # time.
+        behind = [
+            packet
+            for packet in walk(stream)
+            if int.from_bytes(packet[24:32], "little") > state.channel_seq
+        ]
         assert sum(map(len, behind)) == len(stream) - published
         own = offline.session.books.book(instrument_id)
         instrument = offline.session.by_id[instrument_id]
@@ -89,14 +97,18 @@ def test_snapshot_and_stream_behind_it_are_the_feeders_book(file: str) -> None:
         assert book is not None
         assert book.complete
         assert book.levels() == own.levels()
-        assert book.instrument_seq == offline.publisher._stamper.last_seq(instrument.index, MsgType.BOOK)
+        assert book.instrument_seq == offline.publisher._stamper.last_seq(
+            instrument.index, MsgType.BOOK
+        )
         assert joiner.counters.seq_gaps == 0
         books += 1
     assert books > POINTS // 4
 
 
 def check_stamps(found: list[Packet], instrument_id: int, state: State, offline: Offline) -> None:
-    """Every packet names the publisher's session, the instrument, the join point and the time it was written."""
+    """Every packet names the publisher's session, the instrument, the join point and the time it
+    was written.
+    """
     for header, items, _ in found:
         assert (header.session, header.channel_seq, header.ts_send_ns) == (1, state.channel_seq, 7)
         assert (header.instrument_id, header.channel_id) == (instrument_id, offline.spec.venue_id)
@@ -138,15 +150,22 @@ def test_a_book_that_is_not_live_is_a_status() -> None:
     feed.frame(spot_depth(99, 100))
     assert status_of(source.book(0, 7))[0] == StatusState.WAIT_SNAPSHOT
     feed.spot_live([("0.00001150", "1")], [("0.00001151", "1")])
-    assert [packet[3] for packet in walk(data_of(source.book(0, 7)))] == [MsgType.INSTRUMENT, MsgType.BOOK]
+    assert [packet[3] for packet in walk(data_of(source.book(0, 7)))] == [
+        MsgType.INSTRUMENT,
+        MsgType.BOOK,
+    ]
     feed.frame(spot_depth(105, 105))
     state, reason = status_of(source.book(0, 7))
     assert state not in (StatusState.LIVE, StatusState.STALE)
     assert reason == StatusReason.GAP
 
 
-def test_a_live_book_that_does_not_fit_its_exponents_is_suspect(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No levels go out that could not be exact, and no joiner waits for them as if they were coming."""
+def test_a_live_book_that_does_not_fit_its_exponents_is_suspect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No levels go out that could not be exact, and no joiner waits for them as if they were
+    coming.
+    """
     feed = Feed("binance", "LRCBTC")
     feed.spot_live([("0.00001150", "1")], [("0.00001151", "1")])
     monkeypatch.setattr(feed.session, "book_pieces", lambda instrument, stamp: None)
@@ -162,12 +181,18 @@ def test_a_stale_book_comes_with_its_status() -> None:
     feed.session.check_stale(0, 1, 0)
     feed.session.check_stale(10, 1, 0)
     state = source_of(feed).book(0, 7)
-    assert [packet[3] for packet in walk(data_of(state))] == [MsgType.INSTRUMENT, MsgType.BOOK, MsgType.STATUS]
+    assert [packet[3] for packet in walk(data_of(state))] == [
+        MsgType.INSTRUMENT,
+        MsgType.BOOK,
+        MsgType.STATUS,
+    ]
     assert status_of(state) == (StatusState.STALE, StatusReason.TIMEOUT)
 
 
 def test_what_the_session_has_finished_goes_out_before_a_book_is_read() -> None:
-    """A book must not be ahead of its join point: its reader would apply the same event twice, or take it for another."""
+    """A book must not be ahead of its join point: its reader would apply the same event twice,
+    or take it for another.
+    """
     feed = Feed("binance", "LRCBTC")
     feed.spot_live([("0.00001150", "1")], [("0.00001151", "1")])
     before = feed.publisher.next_seq
@@ -198,7 +223,9 @@ def test_reading_takes_no_number() -> None:
 
 
 def test_the_ring_holds_what_the_publisher_sent() -> None:
-    """Events, definitions and cyclic snapshots alike, in their own bytes; heartbeats have no number and are not in it."""
+    """Events, definitions and cyclic snapshots alike, in their own bytes; heartbeats have no
+    number and are not in it.
+    """
     feed = Feed("binance", "LRCBTC")
     feed.publisher.ring = ring = Ring(1 << 16)
     first = feed.publisher.next_seq

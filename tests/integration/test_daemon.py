@@ -1,4 +1,5 @@
-"""A feeder as a service manager runs it: what it tells the manager, how it ends, and with which exit code.
+"""A feeder as a service manager runs it: what it tells the manager, how it ends, and with which
+exit code.
 
 The manager is a datagram socket of the test, the venue a replay server; nothing leaves the host.
 """
@@ -14,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from protocol.codec import decode
-from protocol.io import Receiver
-from protocol.records import Header
-from protocol.schema import VENUES, MsgType
-from runtime import config as configuration
-from runtime.channels import lines_of
+from tapecast.protocol.codec import decode
+from tapecast.protocol.net.io import Receiver
+from tapecast.protocol.records import Header
+from tapecast.protocol.schema import VENUES, MsgType
+from tapecast.runtime import config as configuration
+from tapecast.runtime.channels import lines_of
 from tests.integration.test_record import asked, served
 from tests.support.captures import captures
 from tests.support.processes import Child, Net, free_port, until
@@ -29,10 +30,14 @@ UPBIT = "upbit/cf_20210405_simple.jsonl"
 HARDENED = (
     sys.executable,
     "-c",
-    "import ctypes, os, sys; call = ctypes.CDLL(None).prctl; call(38, 1, 0, 0, 0); call(65, 1, 0, 0, 0); "
-    "os.execvp(sys.argv[1], sys.argv[1:])",
+    (
+        "import ctypes, os, sys; call = ctypes.CDLL(None).prctl; call(38, 1, 0, 0, 0); call(65, 1,"
+        " 0, 0, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+    ),
 )
-"""Before a command: `NoNewPrivileges=` and, where the kernel has it (6.3), `MemoryDenyWriteExecute=` (prctl(2))."""
+"""Before a command: `NoNewPrivileges=` and, where the kernel has it (6.3),
+`MemoryDenyWriteExecute=` (prctl(2)).
+"""
 
 
 class Manager:
@@ -72,8 +77,12 @@ def manager() -> Iterator[Manager]:
     one.close()
 
 
-def test_a_feeder_tells_its_manager_and_ends_with_its_session(start: Start, net: Net, manager: Manager) -> None:
-    """READY with the first data, the watchdog is fed, SIGTERM: STOPPING, SESSION_END as the last of the channel, exit code 0."""
+def test_a_feeder_tells_its_manager_and_ends_with_its_session(
+    start: Start, net: Net, manager: Manager
+) -> None:
+    """READY with the first data, the watchdog is fed, SIGTERM: STOPPING, SESSION_END as the last
+    of the channel, exit code 0.
+    """
     server, settings = served(start, "upbit", captures() / UPBIT, speed="30")
     network = configuration.load(net.overlay(), environ={}).network
     receiver = Receiver(lines_of("upbit", network), interface=network.interface, rcvbuf=8 << 20)
@@ -85,7 +94,9 @@ def test_a_feeder_tells_its_manager_and_ends_with_its_session(start: Start, net:
         return headers
 
     ends = {"feeder.session_end_s": "0.3"}
-    feeder = start("feed", "upbit", settings={**settings, **ends}, environ=manager.environ, prefix=HARDENED)
+    feeder = start(
+        "feed", "upbit", settings={**settings, **ends}, environ=manager.environ, prefix=HARDENED
+    )
     until(lambda: listen() and "READY=1" in manager.heard())
     until(lambda: manager.heard().count("WATCHDOG=1") >= 2)
     until(lambda: any("1 of 1 connections" in line for line in manager.heard()))
@@ -98,11 +109,19 @@ def test_a_feeder_tells_its_manager_and_ends_with_its_session(start: Start, net:
     first = kinds.index(MsgType.SESSION_END)
     assert kinds[first:].count(MsgType.SESSION_END) >= 2
     assert set(kinds[first:]) == {MsgType.SESSION_END}
-    assert headers[-1].channel_seq == headers[first].channel_seq == max(header.channel_seq for header in headers)
+    assert (
+        headers[-1].channel_seq
+        == headers[first].channel_seq
+        == max(header.channel_seq for header in headers)
+    )
 
 
-def test_a_venue_that_cannot_be_reached_is_told_and_tried(start: Start, net: Net, manager: Manager) -> None:
-    """The service comes up all the same, its status and its health say what is wrong, and it still ends well."""
+def test_a_venue_that_cannot_be_reached_is_told_and_tried(
+    start: Start, net: Net, manager: Manager
+) -> None:
+    """The service comes up all the same, its status and its health say what is wrong, and it
+    still ends well.
+    """
     closed, base = free_port(), free_port()
     settings = {
         "venues.upbit.endpoints.ws": f"ws://127.0.0.1:{closed}",
@@ -122,7 +141,9 @@ def test_a_venue_that_cannot_be_reached_is_told_and_tried(start: Start, net: Net
 
 
 @pytest.mark.parametrize("command", ["feed", "record"])
-def test_a_wrong_configuration_ends_with_2_and_is_not_ready(command: str, start: Start, manager: Manager) -> None:
+def test_a_wrong_configuration_ends_with_2_and_is_not_ready(
+    command: str, start: Start, manager: Manager
+) -> None:
     """The unit's RestartPreventExitStatus names this code: starting again would change nothing."""
     child = start(command, "upbit", settings={"record.rotate_mb": "many"}, environ=manager.environ)
     assert child.wait() == 2

@@ -11,10 +11,10 @@ from secrets import token_hex
 import msgspec
 import pytest
 
-from runtime.config import load
-from runtime.settings import Network
 from tapecast.doctor_checks import Finding, examine
 from tapecast.doctor_facts import Facts, Heard, Link
+from tapecast.runtime.config import load
+from tapecast.runtime.settings import Network
 from tests.support.captures import captures
 from tests.support.netns import Host, alone, lan
 from tests.support.processes import Net, tapecast, until
@@ -114,7 +114,12 @@ def link(**changes: object) -> Link:
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_its_fix(
-    changes: dict[str, object], where: dict[str, object], check: str, level: str, value: str, fix: str
+    changes: dict[str, object],
+    where: dict[str, object],
+    check: str,
+    level: str,
+    value: str,
+    fix: str,
 ) -> None:
     """One thing wrong, one finding that says so, with the value and what to do."""
     found = findings(network(**where), **changes)[check]
@@ -128,10 +133,23 @@ def doctor(tmp_path: Path, net: Net) -> Iterator[Callable[..., tuple[int, dict[s
     """Return a function that runs the command and returns its exit code and findings."""
     with ExitStack() as stack:
 
-        def run(*words: str, host: Host | None = None, **environ: str) -> tuple[int, dict[str, Finding]]:
-            settings: dict[str, object] = {**net.settings, **({"network.interface": host.address} if host else {})}
+        def run(
+            *words: str, host: Host | None = None, **environ: str
+        ) -> tuple[int, dict[str, Finding]]:
+            settings: dict[str, object] = {
+                **net.settings,
+                **({"network.interface": host.address} if host else {}),
+            }
             prefix = host.prefix if host else ()
-            child = tapecast(tmp_path, "doctor", *words, "--json", settings=settings, prefix=prefix, environ=environ)
+            child = tapecast(
+                tmp_path,
+                "doctor",
+                *words,
+                "--json",
+                settings=settings,
+                prefix=prefix,
+                environ=environ,
+            )
             stack.enter_context(child)
             code = child.wait(30.0)
             found = [Finding(**json.loads(line)) for line in child.stdout().splitlines()]
@@ -141,7 +159,9 @@ def doctor(tmp_path: Path, net: Net) -> Iterator[Callable[..., tuple[int, dict[s
         yield run
 
 
-def test_a_host_without_a_network_can_use_loopback(doctor: Callable[..., tuple[int, dict[str, Finding]]]) -> None:
+def test_a_host_without_a_network_can_use_loopback(
+    doctor: Callable[..., tuple[int, dict[str, Finding]]],
+) -> None:
     """In a namespace with loopback alone nothing fails, and the lack of feeders is a warning."""
     code, found = doctor("upbit", "--seconds", "0.2", host=alone())
     assert code == 0
@@ -153,20 +173,42 @@ def test_a_host_without_a_network_can_use_loopback(doctor: Callable[..., tuple[i
 def test_on_a_lan_the_feeder_is_heard_with_the_right_key(
     doctor: Callable[..., tuple[int, dict[str, Finding]]], net: Net, tmp_path: Path
 ) -> None:
-    """With its key the feeder is heard; with another one its packets are named as such; without one the variable is."""
+    """With its key the feeder is heard; with another one its packets are named as such; without
+    one the variable is.
+    """
     key, file = token_hex(32), captures() / UPBIT
     settings = {**net.settings, "network.ttl": 1, "feeder.heartbeat_max_ms": 300}
     with lan(2) as (sender, receiver):
         there: dict[str, object] = {**settings, "network.interface": sender.address}
         words = ("up", "--replay", file, "--speed", "4", "--no-monitor")
         with tapecast(
-            tmp_path, *words, name="up", settings=there, prefix=sender.prefix, environ={"TAPECAST_KEY_UPBIT": key}
+            tmp_path,
+            *words,
+            name="up",
+            settings=there,
+            prefix=sender.prefix,
+            environ={"TAPECAST_KEY_UPBIT": key},
         ) as up:
-            until(lambda: "connected" in "".join(path.read_text() for path in tmp_path.rglob("feed-upbit.log")), what=up.stderr())
+            until(
+                lambda: (
+                    "connected"
+                    in "".join(path.read_text() for path in tmp_path.rglob("feed-upbit.log"))
+                ),
+                what=up.stderr(),
+            )
             code, found = doctor("upbit", "--seconds", "1", host=receiver, TAPECAST_KEY_UPBIT=key)
-            assert (code, found["feeder upbit"].level, found["recovery upbit"].level) == (0, "ok", "ok"), found
-            assert (found["route"].level, found["route"].fix) == ("warn", f"ip route add {net.prefix}.0/24 dev cable0")
-            code, found = doctor("upbit", "--seconds", "1", host=receiver, TAPECAST_KEY_UPBIT=token_hex(32))
+            assert (code, found["feeder upbit"].level, found["recovery upbit"].level) == (
+                0,
+                "ok",
+                "ok",
+            ), found
+            assert (found["route"].level, found["route"].fix) == (
+                "warn",
+                f"ip route add {net.prefix}.0/24 dev cable0",
+            )
+            code, found = doctor(
+                "upbit", "--seconds", "1", host=receiver, TAPECAST_KEY_UPBIT=token_hex(32)
+            )
             assert code == 1
             assert "dropped: bad_auth" in found["packets"].value
             code, found = doctor("upbit", "--seconds", "0.1", host=receiver)
@@ -175,7 +217,9 @@ def test_on_a_lan_the_feeder_is_heard_with_the_right_key(
 
 
 def test_the_text_names_the_fix_below_what_is_wrong(tmp_path: Path, net: Net) -> None:
-    """Without --json one line a check; an address of nobody fails with the command that lists the right ones."""
+    """Without --json one line a check; an address of nobody fails with the command that lists
+    the right ones.
+    """
     settings: dict[str, object] = {**net.settings, "network.interface": "203.0.113.9"}
     with tapecast(tmp_path, "doctor", "okx", "--seconds", "0.1", settings=settings) as child:
         assert child.wait(20.0) == 1

@@ -1,6 +1,8 @@
-"""Processes killed and stopped under a running fleet: the loss is told, books are not LIVE meanwhile, and others go on.
+"""Processes killed and stopped under a running fleet: the loss is told, books are not LIVE
+meanwhile, and others go on.
 
-Every fleet replays recordings in the venues' own dialect, on groups of its own; processes are signalled by pid.
+Every fleet replays recordings in the venues' own dialect, on groups of its own; processes are
+signalled by pid.
 """
 
 from __future__ import annotations
@@ -13,9 +15,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from protocol.io import Receiver
-from runtime import config as configuration
-from tapecast import Bbo, Book, BookState, Feed, Gap, Instrument, Status, StatusReason, StatusState, Trade
+from tapecast import (
+    Bbo,
+    Book,
+    BookState,
+    Feed,
+    Gap,
+    Instrument,
+    Status,
+    StatusReason,
+    StatusState,
+    Trade,
+)
+from tapecast.protocol.net.io import Receiver
+from tapecast.runtime import config as configuration
 from tests.support.captures import captures
 from tests.support.processes import ROOT, Child, Net, children, signalled, until
 
@@ -34,7 +47,9 @@ QUICK = {
 
 
 class Consumer:
-    """A script's feed, run step by step: counts events, keeps statuses and gaps in order, and watches the books' states."""
+    """A script's feed, run step by step: counts events, keeps statuses and gaps in order, and
+    watches the books' states.
+    """
 
     def __init__(self, net: Net, venue: str) -> None:
         """Join one venue's group."""
@@ -44,7 +59,9 @@ class Consumer:
         self.books: list[tuple[str, BookState, bool]] = []
         """Symbol, state and whether it was a snapshot, of every book event."""
         self.tops: dict[tuple[str, int], list[str]] = {}
-        """The best three levels of each side after each book event, by instrument and its sequence number."""
+        """The best three levels of each side after each book event, by instrument and its
+        sequence number.
+        """
         for kind in (Trade, Book, Bbo, Instrument, Status, Gap):
             self.feed.on(kind, self._take)
 
@@ -54,13 +71,17 @@ class Consumer:
             self.told.append(event)
         elif isinstance(event, Book):
             self.books.append((event.symbol, event.state, event.snapshot))
-            self.tops[event.instrument, event.instrument_seq] = [str(x) for side in (event.bids(3), event.asks(3)) for x in side]
+            self.tops[event.instrument, event.instrument_seq] = [
+                str(x) for side in (event.bids(3), event.asks(3)) for x in side
+            ]
 
     def step(self, seconds: float = 0.02) -> None:
         """Take events for a moment."""
         self.feed.run(seconds)
 
-    def until(self, condition: Callable[[], object], within_s: float = 20.0, what: str = "") -> None:
+    def until(
+        self, condition: Callable[[], object], within_s: float = 20.0, what: str = ""
+    ) -> None:
         """Take events until a condition holds."""
 
         def look() -> object:
@@ -94,7 +115,9 @@ class Consumer:
         return [
             one
             for one in self.told
-            if isinstance(one, Status) and one.state == state and (reason is None or one.reason == reason)
+            if isinstance(one, Status)
+            and one.state == state
+            and (reason is None or one.reason == reason)
         ]
 
 
@@ -110,11 +133,16 @@ def consumer(net: Net, venue: str) -> Iterator[Consumer]:
 
 def pid_of(run: Child, words: str) -> int:
     """Return the pid of a child of the fleet, once there is one."""
-    return until(lambda: next((pid for pid, line in children(run.pid).items() if words in line), 0), what=words)
+    return until(
+        lambda: next((pid for pid, line in children(run.pid).items() if words in line), 0),
+        what=words,
+    )
 
 
 def test_a_killed_feeder_is_noticed_and_comes_back_alone(start: Start, net: Net) -> None:
-    """Its consumers hear of the silence and of the new session, its books recover; another venue's notice nothing."""
+    """Its consumers hear of the silence and of the new session, its books recover; another
+    venue's notice nothing.
+    """
     folder = captures()
     run = start("up", "--replay", folder / UPBIT, folder / BINANCE, "--no-monitor", settings=QUICK)
     with consumer(net, "upbit") as struck, consumer(net, "binance") as spared:
@@ -124,10 +152,14 @@ def test_a_killed_feeder_is_noticed_and_comes_back_alone(start: Start, net: Net)
         os.kill(victim, signal.SIGKILL)
 
         before = spared.data
-        struck.until(lambda: struck.statuses(StatusState.STALE, StatusReason.TIMEOUT), what="the silence")
+        struck.until(
+            lambda: struck.statuses(StatusState.STALE, StatusReason.TIMEOUT), what="the silence"
+        )
         assert struck.states()[BookState.LIVE] == 0
         seen = len(struck.books)
-        struck.until(lambda: struck.statuses(StatusState.LIVE, StatusReason.RESTART), what="the new session")
+        struck.until(
+            lambda: struck.statuses(StatusState.LIVE, StatusReason.RESTART), what="the new session"
+        )
         assert all(state == BookState.LIVE for _, state, _ in struck.books[seen:])
         struck.until(lambda: struck.states()[BookState.LIVE] >= 5, what="the books")
         assert pid_of(run, "feed upbit") != victim
@@ -143,7 +175,9 @@ def test_a_killed_feeder_is_noticed_and_comes_back_alone(start: Start, net: Net)
 
 
 def test_a_killed_venue_is_told_and_its_books_are_not_shown_as_live(start: Start, net: Net) -> None:
-    """The server dies: DISCONNECTED, books SUSPECT, the CONN lines count it; it comes back: books LIVE from new snapshots."""
+    """The server dies: DISCONNECTED, books SUSPECT, the CONN lines count it; it comes back:
+    books LIVE from new snapshots.
+    """
     run = start("up", "--replay", captures() / BINANCE, "--no-monitor", settings=QUICK)
     lines = Receiver([(f"{net.prefix}.250", net.port)], rcvbuf=1 << 20)
     said: list[str] = []
@@ -158,13 +192,19 @@ def test_a_killed_venue_is_told_and_its_books_are_not_shown_as_live(start: Start
         heard.more(50)
         feeder, connects = pid_of(run, "feed binance"), len(heard.statuses(StatusState.CONNECTED))
         os.kill(pid_of(run, "replay --json"), signal.SIGKILL)
-        heard.until(lambda: heard.statuses(StatusState.DISCONNECTED), what="the loss of the connection")
-        heard.until(lambda: len(heard.statuses(StatusState.SUSPECT, StatusReason.DISCONNECTED)) == 3)
+        heard.until(
+            lambda: heard.statuses(StatusState.DISCONNECTED), what="the loss of the connection"
+        )
+        heard.until(
+            lambda: len(heard.statuses(StatusState.SUSPECT, StatusReason.DISCONNECTED)) == 3
+        )
         assert heard.states() == {BookState.SUSPECT: 3}
         heard.until(lambda: conn(0, 1), what="a CONN line without a connection")
 
         seen = len(heard.books)
-        heard.until(lambda: len(heard.statuses(StatusState.CONNECTED)) > connects, what="the new connection")
+        heard.until(
+            lambda: len(heard.statuses(StatusState.CONNECTED)) > connects, what="the new connection"
+        )
         heard.until(lambda: heard.states()[BookState.LIVE] == 3, what="the books")
         first = {symbol: snapshot for symbol, _, snapshot in reversed(heard.books[seen:])}
         assert list(first.values()) == [True] * 3
@@ -202,16 +242,22 @@ for event in feed:
 """
 
 
-def test_a_stopped_consumer_loses_alone_and_recovers(start: Start, net: Net, tmp_path: Path) -> None:
-    """Without repair it is told how much it lost, and that its books are suspect; they are LIVE again with the cycle's snapshots.
+def test_a_stopped_consumer_loses_alone_and_recovers(
+    start: Start, net: Net, tmp_path: Path
+) -> None:
+    """Without repair it is told how much it lost, and that its books are suspect; they are LIVE
+    again with the cycle's snapshots.
 
-    The feeder does not wait for it, and another consumer loses nothing. When both are LIVE at the same change, they agree.
+    The feeder does not wait for it, and another consumer loses nothing. When both are LIVE at
+    the same change, they agree.
     """
     script = tmp_path / "slow.py"
     script.write_text(SLOW_CONSUMER)
     environ = {**_environ(net), "TAPECAST__CONSUMER__RECOVERY": "false"}
     slow = Child([sys.executable, str(script), "262144"], tmp_path, "slow", environ)
-    run = start("up", "--replay", captures() / BINANCE, "--speed", "2", "--no-monitor", settings=QUICK)
+    run = start(
+        "up", "--replay", captures() / BINANCE, "--speed", "2", "--no-monitor", settings=QUICK
+    )
     with slow, consumer(net, "binance") as quick:
         quick.until(lambda: quick.states()[BookState.LIVE] == 3)
         until(lambda: slow.lines("live"), what="the slow consumer's books")
@@ -230,8 +276,12 @@ def test_a_stopped_consumer_loses_alone_and_recovers(start: Start, net: Net, tmp
         recovered = slow.lines("live")[-1]
         assert recovered["lost"] <= sum(gap["missing"] for gap in gaps)
         assert "STALE" not in {line["state"] for line in slow.lines("channel")}
-        quick.until(lambda: all((name, seq) in quick.tops for name, seq in recovered["seqs"].items()))
-        assert recovered["tops"] == {name: quick.tops[name, seq] for name, seq in recovered["seqs"].items()}
+        quick.until(
+            lambda: all((name, seq) in quick.tops for name, seq in recovered["seqs"].items())
+        )
+        assert recovered["tops"] == {
+            name: quick.tops[name, seq] for name, seq in recovered["seqs"].items()
+        }
         assert quick.lost == 0
         assert quick.feed.stats.kernel_drops == 0
         assert not [one for one in quick.told if isinstance(one, Gap)]
@@ -247,7 +297,9 @@ def test_a_killed_consumer_disturbs_nobody(start: Start, net: Net, tmp_path: Pat
     with consumer(net, "binance") as steady:
         steady.until(lambda: steady.states()[BookState.LIVE] == 3)
         for number in range(3):
-            with Child([sys.executable, str(script), "4194304"], tmp_path, f"brief{number}", _environ(net)) as brief:
+            with Child(
+                [sys.executable, str(script), "4194304"], tmp_path, f"brief{number}", _environ(net)
+            ) as brief:
                 steady.until(lambda: brief.lines("live"), what="books of a late consumer")
                 brief.send(signal.SIGKILL)
                 assert brief.wait(5.0) == -9
@@ -262,27 +314,43 @@ from tapecast import Book, Feed, Gap, Trade
 with Feed(venues=["okx", "binance"], symbols=["BTC-USDT"]) as feed:
     for event in feed:
         match event:
-            case Trade(): print(event.venue, event.side, event.price, event.quantity)   # Decimal at this edge
+            # Decimal at this edge
+            case Trade(): print(event.venue, event.side, event.price, event.quantity)
             case Book():  print(event.best_bid, event.best_ask)
             case Gap():   print("lost", event.missing, "packets; the book is recovering")
 """
 
 
-def test_the_ten_lines_of_the_design_run_as_they_stand(start: Start, net: Net, tmp_path: Path) -> None:
-    """Started late, on a fleet that runs already: the script prints trades and books of both venues, and Ctrl-C ends it."""
+def test_the_ten_lines_of_the_design_run_as_they_stand(
+    start: Start, net: Net, tmp_path: Path
+) -> None:
+    """Started late, on a fleet that runs already: the script prints trades and books of both
+    venues, and Ctrl-C ends it.
+    """
     script = tmp_path / "ten_lines.py"
     script.write_text(TEN_LINES)
     folder = captures()
-    files = [folder / "okx/cf_20220513_v5_books.jsonl", folder / "binance/hft_20240808_spot_btcusdt.jsonl"]
+    files = [
+        folder / "okx/cf_20220513_v5_books.jsonl",
+        folder / "binance/hft_20240808_spot_btcusdt.jsonl",
+    ]
     start("up", "--replay", *files, "--no-monitor", settings=QUICK)
     with consumer(net, "okx") as okx, consumer(net, "binance") as binance:
         okx.until(lambda: okx.states()[BookState.LIVE])
         binance.until(lambda: binance.states()[BookState.LIVE])
     with Child([sys.executable, "-u", str(script)], tmp_path, "ten_lines", _environ(net)) as child:
-        until(lambda: {"okx", "binance"} <= {line.split()[0] for line in child.stdout().splitlines() if line}, within_s=40.0)
+        until(
+            lambda: (
+                {"okx", "binance"}
+                <= {line.split()[0] for line in child.stdout().splitlines() if line}
+            ),
+            within_s=40.0,
+        )
         lines = child.stdout().splitlines()
         trades = [line.split() for line in lines if line.startswith(("okx ", "binance "))]
-        assert all(len(words) == 4 and float(words[2]) > 1000 and float(words[3]) > 0 for words in trades)
+        assert all(
+            len(words) == 4 and float(words[2]) > 1000 and float(words[3]) > 0 for words in trades
+        )
         assert any(line.startswith("(Decimal(") for line in lines)
         assert not any(line.startswith("lost") for line in lines)
         child.send(signal.SIGINT)
@@ -291,5 +359,7 @@ def test_the_ten_lines_of_the_design_run_as_they_stand(start: Start, net: Net, t
 
 
 def _environ(net: Net) -> dict[str, str]:
-    variables = {f"TAPECAST__{key.replace('.', '__').upper()}": value for key, value in net.settings.items()}
+    variables = {
+        f"TAPECAST__{key.replace('.', '__').upper()}": value for key, value in net.settings.items()
+    }
     return {**variables, "PYTHONPATH": str(ROOT)}

@@ -12,7 +12,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from feeder.venues import VENUES, venue
+from tapecast.feeder.venues import VENUES, venue
 from tests.support.captures import captures
 from tests.support.netns import alone, cable
 from tests.support.processes import ROOT, Child, Net, until
@@ -41,7 +41,9 @@ def test_the_whole_run_needs_no_network(start: Start, tmp_path: Path) -> None:
     """In a namespace with loopback alone, every recorded message arrives."""
     host = alone()
     file = captures() / "binance_futures/cf_20210722_usdm.jsonl"
-    run = start("up", "--replay", file, "--speed", "max", "--until-end", "--json", prefix=host.prefix)
+    run = start(
+        "up", "--replay", file, "--speed", "max", "--until-end", "--json", prefix=host.prefix
+    )
     assert run.wait(30.0) == 0, run.stderr()
     report = json.loads(run.stdout())
     assert report["ok"] is True
@@ -49,27 +51,40 @@ def test_the_whole_run_needs_no_network(start: Start, tmp_path: Path) -> None:
 
 
 def test_live_without_a_network_says_so_and_ends_well(start: Start) -> None:
-    """Names that cannot be resolved are tried again; the screen names the replay after ten seconds; SIGTERM ends it all."""
+    """Names that cannot be resolved are tried again; the screen names the replay after ten
+    seconds; SIGTERM ends it all.
+    """
     run = start("up", "--json", prefix=alone().prefix)
     until(lambda: any(line["hint"] for line in run.lines()), within_s=30.0)
     rows = run.lines()[-1]["rows"]
-    assert {row["exchange"] for row in rows} == {name for name in VENUES if venue(name).login is None}
+    assert {row["exchange"] for row in rows} == {
+        name for name in VENUES if venue(name).login is None
+    }
     assert all(row["connected"] == 0 for row in rows)
     assert run.end() == 0
 
 
 def test_a_consumer_on_another_host_receives(start: Start, net: Net, tmp_path: Path) -> None:
-    """With the interface named and TTL 1 the packets cross the cable, with tags; with TTL 0 they do not leave the host."""
+    """With the interface named and TTL 1 the packets cross the cable, with tags; with TTL 0 they
+    do not leave the host.
+    """
     script = tmp_path / "consumer.py"
     script.write_text(CONSUMER)
     file = captures() / "upbit/cf_20210405_simple.jsonl"
-    environ = {f"TAPECAST__{key.replace('.', '__').upper()}": value for key, value in net.settings.items()}
+    environ = {
+        f"TAPECAST__{key.replace('.', '__').upper()}": value for key, value in net.settings.items()
+    }
     environ["PYTHONPATH"] = str(ROOT)
     key = {"TAPECAST_KEY_UPBIT": token_hex(32)}
     with cable() as (sender, receiver):
 
         def consume(name: str, key: dict[str, str] = key) -> Child:
-            child = Child([*receiver.prefix, sys.executable, str(script), receiver.address], tmp_path, name, {**environ, **key})
+            child = Child(
+                [*receiver.prefix, sys.executable, str(script), receiver.address],
+                tmp_path,
+                name,
+                {**environ, **key},
+            )
             until(lambda: "joined" in child.stdout())
             return child
 
@@ -78,9 +93,18 @@ def test_a_consumer_on_another_host_receives(start: Start, net: Net, tmp_path: P
         keyless = start(*play, settings=settings, prefix=sender.prefix)
         assert keyless.wait(30.0) == 2
         assert "$TAPECAST_KEY_UPBIT is not set" in keyless.stderr()
-        with consume("near") as near, consume("far") as far, consume("other", {"TAPECAST_KEY_UPBIT": token_hex(32)}) as other:
+        with (
+            consume("near") as near,
+            consume("far") as far,
+            consume("other", {"TAPECAST_KEY_UPBIT": token_hex(32)}) as other,
+        ):
             run = start(*play, settings=settings, prefix=sender.prefix, environ=key)
-            local = Child([*sender.prefix, sys.executable, str(script), sender.address], tmp_path, "local", {**environ, **key})
+            local = Child(
+                [*sender.prefix, sys.executable, str(script), sender.address],
+                tmp_path,
+                "local",
+                {**environ, **key},
+            )
             with local:
                 assert local.wait(30.0) == 0, local.stderr()
             run.end()
@@ -96,18 +120,40 @@ def test_a_consumer_on_another_host_receives(start: Start, net: Net, tmp_path: P
 
 
 def test_a_key_is_changed_without_a_packet_refused(start: Start, net: Net, tmp_path: Path) -> None:
-    """Consumers take the new key beside the old one, the feeder is restarted with it, and nobody drops a packet."""
+    """Consumers take the new key beside the old one, the feeder is restarted with it, and nobody
+    drops a packet.
+    """
     old, new = token_hex(32), token_hex(32)
-    settings = {**net.settings, "network.authentication": "on", "feeder.session_end_s": 0.2, "feeder.definition_cycle_s": 1.0}
-    play = ("up", "--replay", captures() / "upbit/cf_20210405_simple.jsonl", "--speed", "8", "--no-monitor")
+    settings = {
+        **net.settings,
+        "network.authentication": "on",
+        "feeder.session_end_s": 0.2,
+        "feeder.definition_cycle_s": 1.0,
+    }
+    play = (
+        "up",
+        "--replay",
+        captures() / "upbit/cf_20210405_simple.jsonl",
+        "--speed",
+        "8",
+        "--no-monitor",
+    )
     both = {"TAPECAST_KEY_UPBIT": old, "TAPECAST_KEY_UPBIT_ALSO": new}
     consumer = {**net.settings, "network.authentication": "on"}
     with watching(tmp_path, "upbit", consumer, "watch", environ=both) as child:
         for ended, key in enumerate((old, new)):
             feeder = start(*play, settings=settings, environ={"TAPECAST_KEY_UPBIT": key})
-            until(lambda n=ended: _state(child)["statuses"].get("LIVE RESTART", 0) >= n and _state(child)["live"] >= 5)
+            until(
+                lambda n=ended: (
+                    _state(child)["statuses"].get("LIVE RESTART", 0) >= n
+                    and _state(child)["live"] >= 5
+                )
+            )
             feeder.end()
-            until(lambda n=ended: _state(child)["statuses"].get("STALE RESTART", 0) > n, what="the end of the session")
+            until(
+                lambda n=ended: _state(child)["statuses"].get("STALE RESTART", 0) > n,
+                what="the end of the session",
+            )
         state = _state(child)
         assert state["stats"]["invalid"] == {}
         assert state["stats"]["lost"] == 0

@@ -1,6 +1,8 @@
-"""A venue → `tapecast record` → `decode`, `replay`, `up --replay`: what was recorded is what was sent, byte for byte.
+"""A venue → `tapecast record` → `decode`, `replay`, `up --replay`: what was recorded is what was
+sent, byte for byte.
 
-The venue is a replay server; each run has groups and ports of its own, and nothing leaves the host.
+The venue is a replay server; each run has groups and ports of its own, and nothing leaves the
+host.
 """
 
 from __future__ import annotations
@@ -20,12 +22,17 @@ from typing import Any
 
 import pytest
 
-from feeder.record.recording import Line, read
-from feeder.venues import venue
-from runtime import config as configuration
+from tapecast.feeder.record.recording import Line, read
+from tapecast.feeder.venues import venue
 from tapecast.report import write_events
+from tapecast.runtime import config as configuration
 from tapecast.up import _Told
-from tests.integration.test_whole_run import assert_equal, assert_nothing_lost, decoded, measured_run
+from tests.integration.test_whole_run import (
+    assert_equal,
+    assert_nothing_lost,
+    decoded,
+    measured_run,
+)
 from tests.support.captures import captures
 from tests.support.event_lines import read_events
 from tests.support.processes import Child, Net, free_port, until
@@ -34,11 +41,19 @@ Start = Callable[..., Child]
 Event = dict[str, Any]
 
 
-def served(start: Start, venue: str, file: Path, *, speed: str = "max", **options: str) -> tuple[Child, dict[str, str]]:
-    """Serve a recording; return the server, and the settings that lead `record` or `feed` to it and no further."""
-    one = {"feeder.symbols_per_connection": "10000"}  # one connection where the venue permits it: so there is one order
+def served(
+    start: Start, venue: str, file: Path, *, speed: str = "max", **options: str
+) -> tuple[Child, dict[str, str]]:
+    """Serve a recording; return the server, and the settings that lead `record` or `feed` to it
+    and no further.
+    """
+    one = {
+        "feeder.symbols_per_connection": "10000"
+    }  # one connection where the venue permits it: so there is one order
     told = _Told(venue, [file], configuration.load(one, environ={}))
-    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
+    words = [
+        word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)
+    ]
     server = start(
         "replay",
         "--json",
@@ -53,7 +68,10 @@ def served(start: Start, venue: str, file: Path, *, speed: str = "max", **option
         name="replay",
     )
     variables = told.variables(server.expect("listening"))
-    settings = {key.removeprefix("TAPECAST__").lower().replace("__", "."): value for key, value in variables.items()}
+    settings = {
+        key.removeprefix("TAPECAST__").lower().replace("__", "."): value
+        for key, value in variables.items()
+    }
     return server, {**one, **settings, "record.min_free_mb": "0", "feeder.session_end_s": "0"}
 
 
@@ -68,7 +86,9 @@ def heard(files: list[Path]) -> list[tuple[bytes, bool]]:
 
 
 def stream_of(events: Path) -> list[Event]:
-    """Return trades and books in their order, receive times included; the trades' original ids are known to `decode` alone."""
+    """Return trades and books in their order, receive times included; the trades' original ids
+    are known to `decode` alone.
+    """
     stream = [event for event in read_events(events) if event["type"] in ("trade", "book")]
     for event in stream:
         event.pop("trade_id_text", None)
@@ -82,8 +102,12 @@ def stream_of(events: Path) -> list[Event]:
         ("bybit", "bybit/cf_20260809_v5_linear_spot.p1.jsonl"),
     ],
 )
-def test_a_recording_of_a_recording_holds_the_same(venue: str, name: str, start: Start, tmp_path: Path) -> None:
-    """Recorded from its server, decoded: the same events; decoded again: the same bytes; run whole: the same events again."""
+def test_a_recording_of_a_recording_holds_the_same(
+    venue: str, name: str, start: Start, tmp_path: Path
+) -> None:
+    """Recorded from its server, decoded: the same events; decoded again: the same bytes; run
+    whole: the same events again.
+    """
     original = captures() / name
     decoding = start("decode", "--venue", venue, original)
     server, settings = served(start, venue, original)
@@ -110,14 +134,22 @@ def test_a_recording_of_a_recording_holds_the_same(venue: str, name: str, start:
     assert code == 0
 
 
-def test_a_feeder_that_records_publishes_what_its_recording_decodes_to(start: Start, tmp_path: Path) -> None:
-    """Consumers and `decode` see the same trades and books, with the same receive times; a replay is recorded on request only."""
+def test_a_feeder_that_records_publishes_what_its_recording_decodes_to(
+    start: Start, tmp_path: Path
+) -> None:
+    """Consumers and `decode` see the same trades and books, with the same receive times; a
+    replay is recorded on request only.
+    """
     file = captures() / "upbit/cf_20210405_simple.jsonl"
     tape, events = tmp_path / "received.tape", tmp_path / "events.jsonl"
     capture = start("--venues", "upbit", "--tape", tape, module="tapecast.capture", name="capture")
     capture.expect("ready")
     server, settings = served(start, "upbit", file)
-    settings |= {"record.enabled": "true", "feeder.session_end_s": "0.2", "feeder.snapshot_cycle_s": "0"}
+    settings |= {
+        "record.enabled": "true",
+        "feeder.session_end_s": "0.2",
+        "feeder.snapshot_cycle_s": "0",
+    }
     feeder = start("feed", "upbit", "--replay", "--record", settings=settings)
     server.expect("end", 60.0)
     assert feeder.end() == 0, feeder.stderr()
@@ -138,26 +170,37 @@ def test_a_feeder_that_records_publishes_what_its_recording_decodes_to(start: St
 
 
 def test_a_killed_recorder_loses_a_second_at_most(start: Start, tmp_path: Path) -> None:
-    """SIGKILL in the middle: the file is readable to its end, which lies within a second of what the venue had sent."""
+    """SIGKILL in the middle: the file is readable to its end, which lies within a second of what
+    the venue had sent.
+    """
     file = captures() / "upbit/cf_20210405_simple.jsonl"
     server, settings = served(start, "upbit", file, speed="20")
     recorder = start("record", "upbit", settings={**settings, "record.flush_s": "0.2"})
 
     def lines() -> list[Line]:
-        files = recorded_files(tmp_path, "upbit") if (tmp_path / "recordings" / "upbit").exists() else []
+        files = (
+            recorded_files(tmp_path, "upbit")
+            if (tmp_path / "recordings" / "upbit").exists()
+            else []
+        )
         return [line for line in read(files) if line.kind == "recv"]
 
     until(lambda: len(lines()) > 300)
     os.kill(recorder.pid, signal.SIGKILL)
     recorder.wait()
     truncated: list[str] = []
-    kept = [line for line in read(recorded_files(tmp_path, "upbit"), truncated=truncated) if line.kind == "recv"]
+    kept = [
+        line
+        for line in read(recorded_files(tmp_path, "upbit"), truncated=truncated)
+        if line.kind == "recv"
+    ]
     assert truncated == []
     sent = heard([file])
     assert [(line.raw, line.binary) for line in kept] == sent[: len(kept)]
     server.end()
 
-    # Its successor begins anew in a file of its own; together they are one recording, in which no book outlives the kill.
+    # Its successor begins anew in a file of its own; together they are one recording, in which
+    # no book outlives the kill.
     server, settings = served(start, "upbit", file)
     recorder = start("record", "upbit", settings=settings)
     server.expect("end", 60.0)
@@ -166,7 +209,11 @@ def test_a_killed_recorder_loses_a_second_at_most(start: Start, tmp_path: Path) 
     assert len(files) == 2
     printed = decoded(start("decode", "--venue", "upbit", *files))
     events = read_events(printed)
-    suspect = [number for number, event in enumerate(events) if event["type"] == "status" and event["state"] == "suspect"]
+    suspect = [
+        number
+        for number, event in enumerate(events)
+        if event["type"] == "status" and event["state"] == "suspect"
+    ]
     known = {event["instrument"] for event in events[: suspect[0]] if event["type"] == "book"}
     assert {events[number]["instrument"] for number in suspect} == known
     code, whole, received = measured_run(start, tmp_path, tmp_path / "recordings")
@@ -177,12 +224,17 @@ def test_a_killed_recorder_loses_a_second_at_most(start: Start, tmp_path: Path) 
 
 
 def alone_on_a_small_disk(folder: Path, size: str) -> tuple[str, ...]:
-    """Return the words before a command that let it see a disk of `size` at `folder`, in a mount namespace of its own."""
+    """Return the words before a command that let it see a disk of `size` at `folder`, in a mount
+    namespace of its own.
+    """
     folder.mkdir()
     rights = () if os.geteuid() == 0 else ("--user", "--map-root-user")
     script = f'mount -t tmpfs -o size={size} tapecast "$0" && exec "$@"'
     prefix = ("unshare", *rights, "--mount", "sh", "-c", script, str(folder))
-    if shutil.which("unshare") is None or subprocess.run([*prefix, "true"], capture_output=True, timeout=10).returncode:
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*prefix, "true"], capture_output=True, timeout=10).returncode
+    ):
         pytest.skip("no mount namespaces here")
     return prefix
 
@@ -203,14 +255,22 @@ def metric(base: str, name: str) -> float:
     return float(line.rpartition(" ")[2])
 
 
-def test_a_full_disk_stops_the_recording_and_not_the_feed(start: Start, net: Net, tmp_path: Path) -> None:
-    """Somebody fills the disk: alarm, counter, endpoint say so, packets go on; room comes back, and so does the recording."""
+def test_a_full_disk_stops_the_recording_and_not_the_feed(
+    start: Start, net: Net, tmp_path: Path
+) -> None:
+    """Somebody fills the disk: alarm, counter, endpoint say so, packets go on; room comes back,
+    and so does the recording.
+    """
     file = captures() / "upbit/cf_20210405_simple.jsonl"
     disk = tmp_path / "disk"
     prefix = alone_on_a_small_disk(disk, "4m")
     server, settings = served(start, "upbit", file, speed="20")
     base = free_port()
-    settings |= {"record.dir": str(disk / "recordings"), "record.queue_mb": "64", "service.port_base": str(base)}
+    settings |= {
+        "record.dir": str(disk / "recordings"),
+        "record.queue_mb": "64",
+        "service.port_base": str(base),
+    }
     feeder = start("feed", "upbit", "--record", settings=settings, prefix=prefix)
     url = f"http://127.0.0.1:{base + venue('upbit').venue_id}"
     seen = Path(f"/proc/{feeder.pid}/root{disk}")
@@ -236,11 +296,15 @@ def test_a_full_disk_stops_the_recording_and_not_the_feed(start: Start, net: Net
 
 
 def test_a_limit_on_the_size_of_files_begins_new_ones(start: Start, tmp_path: Path) -> None:
-    """RLIMIT_FSIZE is reached in the middle of a member: the next file goes on, and nothing is missing."""
+    """RLIMIT_FSIZE is reached in the middle of a member: the next file goes on, and nothing is
+    missing.
+    """
     file = captures() / "upbit/cf_20210405_simple.jsonl"
     server, settings = served(start, "upbit", file, speed="60")
     prefix = ("sh", "-c", 'ulimit -f 160 && exec "$@"', "sh")
-    recorder = start("record", "upbit", settings={**settings, "record.flush_s": "0.1"}, prefix=prefix)
+    recorder = start(
+        "record", "upbit", settings={**settings, "record.flush_s": "0.1"}, prefix=prefix
+    )
     server.expect("end", 60.0)
     assert recorder.end() == 0, recorder.stderr()
     files = recorded_files(tmp_path, "upbit")
@@ -249,15 +313,28 @@ def test_a_limit_on_the_size_of_files_begins_new_ones(start: Start, tmp_path: Pa
     assert "recording stopped" not in recorder.stderr()
 
 
-def test_recording_needs_no_channel_and_a_port_in_use_is_named(start: Start, net: Net, tmp_path: Path) -> None:
-    """A recorder runs beside a feeder of the same venue; a second one with the same port ends with 75 and names the key."""
-    server, settings = served(start, "upbit", captures() / "upbit/cf_20210405_simple.jsonl", start_after="3")
+def test_recording_needs_no_channel_and_a_port_in_use_is_named(
+    start: Start, net: Net, tmp_path: Path
+) -> None:
+    """A recorder runs beside a feeder of the same venue; a second one with the same port ends
+    with 75 and names the key.
+    """
+    server, settings = served(
+        start, "upbit", captures() / "upbit/cf_20210405_simple.jsonl", start_after="3"
+    )
     base = free_port()
     settings["service.port_base"] = str(base)
-    feeder, recorder = start("feed", "upbit", settings=settings), start("record", "upbit", settings=settings)
+    feeder, recorder = (
+        start("feed", "upbit", settings=settings),
+        start("record", "upbit", settings=settings),
+    )
     number = venue("upbit").venue_id
     for port in (base + number, base + number + 100):
-        until(lambda port=port: "metrics and health" in (feeder if port < base + 100 else recorder).stderr())
+        until(
+            lambda port=port: (
+                "metrics and health" in (feeder if port < base + 100 else recorder).stderr()
+            )
+        )
         assert metric(f"http://127.0.0.1:{port}", "tapecast_channel_session") >= 1
     second = start("feed", "upbit", settings=settings, name="second")
     assert second.wait() == 75

@@ -1,4 +1,6 @@
-"""Loss, upgrade and restart over processes, multicast and TCP: feeders that play a recording, and a feed that hears them."""
+"""Loss, upgrade and restart over processes, multicast and TCP: feeders that play a recording,
+and a feed that hears them.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from consumers.feed.events import Book, BookState, Gap, Status, Trade
-from consumers.feed.feed import Feed
-from consumers.feed.source import Multicast
-from protocol.schema import StatusReason, StatusScope
-from runtime.channels import lines_of
-from runtime.config import load
-from tests.consumers.test_repaired_feed import Truth, levels
+from tapecast.consumers.feed.events import Book, BookState, Gap, Status, Trade
+from tapecast.consumers.feed.feed import Feed
+from tapecast.consumers.feed.source import Multicast
+from tapecast.protocol.schema import StatusReason, StatusScope
+from tapecast.runtime.channels import lines_of
+from tapecast.runtime.config import load
+from tests.consumers.feed.test_repaired_feed import Truth, levels
 from tests.support.captures import captures
 from tests.support.processes import Child, Net
 
@@ -64,19 +66,27 @@ class Lossy:
 
 def ended(event: object) -> bool:
     """Whether a channel's session has ended."""
-    return isinstance(event, Status) and event.scope == StatusScope.CHANNEL and event.detail == "session ended"
+    return (
+        isinstance(event, Status)
+        and event.scope == StatusScope.CHANNEL
+        and event.detail == "session ended"
+    )
 
 
 @pytest.mark.parametrize("share", [0.05])
 def test_a_feed_gets_back_what_it_lost(start: Start, net: Net, share: float) -> None:
-    """With a share of all packets dropped, every trade and every book comes once, in order, over real TCP."""
+    """With a share of all packets dropped, every trade and every book comes once, in order, over
+    real TCP.
+    """
     file = captures() / "binance/cf_20210814_spot.jsonl"
     truth = Truth(file)
     config = load(net.overlay())
     source = Lossy(lines_of("binance", config.network), share, 3)
     trades: list[tuple[str, int]] = []
     last: dict[str, bytes] = {}
-    with Feed(["binance"], types=[Trade, Book, Gap, Status], source=source, recovery=True, config=config) as feed:
+    with Feed(
+        ["binance"], types=[Trade, Book, Gap, Status], source=source, recovery=True, config=config
+    ) as feed:
         start("up", "--replay", file, "--speed", "20", "--until-end", "--json")
         for event in feed:
             assert not isinstance(event, Gap)
@@ -95,9 +105,11 @@ def test_a_feed_gets_back_what_it_lost(start: Start, net: Net, share: float) -> 
 
 
 def test_an_upgrade_of_a_feeder_leaves_no_gap_in_the_book(start: Start, net: Net) -> None:
-    """Both feeders are there, the one in use stops: at every event the book is LIVE and right, and no trade comes twice.
+    """Both feeders are there, the one in use stops: at every event the book is LIVE and right,
+    and no trade comes twice.
 
-    The two recordings play a little apart: the second feeder is behind the first, or ahead, farther than live feeders would be.
+    The two recordings play a little apart: the second feeder is behind the first, or ahead,
+    farther than live feeders would be.
     """
     file = captures() / "binance/hft_20240808_spot_btcusdt.jsonl"
     right = set(Truth(file).books.values())
@@ -116,7 +128,11 @@ def test_an_upgrade_of_a_feeder_leaves_no_gap_in_the_book(start: Start, net: Net
             assert not isinstance(event, Gap)
             if isinstance(event, Trade):
                 trades.append(event.trade_id)
-            elif isinstance(event, Status) and event.reason == StatusReason.RESYNCED and "channel " in event.detail:
+            elif (
+                isinstance(event, Status)
+                and event.reason == StatusReason.RESYNCED
+                and "channel " in event.detail
+            ):
                 switched += 1
             elif isinstance(event, Book):
                 assert levels(event) in right
@@ -137,14 +153,20 @@ def _in_use(feed: Feed, channels: list[int]) -> int:
     """Return the channel that the feed takes the book from, once all channels have one; else 0."""
     engine, (instrument,) = feed._engine, feed.instruments.values()
     assert engine is not None
-    if any(channel not in engine._books or engine._books[channel].book(instrument.instrument_id) is None for channel in channels):
+    if any(
+        channel not in engine._books
+        or engine._books[channel].book(instrument.instrument_id) is None
+        for channel in channels
+    ):
         return 0
-    chosen = engine.rivals.chosen(instrument.instrument_id)
+    chosen = engine.failover.chosen(instrument.instrument_id)
     return 0 if chosen is None else chosen.channel_id
 
 
 def test_a_restarted_feeder_is_joined_at_once(start: Start, net: Net, tmp_path: Path) -> None:
-    """SIGKILL of a feeder and its successor: books are cleared, and stand again from the service, not from a cycle."""
+    """SIGKILL of a feeder and its successor: books are cleared, and stand again from the
+    service, not from a cycle.
+    """
     file = captures() / "binance/hft_20240808_spot_btcusdt.jsonl"
     right = set(Truth(file).books.values())
     config = load(net.overlay())

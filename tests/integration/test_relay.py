@@ -1,4 +1,6 @@
-"""The lossy way of the fault tests does what it says: by seed, in the shares asked for, counted, in UDP and TCP."""
+"""The lossy way of the fault tests does what it says: by seed, in the shares asked for, counted,
+in UDP and TCP.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +15,26 @@ from pathlib import Path
 
 import pytest
 
-from protocol.codec import validate
-from protocol.io import Receiver, Sender
+from tapecast.protocol.codec import validate
+from tapecast.protocol.net.io import Receiver, Sender
 from tests.support.faults import PacketFaults, StreamFaults, Way, Wire
 from tests.support.packets import fields, heartbeat, packet, sealed
 from tests.support.processes import Child, Net, until
 
 KEY = bytes(range(32))
-ROUGH = Way(loss=0.05, burst=0.01, burst_length=5, duplicate=0.1, reorder=0.1, corrupt=0.05, truncate=0.02)
+ROUGH = Way(
+    loss=0.05, burst=0.01, burst_length=5, duplicate=0.1, reorder=0.1, corrupt=0.05, truncate=0.02
+)
 
 
-def fates(seed: int, way: Way = ROUGH, count: int = 20_000) -> tuple[list[tuple[bytes, float]], PacketFaults]:
+def fates(
+    seed: int, way: Way = ROUGH, count: int = 20_000
+) -> tuple[list[tuple[bytes, float]], PacketFaults]:
     """Return what arrives of numbered datagrams."""
     faults = PacketFaults(seed, way)
-    return [tuple(copy) for n in range(count) for copy in faults.take(n.to_bytes(4, "big") * 20)], faults
+    return [
+        tuple(copy) for n in range(count) for copy in faults.take(n.to_bytes(4, "big") * 20)
+    ], faults
 
 
 def test_a_seed_decides_everything() -> None:
@@ -38,7 +46,10 @@ def test_a_seed_decides_everything() -> None:
 
 def test_a_changed_fault_leaves_the_others_decisions() -> None:
     """Without duplicates the same packets are lost."""
-    lost = [{data for data, _ in fates(3, way)[0]} for way in (Way(loss=0.05), Way(loss=0.05, duplicate=0.5))]
+    lost = [
+        {data for data, _ in fates(3, way)[0]}
+        for way in (Way(loss=0.05), Way(loss=0.05, duplicate=0.5))
+    ]
     assert lost[0] == lost[1]
 
 
@@ -47,9 +58,19 @@ def test_faults_come_in_the_shares_asked_for_and_are_counted() -> None:
     arrived, faults = fates(4)
     counts, taken = faults.counts, 20_000
     assert counts["taken"] == taken
-    assert counts["passed"] == len(arrived) == taken - counts["lost"] - counts["lost_in_bursts"] + counts["duplicated"]
+    assert (
+        counts["passed"]
+        == len(arrived)
+        == taken - counts["lost"] - counts["lost_in_bursts"] + counts["duplicated"]
+    )
     left = taken - counts["lost_in_bursts"]
-    for name, share in (("lost", 0.05), ("duplicated", 0.1), ("delayed", 0.1), ("corrupted", 0.05), ("truncated", 0.02)):
+    for name, share in (
+        ("lost", 0.05),
+        ("duplicated", 0.1),
+        ("delayed", 0.1),
+        ("corrupted", 0.05),
+        ("truncated", 0.02),
+    ):
         assert counts[name] / left == pytest.approx(share, rel=0.2), name
     assert counts["lost_in_bursts"] / taken == pytest.approx(0.05, rel=0.25)
 
@@ -59,7 +80,9 @@ def relay(folder: Path, plan: dict[str, object]) -> Iterator[Child]:
     """A relay for the length of the block."""
     path = folder / "plan.json"
     path.write_text(json.dumps(plan))
-    with Child([sys.executable, "-m", "tests.support.relay", str(path)], folder, "relay", {}) as child:
+    with Child(
+        [sys.executable, "-m", "tests.support.relay", str(path)], folder, "relay", {}
+    ) as child:
         child.expect("ready")
         yield child
 
@@ -82,7 +105,10 @@ def test_two_lines_lose_what_the_plan_says(net: Net, tmp_path: Path) -> None:
     ways = [{}, {"loss": 0.5}]
 
     def plan() -> dict[str, object]:
-        lines = [{"from": [groups[n], net.port], "to": [groups[n + 2], net.port], "way": ways[n]} for n in (0, 1)]
+        lines = [
+            {"from": [groups[n], net.port], "to": [groups[n + 2], net.port], "way": ways[n]}
+            for n in (0, 1)
+        ]
         return {"seed": 5, "lines": lines}
 
     receivers = [Receiver([(group, net.port)], rcvbuf=1 << 20) for group in groups[2:]]
@@ -110,14 +136,24 @@ def test_two_lines_lose_what_the_plan_says(net: Net, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", [None, KEY])
 def test_heartbeats_name_the_relays_port(net: Net, tmp_path: Path, key: bytes | None) -> None:
-    """A consumer is led through the relay to the service that the heartbeat named, with tags and without; pieces may be cut."""
+    """A consumer is led through the relay to the service that the heartbeat named, with tags and
+    without; pieces may be cut.
+    """
     service = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=_answer, args=(service,), daemon=True).start()
     line = {"from": [f"{net.prefix}.1", net.port], "to": [f"{net.prefix}.2", net.port]}
-    tcp = {"listen": 0, "to": ["127.0.0.1", 0], "wire": {"delay_s": 0.001}, "key": key.hex() if key else None}
+    tcp = {
+        "listen": 0,
+        "to": ["127.0.0.1", 0],
+        "wire": {"delay_s": 0.001},
+        "key": key.hex() if key else None,
+    }
     beat = bytearray(heartbeat(7))
     beat[66 + 28 : 66 + 30] = service.getsockname()[1].to_bytes(2, "little")
-    receiver, sender = Receiver([(f"{net.prefix}.2", net.port)], rcvbuf=1 << 20), Sender(f"{net.prefix}.1", net.port)
+    receiver, sender = (
+        Receiver([(f"{net.prefix}.2", net.port)], rcvbuf=1 << 20),
+        Sender(f"{net.prefix}.1", net.port),
+    )
     with relay(tmp_path, {"seed": 6, "lines": [line], "tcp": tcp}) as child:
         data = sealed(bytes(beat), key) if key else bytes(beat)
         sender.send(data, len(data))
@@ -148,7 +184,9 @@ def test_connections_are_cut_corrupted_and_stalled() -> None:
     parts = [faults.take(b"x" * 100) for _ in range(5000)]
     assert accepted / 1000 == pytest.approx(0.8, rel=0.2)
     assert sum(part.close for part in parts) / 5000 == pytest.approx(0.1, rel=0.2)
-    assert sum(part.stall and not part.close for part in parts) / 5000 == pytest.approx(0.045, rel=0.3)
+    assert sum(part.stall and not part.close for part in parts) / 5000 == pytest.approx(
+        0.045, rel=0.3
+    )
     assert all(len(part.data) <= 100 for part in parts)
     assert all(part.data == b"" for part in parts if part.stall and not part.close)
     assert faults.counts["corrupted"] / 5000 == pytest.approx(0.2, rel=0.2)

@@ -1,4 +1,5 @@
-"""Recording → replay server → feeder → multicast → consumer, as separate processes: what arrives is what `decode` prints.
+"""Recording → replay server → feeder → multicast → consumer, as separate processes: what arrives
+is what `decode` prints.
 
 Each run has groups and ports of its own; nothing leaves the host.
 """
@@ -12,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from feeder.replay.venues import guess_venue
-from feeder.venues import VENUES
+from tapecast.feeder.replay.venues import guess_venue
+from tapecast.feeder.venues import VENUES
 from tests.support.captures import captures
 from tests.support.event_lines import PlainBook, by_instrument, read_events
 from tests.support.feeder_oracle import first_lines
@@ -68,13 +69,21 @@ WITHOUT_MARKET_DATA = (
     "ls/changmai_005930_20251125_ticks_reduced.jsonl",
     "ls/changmai_015760_20251126_ticks_reduced.jsonl",
 )
-"""Tickers, a feed that ended, or messages that their recorder cut, which only `decode` reads: there is nothing to run."""
+"""Tickers, a feed that ended, or messages that their recorder cut, which only `decode` reads:
+there is nothing to run.
+"""
 
 
-def measured_run(start: Start, folder: Path, *files: Path, within_s: float = 60.0) -> tuple[int, dict[str, object], Path]:
-    """Run recordings at full speed to their end; return the exit code, the report and the file of received events."""
+def measured_run(
+    start: Start, folder: Path, *files: Path, within_s: float = 60.0
+) -> tuple[int, dict[str, object], Path]:
+    """Run recordings at full speed to their end; return the exit code, the report and the file
+    of received events.
+    """
     events = folder / "events.jsonl"
-    child = start("up", "--replay", *files, "--speed", "max", "--until-end", "--json", "--events", events)
+    child = start(
+        "up", "--replay", *files, "--speed", "max", "--until-end", "--json", "--events", events
+    )
     code = child.wait(within_s)
     assert child.stdout(), child.stderr()
     return code, json.loads(child.stdout()), events
@@ -91,14 +100,26 @@ def assert_nothing_lost(report: dict[str, object]) -> None:
     assert report["ok"] is True
     assert report["frames"] == report["frames_served"]
     assert report["packets_received"] == report["packets_sent"]
-    for name in ("lost", "frames_lost", "send_dropped", "kernel_drops", "upstream_gaps", "quarantined"):
+    for name in (
+        "lost",
+        "frames_lost",
+        "send_dropped",
+        "kernel_drops",
+        "upstream_gaps",
+        "quarantined",
+    ):
         assert report[name] == 0, name
     assert report["gaps"] == []
 
 
 def assert_equal(received: Path, printed: Path, leave_out: tuple[str, ...] = ()) -> Counter[str]:
-    """Assert that both files hold the same lines of each instrument, and that no book is ever crossed; return what there is."""
-    got, wanted = by_instrument(read_events(received), leave_out), by_instrument(read_events(printed), leave_out)
+    """Assert that both files hold the same lines of each instrument, and that no book is ever
+    crossed; return what there is.
+    """
+    got, wanted = (
+        by_instrument(read_events(received), leave_out),
+        by_instrument(read_events(printed), leave_out),
+    )
     assert set(got) == set(wanted)
     kinds: Counter[str] = Counter()
     for instrument, events in wanted.items():
@@ -116,8 +137,12 @@ def assert_equal(received: Path, printed: Path, leave_out: tuple[str, ...] = ())
 
 
 @pytest.mark.parametrize("name", [*SHORT, LONG_IN_EVERY_RUN])
-def test_what_a_consumer_receives_is_what_decode_prints(name: str, start: Start, tmp_path: Path) -> None:
-    """Every instrument's lines are equal apart from receive times, nothing is lost, and the exit code is 0."""
+def test_what_a_consumer_receives_is_what_decode_prints(
+    name: str, start: Start, tmp_path: Path
+) -> None:
+    """Every instrument's lines are equal apart from receive times, nothing is lost, and the exit
+    code is 0.
+    """
     file = captures() / name
     venue = guess_venue(file)
     decoding = start("decode", "--venue", venue, file)
@@ -126,7 +151,8 @@ def test_what_a_consumer_receives_is_what_decode_prints(name: str, start: Start,
     assert list(report["venues"]) == [venue]  # type: ignore[call-overload]
     kinds = assert_equal(events, decoded(decoding))
     assert code == 0
-    sent = {kind: count for kind, count in report["events"].items() if count}  # type: ignore[attr-defined]
+    # type: ignore[attr-defined]
+    sent = {kind: count for kind, count in report["events"].items() if count}
     # One event may hold several trades or statistics, each a line of its own.
     single = {kind: count for kind, count in sent.items() if kind in ("book", "bbo")}
     assert {kind: kinds[kind] for kind in single} == single
@@ -142,7 +168,9 @@ def test_long_recordings_arrive_whole(name: str, start: Start, tmp_path: Path) -
 
 def test_the_beginning_of_a_coin_m_recording_arrives_whole(start: Start, tmp_path: Path) -> None:
     """The market's only recording is long: every run takes its first lines."""
-    file = first_lines(captures() / "long" / "binance_coinm_btcusd_perp_20240808.jsonl.gz", 4000, tmp_path)
+    file = first_lines(
+        captures() / "long" / "binance_coinm_btcusd_perp_20240808.jsonl.gz", 4000, tmp_path
+    )
     decoding = start("decode", "--venue", "binance_coinm", file)
     code, report, events = measured_run(start, tmp_path, file)
     assert_nothing_lost(report)
@@ -151,11 +179,19 @@ def test_the_beginning_of_a_coin_m_recording_arrives_whole(start: Start, tmp_pat
 
 
 def test_no_recording_is_forgotten() -> None:
-    """Every recording of the venues is in one of the lists above; the files of documented examples are no streams."""
+    """Every recording of the venues is in one of the lists above; the files of documented
+    examples are no streams.
+    """
     folder = captures()
-    found = {f"{venue}/{file.name}" for venue in VENUES for file in (folder / venue).glob("*.jsonl*")}
+    found = {
+        f"{venue}/{file.name}" for venue in VENUES for file in (folder / venue).glob("*.jsonl*")
+    }
     found |= {f"long/{file.name}" for file in (folder / "long").glob("*.jsonl*")}
-    assert {name for name in found if "/examples" not in name} == {*SHORT, *LONG, *WITHOUT_MARKET_DATA}
+    assert {name for name in found if "/examples" not in name} == {
+        *SHORT,
+        *LONG,
+        *WITHOUT_MARKET_DATA,
+    }
 
 
 def test_several_venues_run_at_once(start: Start, tmp_path: Path) -> None:
@@ -172,30 +208,39 @@ def test_several_venues_run_at_once(start: Start, tmp_path: Path) -> None:
     assert_nothing_lost(report)
     assert set(report["venues"]) == set(names)  # type: ignore[call-overload]
     printed = tmp_path / "all.jsonl"
-    texts = [decoded(start("decode", "--venue", venue, folder / venue / name)).read_bytes() for venue, name in names.items()]
+    texts = [
+        decoded(start("decode", "--venue", venue, folder / venue / name)).read_bytes()
+        for venue, name in names.items()
+    ]
     printed.write_bytes(b"".join(texts))
     assert_equal(events, printed)
     assert code == 0
 
 
 def test_a_folder_is_one_recording_of_each_venue(start: Start, tmp_path: Path) -> None:
-    """The recordings of a folder are played one after the other; the data are those of decoding them in this order.
+    """The recordings of a folder are played one after the other; the data are those of decoding
+    them in this order.
 
-    States differ: recorded connections end with their file, while the server keeps its clients from one file to the next.
+    States differ: recorded connections end with their file, while the server keeps its clients
+    from one file to the next.
     """
     folder = captures() / "binance_futures"
     code, report, events = measured_run(start, tmp_path, folder)
     assert_nothing_lost(report)
     files = sorted(file for file in folder.glob("*.jsonl") if not file.name.startswith("examples"))
     kinds = assert_equal(
-        events, decoded(start("decode", "--venue", "binance_futures", *files)), leave_out=("status", "instrument")
+        events,
+        decoded(start("decode", "--venue", "binance_futures", *files)),
+        leave_out=("status", "instrument"),
     )
     assert kinds["book"] == report["events"]["book"]  # type: ignore[index]
     assert code == 0
 
 
 @pytest.mark.parametrize("name", WITHOUT_MARKET_DATA)
-def test_a_recording_without_market_data_is_refused(name: str, start: Start, tmp_path: Path) -> None:
+def test_a_recording_without_market_data_is_refused(
+    name: str, start: Start, tmp_path: Path
+) -> None:
     """Nothing to subscribe to is an error that names the file, not a run that waits for ever."""
     file = captures() / name
     child = start("up", "--replay", file, "--speed", "max", "--until-end")

@@ -9,9 +9,9 @@ import threading
 
 import pytest
 
-from monitors.command import watch
-from protocol.io import Receiver
 from tapecast.cli import main
+from tapecast.monitors.command import watch
+from tapecast.protocol.net.io import Receiver
 
 # The lines are text, not packets: any UDP socket sends them.
 import socket  # isort: skip
@@ -33,7 +33,9 @@ def test_lines_of_the_group_reach_the_table() -> None:
     """What a feeder announces is in the text and in the JSON form."""
     for as_json in (False, True):
         receiver = Receiver([(GROUP, PORT)], gro=False, slots=64, rcvbuf=1 << 20)
-        send("CONN|okx|1|0|2|3", "EXCHANGE|okx|feed|trade=12,book=340|1723161255030314667", "garbage")
+        send(
+            "CONN|okx|1|0|2|3", "EXCHANGE|okx|feed|trade=12,book=340|1723161255030314667", "garbage"
+        )
         out = io.BytesIO()
         watch(receiver, out, json=as_json, in_place=False, seconds=0.2, once=True)
         receiver.close()
@@ -62,7 +64,18 @@ def test_the_screen_is_redrawn_every_second() -> None:
 
 def test_the_command_ends_after_its_seconds(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     """`monitor udp --once --json` prints one line and ends with 0."""
-    code = main(["monitor", "udp", "--json", "--once", "--seconds", "0.1", "--set", f"network.monitor_group={GROUP}"])
+    code = main(
+        [
+            "monitor",
+            "udp",
+            "--json",
+            "--once",
+            "--seconds",
+            "0.1",
+            "--set",
+            f"network.monitor_group={GROUP}",
+        ]
+    )
     assert code == 0
     (line,) = capsysbinary.readouterr().out.splitlines()
     assert json.loads(line)["rows"] == []

@@ -7,8 +7,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitors import model
-from monitors.plain import json_line, table
+from tapecast.monitors import model
+from tapecast.monitors.plain import json_line, table
 
 S = 1_000_000_000
 UTC = 1723161255030314667
@@ -33,7 +33,14 @@ def test_a_connected_exchange_is_live_with_its_counts() -> None:
     """CONN and EXCHANGE lines of one exchange make one row with sockets, counts and age."""
     state = run([(1, b"CONN|okx|3|0|2|3"), (2, exchange("okx", 12, 340, 0))])
     (row,) = model.view(state, 4 * S).rows
-    assert (row.exchange, row.state, row.connected, row.disconnected, row.reconnects, row.total) == ("okx", "live", 3, 0, 2, 3)
+    assert (
+        row.exchange,
+        row.state,
+        row.connected,
+        row.disconnected,
+        row.reconnects,
+        row.total,
+    ) == ("okx", "live", 3, 0, 2, 3)
     assert row.counts["trade"] == 12
     assert row.counts["books"] == 3
     assert row.age_s == 2.0
@@ -55,7 +62,13 @@ def test_lost_sockets_show_as_partial_and_down() -> None:
 
 def test_rates_come_from_the_counts_and_the_senders_times() -> None:
     """The rate is the growth of a count over the sender's timestamps, not over arrival times."""
-    state = run([(0, exchange("okx", 100, 0, 0)), (0.1, exchange("okx", 150, 10, 1)), (0.2, exchange("okx", 300, 40, 2))])
+    state = run(
+        [
+            (0, exchange("okx", 100, 0, 0)),
+            (0.1, exchange("okx", 150, 10, 1)),
+            (0.2, exchange("okx", 300, 40, 2)),
+        ]
+    )
     (row,) = model.view(state, S).rows
     assert row.rates["trade"] == 100.0
     assert row.rates["book"] == 20.0
@@ -70,7 +83,13 @@ def test_one_line_gives_no_rate() -> None:
 
 def test_a_restarted_feeder_does_not_give_negative_rates() -> None:
     """Counts that fall mean a restart: it is counted and measuring begins again."""
-    state = run([(0, exchange("okx", 1000, 5, 0)), (1, exchange("okx", 3, 0, 1)), (2, exchange("okx", 13, 0, 2))])
+    state = run(
+        [
+            (0, exchange("okx", 1000, 5, 0)),
+            (1, exchange("okx", 3, 0, 1)),
+            (2, exchange("okx", 13, 0, 2)),
+        ]
+    )
     (row,) = model.view(state, 2 * S).rows
     assert row.restarts == 1
     assert row.rates["trade"] == 10.0
@@ -86,7 +105,9 @@ def test_the_rate_window_is_bounded() -> None:
 
 def test_silence_makes_an_exchange_stale() -> None:
     """When either kind of line stops, the row is stale and its rates are unknown."""
-    state = run([(0, b"CONN|okx|3|0|2|3"), (0, exchange("okx", 1, 0, 0)), (1, exchange("okx", 2, 0, 1))])
+    state = run(
+        [(0, b"CONN|okx|3|0|2|3"), (0, exchange("okx", 1, 0, 0)), (1, exchange("okx", 2, 0, 1))]
+    )
     assert model.view(state, 4 * S).rows[0].state == "live"
     late = model.view(state, 5 * S).rows[0]
     assert late.state == "stale"
@@ -114,8 +135,17 @@ def test_after_ten_seconds_without_a_venue_the_replay_hint_appears() -> None:
 
 
 def test_malformed_lines_are_counted_and_shown() -> None:
-    """Lines of no known form never raise; they are counted and the last is shown without control characters."""
-    bad = [b"CONN|okx|x|0|2", b"CONN|okx", b"EXCHANGE|okx|feed|trade=-1|5", b"HELLO\x1b[2J|w", b"\xff\xfe", b"CONN||1|0|0|1"]
+    """Lines of no known form never raise; they are counted and the last is shown without control
+    characters.
+    """
+    bad = [
+        b"CONN|okx|x|0|2",
+        b"CONN|okx",
+        b"EXCHANGE|okx|feed|trade=-1|5",
+        b"HELLO\x1b[2J|w",
+        b"\xff\xfe",
+        b"CONN||1|0|0|1",
+    ]
     state = run([(0, line) for line in bad] + [(0, b"")])
     assert state.malformed == len(bad)
     assert state.exchanges == {}
@@ -167,7 +197,13 @@ def test_no_datagram_raises(datagrams: list[bytes]) -> None:
 
 def test_the_table_is_aligned_and_the_json_twin_says_the_same() -> None:
     """Every row has the columns of the head; the JSON line carries the same figures."""
-    state = run([(1, b"CONN|okx|3|0|2|3"), (2, exchange("okx", 12, 340, 0)), (2, b"CONN|binance_futures|0|1|7")])
+    state = run(
+        [
+            (1, b"CONN|okx|3|0|2|3"),
+            (2, exchange("okx", 12, 340, 0)),
+            (2, b"CONN|binance_futures|0|1|7"),
+        ]
+    )
     shown = model.view(state, 3 * S)
     head, first, second, foot = table(shown).splitlines()
     assert head.split()[:6] == ["EXCHANGE", "STATE", "UP", "DOWN", "RECONN", "TOTAL"]

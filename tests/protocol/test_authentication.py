@@ -7,13 +7,13 @@ import hashlib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from protocol._native import ffi, lib
 
-from protocol.authentication import Sealer, key_table
-from protocol.codec import validate
-from protocol.io import Receiver, Sender
-from protocol.schema import Flag
-from protocol.stamping import Stamper, StampError
+from tapecast.protocol._native import ffi, lib
+from tapecast.protocol.authentication import Sealer, key_table
+from tapecast.protocol.codec import validate
+from tapecast.protocol.net.io import Receiver, Sender
+from tapecast.protocol.schema import Flag
+from tapecast.protocol.stamping import Stamper, StampError
 from tests.support.packets import fields, heartbeat, packet, sealed
 from tests.support.vectors import VECTORS
 
@@ -36,10 +36,14 @@ def test_a_tag_is_that_of_the_hash_library(key: bytes, text: bytes) -> None:
     assert tag(key, text) == hashlib.blake2b(text, digest_size=16, key=key).digest()
 
 
-@pytest.mark.parametrize("length", [1, *range(BLOCK - 1, BLOCK + 2), *range(2 * BLOCK - 1, 2 * BLOCK + 2), 1472])
+@pytest.mark.parametrize(
+    "length", [1, *range(BLOCK - 1, BLOCK + 2), *range(2 * BLOCK - 1, 2 * BLOCK + 2), 1472]
+)
 def test_tags_around_whole_blocks(length: int) -> None:
     """The last block may be full, or have one byte more or less."""
-    assert tag(KEY, b"x" * length) == hashlib.blake2b(b"x" * length, digest_size=16, key=KEY).digest()
+    assert (
+        tag(KEY, b"x" * length) == hashlib.blake2b(b"x" * length, digest_size=16, key=KEY).digest()
+    )
 
 
 def test_the_golden_packet_is_sealed_as_published() -> None:
@@ -51,7 +55,9 @@ def test_the_golden_packet_is_sealed_as_published() -> None:
     assert Sealer(bytes.fromhex(vector["key"])).seal(plain) == whole
 
 
-@given(st.lists(st.builds(packet, st.integers(0, 2**64 - 1), items=st.integers(0, 80)), max_size=12))
+@given(
+    st.lists(st.builds(packet, st.integers(0, 2**64 - 1), items=st.integers(0, 80)), max_size=12)
+)
 @settings(deadline=None)
 def test_sealing_is_packet_by_packet(packets: list[bytes]) -> None:
     """Contiguous packets come out contiguous, each with its own tag, and nothing else changed."""
@@ -62,10 +68,16 @@ def test_sealing_is_packet_by_packet(packets: list[bytes]) -> None:
 
 
 def test_what_cannot_be_sealed_is_refused() -> None:
-    """No packet, a packet with a tag, a packet without room for one: named with the place, and keys of a wrong length."""
+    """No packet, a packet with a tag, a packet without room for one: named with the place, and
+    keys of a wrong length.
+    """
     small, tagged, large = packet(1), sealed(packet(2), KEY), packet(3, items=87)
     sealer = Sealer(KEY)
-    for packets, what in ((small + b"x", "no packet"), (small + tagged, "AUTH"), (small + large, "no room")):
+    for packets, what in (
+        (small + b"x", "no packet"),
+        (small + tagged, "AUTH"),
+        (small + large, "no room"),
+    ):
         with pytest.raises(StampError, match=what) as caught:
             sealer.seal(packets)
         assert caught.value.offset == len(small)
@@ -77,10 +89,15 @@ def test_what_cannot_be_sealed_is_refused() -> None:
 
 
 def test_published_packets_carry_their_tags_on_both_lines() -> None:
-    """What leaves is stamped and sealed, the same bytes on line A and B; a refused buffer takes no number."""
+    """What leaves is stamped and sealed, the same bytes on line A and B; a refused buffer takes
+    no number.
+    """
     groups = ("239.255.42.205", "239.255.42.206")
     receivers = [Receiver([(group, 0)], rcvbuf=1 << 20) for group in groups]
-    senders = [Sender(group, receiver.ports()[0]) for group, receiver in zip(groups, receivers, strict=True)]
+    senders = [
+        Sender(group, receiver.ports()[0])
+        for group, receiver in zip(groups, receivers, strict=True)
+    ]
     stamper, sealer = Stamper(5, instruments=1), Sealer(KEY)
     with pytest.raises(StampError, match="no room"):
         senders[0].publish(stamper, bytearray(packet(items=87)), 66 + 87 * 16, sealer=sealer)

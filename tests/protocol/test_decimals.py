@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.decimals import format_decimal, parse_decimal, to_mantissa
-from protocol.schema import MAX_MANTISSA
+from tapecast.protocol.decimals import format_decimal, parse_decimal, to_mantissa
+from tapecast.protocol.schema import MAX_MANTISSA
 
 EXACT = Context(prec=400, Emin=-10000, Emax=10000)
 MANTISSAS = st.integers(-MAX_MANTISSA, MAX_MANTISSA)
@@ -41,16 +41,24 @@ def test_formatted_values_parse_to_the_same_value(mantissa, exp):
     assert own == 0 or parsed % 10 != 0
 
 
-@given(st.from_regex(r"-?(0|[1-9][0-9]{0,12})(\.[0-9]{1,10})?([eE][+-]?[0-9]{1,2})?", fullmatch=True))
+@given(
+    st.from_regex(r"-?(0|[1-9][0-9]{0,12})(\.[0-9]{1,10})?([eE][+-]?[0-9]{1,2})?", fullmatch=True)
+)
 def test_parsing_is_exact(text):
-    """Every JSON number within the wire's range parses to exactly its value; others raise ValueError."""
+    """Every JSON number within the wire's range parses to exactly its value; others raise
+    ValueError.
+    """
     expected = EXACT.create_decimal(text)
     try:
         mantissa, exp = parse_decimal(text)
     except ValueError:
         shortest = expected.normalize(EXACT)
         scale = int(shortest.as_tuple().exponent)
-        assert scale < -128 or abs(expected) > MAX_MANTISSA or abs(shortest.scaleb(-scale)) > MAX_MANTISSA
+        assert (
+            scale < -128
+            or abs(expected) > MAX_MANTISSA
+            or abs(shortest.scaleb(-scale)) > MAX_MANTISSA
+        )
     else:
         assert value(mantissa, exp) == expected
 
@@ -74,7 +82,9 @@ def test_parsing_is_exact(text):
     ],
 )
 def test_venues_spellings_parse(text, expected):
-    """Padded, exponential and plain numbers as the venues write them (Binance, Upbit, Deribit) have one form."""
+    """Padded, exponential and plain numbers as the venues write them (Binance, Upbit, Deribit)
+    have one form.
+    """
     assert parse_decimal(text) == expected
 
 
@@ -106,14 +116,18 @@ def test_venues_spellings_parse(text, expected):
     ],
 )
 def test_what_the_wire_cannot_hold_is_refused(text):
-    """Text that is no number, and values beyond mantissa and exponent, raise ValueError and never round."""
+    """Text that is no number, and values beyond mantissa and exponent, raise ValueError and
+    never round.
+    """
     with pytest.raises(ValueError, match=r"number|range"):
         parse_decimal(text)
 
 
 @given(MANTISSAS, st.integers(-20, 0), st.integers(-25, 5))
 def test_mantissas_are_exact_or_refused(mantissa, exp, target):
-    """At a given exponent the mantissa gives back the value exactly, or ValueError says that it cannot."""
+    """At a given exponent the mantissa gives back the value exactly, or ValueError says that it
+    cannot.
+    """
     text = format_decimal(mantissa, exp)
     try:
         scaled = to_mantissa(text, target)

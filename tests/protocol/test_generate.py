@@ -7,12 +7,14 @@ import subprocess
 
 import pytest
 
-from protocol import generate, schema
-from protocol.generate_spec import fill_tables
+from tapecast.protocol import generate, schema
+from tapecast.protocol.generate_spec import fill_tables
 
 
 def test_committed_files_are_what_the_schema_gives(capsys):
-    """`--check` finds no difference between the schema and the committed C header, dissector and specification."""
+    """`--check` finds no difference between the schema and the committed C header, dissector and
+    specification.
+    """
     assert generate.main(["--check"]) == 0
     assert capsys.readouterr().err == ""
 
@@ -49,13 +51,21 @@ def test_an_unknown_table_is_an_error():
 
 
 def test_specification_shows_every_field_and_flag():
-    """Every field of every record, every message type, flag and venue is in the published specification."""
+    """Every field of every record, every message type, flag and venue is in the published
+    specification.
+    """
     text = next(text for path, text in generate.outputs().items() if path.name == "SPEC.md")
     for record in schema.RECORDS:
         for field in record.fields:
             assert f"| {field.offset} | " in text
             assert f"| `{field.name}` | {field.doc} |" in text
-    shown = (*schema.MsgType, *schema.Flag, *schema.StatusReason, *schema.RequestKind, *schema.ReplyStatus)
+    shown = (
+        *schema.MsgType,
+        *schema.Flag,
+        *schema.StatusReason,
+        *schema.RequestKind,
+        *schema.ReplyStatus,
+    )
     for name in [member.name for member in shown]:
         assert f"| {name} |" in text
     for venue in schema.VENUES:
@@ -67,7 +77,11 @@ def test_c_header_compiles_with_its_own_assertions(tmp_path):
     """The C header's offset assertions hold for the compiler at hand, without a warning."""
     (tmp_path / "wire.h").write_text(generate.c_header())
     source = tmp_path / "main.c"
-    source.write_text('#include "wire.h"\nint main(void) { return (int)tc_min_item_size(TC_MSG_BOOK) - 16; }\n')
+    source.write_text(
+        '#include "wire.h"\nint main(void) { return (int)tc_min_item_size(TC_MSG_BOOK) - 16; }\n'
+    )
     program = tmp_path / "main"
-    subprocess.run(["cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-o", program, source], check=True)
+    subprocess.run(
+        ["cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-o", program, source], check=True
+    )
     assert subprocess.run([program], check=False).returncode == 0

@@ -6,10 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.codec import KEY_SIZE, WireError, encode
-from protocol.records import Header, HeartbeatItem, ReplyItem, RequestItem
-from protocol.recovery import MAX_RANGE, decode_reply, decode_request, encode_reply, encode_request, first_packet
-from protocol.schema import MAX_PACKET, Flag, MsgType, ReplyStatus, RequestKind
+from tapecast.protocol.codec import KEY_SIZE, WireError, encode
+from tapecast.protocol.records import Header, HeartbeatItem, ReplyItem, RequestItem
+from tapecast.protocol.recovery import (
+    MAX_RANGE,
+    decode_reply,
+    decode_request,
+    encode_reply,
+    encode_request,
+    first_packet,
+)
+from tapecast.protocol.schema import MAX_PACKET, Flag, MsgType, ReplyStatus, RequestKind
 from tests.support.vectors import VECTORS
 
 HEADER = Header(channel_id=4, venue_id=4, session=9)
@@ -21,17 +28,27 @@ requests = st.one_of(
     st.tuples(U32, st.integers(1, 2**64 - 1), st.integers(1, MAX_RANGE)).map(
         lambda drawn: RequestItem(1, 0, 0, *drawn[:2], 0, drawn[2])
     ),
-    st.tuples(st.sampled_from([2, 3]), U32, U64).map(lambda drawn: RequestItem(drawn[0], 0, 0, drawn[1], 0, drawn[2])),
+    st.tuples(st.sampled_from([2, 3]), U32, U64).map(
+        lambda drawn: RequestItem(drawn[0], 0, 0, drawn[1], 0, drawn[2])
+    ),
 )
 
 
 @given(requests, st.sampled_from([None, bytes(range(KEY_SIZE))]))
 def test_requests_survive_the_way(item: RequestItem, key: bytes | None) -> None:
-    """Channel, venue, session and item come out as they went in; with a key, under that key only."""
+    """Channel, venue, session and item come out as they went in; with a key, under that key
+    only.
+    """
     packet = encode_request(HEADER, item, key=key)
     assert decode_request(packet)[1] == item
     header, found = decode_request(packet, keys=[] if key is None else [bytes(KEY_SIZE), key])
-    assert (header.msg_type, header.channel_id, header.venue_id, header.session, found) == (MsgType.REQUEST, 4, 4, 9, item)
+    assert (header.msg_type, header.channel_id, header.venue_id, header.session, found) == (
+        MsgType.REQUEST,
+        4,
+        4,
+        9,
+        item,
+    )
     with pytest.raises(WireError, match="auth_missing" if key is None else "bad_auth"):
         decode_request(packet, keys=[b"k" * KEY_SIZE])
 
@@ -39,7 +56,9 @@ def test_requests_survive_the_way(item: RequestItem, key: bytes | None) -> None:
 @given(U64, U64, st.integers(0, 255))
 def test_replies_survive_the_way(first: int, next_seq: int, status: int) -> None:
     """A status that this version does not know comes through as its number."""
-    item = ReplyItem(kind=1, status=status, request_id=5, first=first, next_seq=next_seq, packets=3, retry_ms=9)
+    item = ReplyItem(
+        kind=1, status=status, request_id=5, first=first, next_seq=next_seq, packets=3, retry_ms=9
+    )
     header, found = decode_reply(encode_reply(HEADER._replace(flags=Flag.REPLAY), item))
     assert found == item
     assert header.flags & Flag.REPLAY
@@ -80,7 +99,14 @@ def test_other_packets_are_no_requests_and_no_replies() -> None:
 def test_a_request_that_has_grown_is_understood() -> None:
     """A newer client's item is longer; what is known of it counts."""
     packet = encode_request(HEADER, RANGE)
-    grown = packet[:38] + b"\x28" + packet[39:64] + (40).to_bytes(2, "little") + packet[66:] + b"\xff" * 8
+    grown = (
+        packet[:38]
+        + b"\x28"
+        + packet[39:64]
+        + (40).to_bytes(2, "little")
+        + packet[66:]
+        + b"\xff" * 8
+    )
     assert decode_request(grown)[1] == RANGE
 
 
@@ -102,7 +128,9 @@ def test_any_pieces_of_a_stream_give_its_packets(data: st.DataObject) -> None:
 
 
 def test_what_cannot_become_a_packet_is_noticed_at_once() -> None:
-    """A wrong magic with its second byte, an impossible length with the header; one byte says nothing."""
+    """A wrong magic with its second byte, an impossible length with the header; one byte says
+    nothing.
+    """
     assert first_packet(b"") == first_packet(b"G") == 0
     with pytest.raises(WireError, match="bad_magic"):
         first_packet(b"GE")
@@ -125,4 +153,9 @@ def test_golden_requests_and_replies_are_read() -> None:
                 assert decode_request(data)[1]._asdict() == packet["items"][0]
             elif vector["name"] == "reply":
                 assert decode_reply(data)[1]._asdict() == packet["items"][0]
-                assert ReplyStatus(packet["items"][0]["status"]).name in ("OK", "OVERRUN", "BUSY", "OTHER_SESSION")
+                assert ReplyStatus(packet["items"][0]["status"]).name in (
+                    "OK",
+                    "OVERRUN",
+                    "BUSY",
+                    "OTHER_SESSION",
+                )

@@ -1,4 +1,6 @@
-"""Rendering: golden events, key order, names, fragments with loss, repeated definitions and snapshots, real figures."""
+"""Rendering: golden events, key order, names, fragments with loss, repeated definitions and
+snapshots, real figures.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from protocol.codec import (
+from tapecast.protocol.codec import (
     Header,
     HeartbeatItem,
     InstrumentItem,
@@ -22,8 +24,8 @@ from protocol.codec import (
     parse_decimal,
     to_mantissa,
 )
-from protocol.render import Renderer
-from protocol.schema import UNDEFINED, Flag, MsgType, StatusReason
+from tapecast.protocol.render import Renderer
+from tapecast.protocol.schema import UNDEFINED, Flag, MsgType, StatusReason
 from tests.support.captures import captures
 from tests.support.vectors import VECTORS, names
 
@@ -40,7 +42,9 @@ BOOK = Header(
     qty_exp=-5,
 )
 TRADE = BOOK._replace(msg_type=MsgType.TRADE)
-DEFINITION = InstrumentItem(BTC, 1, 1, 1, 1, -2, -5, tick=1, lot=1, symbol="BTCUSDT", base="BTC", quote="USDT")
+DEFINITION = InstrumentItem(
+    BTC, 1, 1, 1, 1, -2, -5, tick=1, lot=1, symbol="BTCUSDT", base="BTC", quote="USDT"
+)
 # Figures of Binance spot BTCUSDT, 2024-08-08 23:54 UTC.
 BID, ASK = Level(6183763, 378826), Level(6183764, 154698)
 COMMON = ["type", "venue", "kind", "symbol", "instrument", "ts_exchange_ns", "ts_recv_ns", "flags"]
@@ -66,13 +70,19 @@ def snapshot(levels=(BID, ASK), **fields):
 @pytest.mark.parametrize("vector", VECTORS, ids=names(VECTORS))
 def test_golden_packets_render_to_their_events(vector):
     """A raw renderer gives the events written beside the golden packets, keys in the same order."""
-    events = feed(Renderer(raw=True), [bytes.fromhex(packet["hex"]) for packet in vector["packets"]])
-    assert [list(event.items()) for event in events] == [list(event.items()) for event in vector["events"]]
+    events = feed(
+        Renderer(raw=True), [bytes.fromhex(packet["hex"]) for packet in vector["packets"]]
+    )
+    assert [list(event.items()) for event in events] == [
+        list(event.items()) for event in vector["events"]
+    ]
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=names(VECTORS))
 def test_only_normalised_events_without_raw(vector):
-    """Without raw, heartbeats, session marks, tick tables and texts give no event; all else is as with raw."""
+    """Without raw, heartbeats, session marks, tick tables and texts give no event; all else is
+    as with raw.
+    """
     events = feed(Renderer(), [bytes.fromhex(packet["hex"]) for packet in vector["packets"]])
     hidden = {"heartbeat", "session_start", "session_end", "tick_table", "text"}
     assert events == [event for event in vector["events"] if event["type"] not in hidden]
@@ -82,12 +92,28 @@ def test_only_normalised_events_without_raw(vector):
     ("header", "items", "keys"),
     [
         (TRADE, [TradeItem(1, 2, 3)], ["price", "quantity", "side", "trade_id"]),
-        (TRADE._replace(msg_type=MsgType.LIQUIDATION), [TradeItem(1, 2, 3)], ["price", "quantity", "side", "trade_id"]),
+        (
+            TRADE._replace(msg_type=MsgType.LIQUIDATION),
+            [TradeItem(1, 2, 3)],
+            ["price", "quantity", "side", "trade_id"],
+        ),
         (BOOK, [BID], ["snapshot", "bids", "asks"]),
         (BOOK._replace(msg_type=MsgType.BBO, bid_count=1), [BID], ["bid", "ask"]),
-        (BOOK._replace(msg_type=MsgType.STAT), [StatItem(1, 2, 3, -1)], ["kind_of", "value", "ts", "aux"]),
-        (BOOK._replace(msg_type=MsgType.STATUS), [StatusItem(1, 1)], ["scope", "state", "reason", "counts", "detail"]),
-        (BOOK._replace(msg_type=MsgType.STATUS), [StatusItem(3, 7, StatusReason.GAP)], ["expected", "got", "reason"]),
+        (
+            BOOK._replace(msg_type=MsgType.STAT),
+            [StatItem(1, 2, 3, -1)],
+            ["kind_of", "value", "ts", "aux"],
+        ),
+        (
+            BOOK._replace(msg_type=MsgType.STATUS),
+            [StatusItem(1, 1)],
+            ["scope", "state", "reason", "counts", "detail"],
+        ),
+        (
+            BOOK._replace(msg_type=MsgType.STATUS),
+            [StatusItem(3, 7, StatusReason.GAP)],
+            ["expected", "got", "reason"],
+        ),
         (
             BOOK._replace(msg_type=MsgType.INSTRUMENT),
             [DEFINITION],
@@ -112,7 +138,9 @@ def test_only_normalised_events_without_raw(vector):
     ],
 )
 def test_keys_have_their_documented_order(header, items, keys):
-    """Every event has the common keys first and then its own, in the documented order, in JSON too."""
+    """Every event has the common keys first and then its own, in the documented order, in JSON
+    too.
+    """
     (event,) = feed(Renderer(), encode(header, items))
     assert list(event) == COMMON + keys
     line = json.dumps(event)
@@ -121,13 +149,20 @@ def test_keys_have_their_documented_order(header, items, keys):
 
 
 def test_names_come_from_the_definition():
-    """Before its definition an instrument is its id in hex and the venue of the header; after it, its names."""
+    """Before its definition an instrument is its id in hex and the venue of the header; after
+    it, its names.
+    """
     renderer = Renderer()
     (before,) = feed(renderer, encode(BOOK, [BID]))
     assert [before[key] for key in COMMON[1:5]] == ["binance", None, None, f"#{BTC:016x}"]
     renderer.feed(definition())
     (after,) = feed(renderer, encode(BOOK, [BID]))
-    assert [after[key] for key in COMMON[1:5]] == ["binance", "spot", "BTCUSDT", "binance.spot.BTCUSDT"]
+    assert [after[key] for key in COMMON[1:5]] == [
+        "binance",
+        "spot",
+        "BTCUSDT",
+        "binance.spot.BTCUSDT",
+    ]
 
 
 def test_events_about_no_instrument_have_none():
@@ -139,8 +174,15 @@ def test_events_about_no_instrument_have_none():
 
 def test_numbers_this_version_does_not_know_show_as_numbers():
     """Unknown venues and enumeration values of a later version are shown by number."""
-    (event,) = Renderer().feed(definition(DEFINITION._replace(venue=999, kind=77, state=88, option_type=99)))
-    assert [event["venue"], event["kind"], event["state"], event["option_type"]] == ["venue-999", "77", "88", "99"]
+    (event,) = Renderer().feed(
+        definition(DEFINITION._replace(venue=999, kind=77, state=88, option_type=99))
+    )
+    assert [event["venue"], event["kind"], event["state"], event["option_type"]] == [
+        "venue-999",
+        "77",
+        "88",
+        "99",
+    ]
     assert event["instrument"] == "venue-999.77.BTCUSDT"
 
 
@@ -148,7 +190,9 @@ def test_repeated_definitions_say_nothing_new():
     """The definition cycle gives no events until something changes; raw shows every one."""
     renderer = Renderer()
     changed = DEFINITION._replace(version=2, tick=10)
-    assert [len(renderer.feed(definition(item))) for item in (DEFINITION, DEFINITION, changed, changed)] == [1, 0, 1, 0]
+    assert [
+        len(renderer.feed(definition(item))) for item in (DEFINITION, DEFINITION, changed, changed)
+    ] == [1, 0, 1, 0]
     raw = Renderer(raw=True)
     assert [len(raw.feed(definition())) for _ in range(2)] == [1, 1]
 
@@ -164,9 +208,17 @@ def test_undefined_values_are_null():
 
 
 def test_trades_carry_their_own_time_and_flags():
-    """Each trade's time is the header's plus its own distance; header flags and trade flags are one list without last."""
-    header = TRADE._replace(ts_exchange_ns=1723161255342000000, ts_recv_ns=5, flags=Flag.SUSPECT | Flag.REPLAY)
-    items = [TradeItem(1, 2, 3, side=1), TradeItem(2, 2, 3, -7, 2, 1 | 16), TradeItem(2**64 - 1, 2, 3, 7)]
+    """Each trade's time is the header's plus its own distance; header flags and trade flags are
+    one list without last.
+    """
+    header = TRADE._replace(
+        ts_exchange_ns=1723161255342000000, ts_recv_ns=5, flags=Flag.SUSPECT | Flag.REPLAY
+    )
+    items = [
+        TradeItem(1, 2, 3, side=1),
+        TradeItem(2, 2, 3, -7, 2, 1 | 16),
+        TradeItem(2**64 - 1, 2, 3, 7),
+    ]
     first, second, third = feed(Renderer(), encode(header, items))
     times = [event["ts_exchange_ns"] - header.ts_exchange_ns for event in (first, second, third)]
     assert times == [0, -7000, 7000]
@@ -178,15 +230,23 @@ def test_trades_carry_their_own_time_and_flags():
 
 
 def test_unknown_times_stay_unknown():
-    """Without an exchange time a trade has none, whatever its distance; an unknown receive time is null."""
+    """Without an exchange time a trade has none, whatever its distance; an unknown receive time
+    is null.
+    """
     (event,) = feed(Renderer(), encode(TRADE, [TradeItem(1, 2, 3, 99)]))
     assert (event["ts_exchange_ns"], event["ts_recv_ns"]) == (0, None)
 
 
 def test_texts_of_hashed_trade_ids_are_shown_where_known():
-    """A hashed id shows the venue's text when the caller knows it; a number that merely equals it does not."""
+    """A hashed id shows the venue's text when the caller knows it; a number that merely equals
+    it does not.
+    """
     texts = {7: "uuid-7"}
-    items = [TradeItem(7, 2, 3, trade_flags=1), TradeItem(7, 2, 3), TradeItem(8, 2, 3, trade_flags=1)]
+    items = [
+        TradeItem(7, 2, 3, trade_flags=1),
+        TradeItem(7, 2, 3),
+        TradeItem(8, 2, 3, trade_flags=1),
+    ]
     events = feed(Renderer(trade_texts=texts), encode(TRADE, items))
     assert [event.get("trade_id_text") for event in events] == ["uuid-7", None, None]
 
@@ -245,7 +305,9 @@ def test_fragments_of_other_instruments_and_channels_may_interleave(change):
 
 
 def test_cyclic_snapshots_that_say_nothing_new_are_left_out():
-    """A repeated snapshot with the last event's number is skipped; after a loss, or for a late joiner, it is the book."""
+    """A repeated snapshot with the last event's number is skipped; after a loss, or for a late
+    joiner, it is the book.
+    """
     cyclic = Flag.SNAPSHOT | Flag.RECOVERED
     renderer = Renderer()
     first, delta = snapshot(), encode(BOOK._replace(instrument_seq=2), [BID])
@@ -259,7 +321,9 @@ def test_cyclic_snapshots_that_say_nothing_new_are_left_out():
 
 
 def test_unstamped_resync_snapshots_are_shown():
-    """Packets before publishing carry no session and an index instead of a sequence: nothing is taken for a repetition."""
+    """Packets before publishing carry no session and an index instead of a sequence: nothing is
+    taken for a repetition.
+    """
     flags = Flag.SNAPSHOT | Flag.RECOVERED
     packets = snapshot(session=0, flags=flags) + snapshot(session=0, flags=flags)
     assert len(feed(Renderer(), packets)) == 2
@@ -280,7 +344,13 @@ def test_raw_shows_heartbeats():
     """With raw a heartbeat shows the channel's state."""
     header = Header(msg_type=MsgType.HEARTBEAT, session=5, channel_id=1, venue_id=1, channel_seq=9)
     (event,) = feed(Renderer(raw=True), encode(header, [HeartbeatItem(1, 2, 3, 4, 250, 9101, 0)]))
-    assert (event["type"], event["channel"], event["session"], event["channel_seq"], event["suspect"]) == (
+    assert (
+        event["type"],
+        event["channel"],
+        event["session"],
+        event["channel_seq"],
+        event["suspect"],
+    ) == (
         "heartbeat",
         1,
         5,
@@ -298,7 +368,9 @@ def test_invalid_packets_raise():
 
 
 def test_recorded_figures_come_out_exactly():
-    """Every price and quantity of recorded Binance depth frames renders to its exact value, shortest form."""
+    """Every price and quantity of recorded Binance depth frames renders to its exact value,
+    shortest form.
+    """
     path = captures() / "binance" / "hft_20240808_spot_btcusdt.jsonl"
     renderer, seen = Renderer(), 0
     with path.open() as lines:
@@ -309,11 +381,20 @@ def test_recorded_figures_come_out_exactly():
             continue
         rows = data["b"] + data["a"]
         exps = [min([-2, *(parse_decimal(row[i])[1] for row in rows)]) for i in (0, 1)]
-        levels = [Level(to_mantissa(price, exps[0]), to_mantissa(quantity, exps[1])) for price, quantity in rows]
+        levels = [
+            Level(to_mantissa(price, exps[0]), to_mantissa(quantity, exps[1]))
+            for price, quantity in rows
+        ]
         header = BOOK._replace(price_exp=exps[0], qty_exp=exps[1], bid_count=len(data["b"]))
         (event,) = feed(renderer, encode(header, levels))
         shown = event["bids"] + event["asks"]
-        assert [[Decimal(text) for text in row] for row in shown] == [[Decimal(text) for text in row] for row in rows]
-        assert all(text == "0" or not text.endswith(("0", ".")) or "." not in text for row in shown for text in row)
+        assert [[Decimal(text) for text in row] for row in shown] == [
+            [Decimal(text) for text in row] for row in rows
+        ]
+        assert all(
+            text == "0" or not text.endswith(("0", ".")) or "." not in text
+            for row in shown
+            for text in row
+        )
         seen += len(rows)
     assert seen > 1000

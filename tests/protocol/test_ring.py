@@ -1,4 +1,6 @@
-"""The ring against a plain list of packets: what it gives back is what was published, byte for byte, or nothing."""
+"""The ring against a plain list of packets: what it gives back is what was published, byte for
+byte, or nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.ring import Ring
+from tapecast.protocol.ring import Ring
 from tests.support.packets import packet
 
 UNLIMITED = 1 << 40
@@ -51,7 +53,9 @@ class Published:
 
 
 @given(batches, st.integers(66, 3000), st.sampled_from([1, 2**40]))
-def test_everything_from_the_oldest_packet_on_is_there(items: list[list[int]], capacity: int, first_seq: int) -> None:
+def test_everything_from_the_oldest_packet_on_is_there(
+    items: list[list[int]], capacity: int, first_seq: int
+) -> None:
     """After each batch every packet held is as it was published, and what is older is not found."""
     published = Published(capacity, first_seq)
     for batch in items:
@@ -68,7 +72,9 @@ def test_everything_from_the_oldest_packet_on_is_there(items: list[list[int]], c
 
 
 @given(batches.filter(bool), st.integers(1500, 3000), st.data())
-def test_any_range_is_served_in_pieces_of_any_size(items: list[list[int]], capacity: int, data: st.DataObject) -> None:
+def test_any_range_is_served_in_pieces_of_any_size(
+    items: list[list[int]], capacity: int, data: st.DataObject
+) -> None:
     """Wherever it begins, and however few bytes a piece may have (one packet's at least)."""
     published = Published(capacity)
     for batch in items:
@@ -85,7 +91,9 @@ def test_any_range_is_served_in_pieces_of_any_size(items: list[list[int]], capac
 
 @given(batches, st.integers(66, 3000))
 def test_little_is_lost_before_its_time(items: list[list[int]], capacity: int) -> None:
-    """What the last batches take, and one batch more for the end of the memory that one of them left empty, is held."""
+    """What the last batches take, and one batch more for the end of the memory that one of them
+    left empty, is held.
+    """
     published = Published(capacity)
     history: list[tuple[int, int]] = []
     for batch in items:

@@ -7,8 +7,8 @@ import struct
 import numpy as np
 import pytest
 
-from protocol import dtypes, records, schema
-from protocol.schema import Flag, MsgType
+from tapecast.protocol import dtypes, records, schema
+from tapecast.protocol.schema import Flag, MsgType
 from tests.support.vectors import VECTORS, names
 
 HEADER_LAYOUT = {
@@ -107,26 +107,36 @@ def test_fields_follow_each_other_without_holes(record):
 
 @pytest.mark.parametrize("record", schema.RECORDS, ids=lambda record: record.name)
 def test_dtypes_have_the_schema_s_offsets(record):
-    """The numpy dtype of a record has its size, and every field its offset, width and signedness."""
+    """The numpy dtype of a record has its size, and every field its offset, width and
+    signedness.
+    """
     dtype = DTYPES[record.name]
     assert dtype.itemsize == record.size
     assert dtype.names == tuple(field.name for field in record.fields)
     for field in record.fields:
         member, offset = dtype.fields[field.name][:2]
         assert (offset, member.itemsize) == (field.offset, field.size)
-        assert member.kind == {"u": "u", "i": "i"}.get(field.type[0] if field.type[1:].isdigit() else "", member.kind)
+        assert member.kind == {"u": "u", "i": "i"}.get(
+            field.type[0] if field.type[1:].isdigit() else "", member.kind
+        )
         assert member.byteorder in "<|="
 
 
 def test_every_message_type_has_an_item_dtype():
-    """The dtypes by message type cover exactly the registered types, with the size of their record."""
-    assert {m: dtype.itemsize for m, dtype in dtypes.ITEM_DTYPE.items()} == {m.value: r.size for m, r in schema.ITEM_OF.items()}
+    """The dtypes by message type cover exactly the registered types, with the size of their
+    record.
+    """
+    assert {m: dtype.itemsize for m, dtype in dtypes.ITEM_DTYPE.items()} == {
+        m.value: r.size for m, r in schema.ITEM_OF.items()
+    }
 
 
 @pytest.mark.parametrize("msg_type", list(MsgType), ids=lambda msg_type: msg_type.name)
 def test_tuples_mirror_the_schema(msg_type):
     """The written-out tuple of each item has the schema's fields in the schema's order."""
-    assert records.ITEM_CLASS[msg_type]._fields == tuple(field.name for field in schema.ITEM_OF[msg_type].fields)
+    assert records.ITEM_CLASS[msg_type]._fields == tuple(
+        field.name for field in schema.ITEM_OF[msg_type].fields
+    )
 
 
 def test_header_tuple_mirrors_the_schema():

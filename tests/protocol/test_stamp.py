@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from protocol._native import lib
 
-from protocol.schema import Flag, MsgType
-from protocol.stamping import COLUMN_OF, Stamper, StampError
+from tapecast.protocol._native import lib
+from tapecast.protocol.schema import Flag, MsgType
+from tapecast.protocol.stamping import COLUMN_OF, Stamper, StampError
 from tests.support.packets import HEADER, fields, heartbeat, packet, session_end
 
 CYCLE = Flag.SNAPSHOT | Flag.RECOVERED | Flag.LAST
@@ -37,7 +37,10 @@ class ReferenceStamper:
                 self.next_seq = (self.next_seq + 1) % 2**64
             if head["instrument_id"]:
                 key = (index, head["msg_type"])
-                cycle = head["msg_type"] == MsgType.BOOK and head["flags"] & CYCLE & ~Flag.LAST == CYCLE & ~Flag.LAST
+                cycle = (
+                    head["msg_type"] == MsgType.BOOK
+                    and head["flags"] & CYCLE & ~Flag.LAST == CYCLE & ~Flag.LAST
+                )
                 if head["fragment"] == 0 and not (keep and cycle):
                     self.last[key] = (self.last.get(key, 0) + 1) % 2**32
                 head["instrument_seq"] = self.last.get(key, 0)
@@ -71,18 +74,29 @@ one_packet = st.builds(
 
 @given(
     st.lists(
-        st.tuples(st.lists(st.one_of(one_packet, st.just(heartbeat(0)), st.just(session_end(0))), max_size=6), st.booleans())
+        st.tuples(
+            st.lists(
+                st.one_of(one_packet, st.just(heartbeat(0)), st.just(session_end(0))), max_size=6
+            ),
+            st.booleans(),
+        )
     ),
     st.sampled_from([1, 2**32, 2**64 - 2]),
     st.sampled_from([0, int(Flag.REPLAY), int(Flag.TEST | Flag.SUSPECT)]),
 )
-def test_stamping_equals_the_reference(calls: list[tuple[list[bytes], bool]], next_seq: int, flags: int) -> None:
-    """Whatever is published, in whatever pieces, bytes and next number are those of the reference."""
+def test_stamping_equals_the_reference(
+    calls: list[tuple[list[bytes], bool]], next_seq: int, flags: int
+) -> None:
+    """Whatever is published, in whatever pieces, bytes and next number are those of the
+    reference.
+    """
     native = Stamper(9, instruments=5, next_seq=next_seq)
     reference = ReferenceStamper(9, next_seq)
     for packets, keep in calls:
         buffer = bytearray(b"".join(packets))
-        assert native.stamp(buffer, len(buffer), keep=keep, flags=flags, ts_send_ns=77) == len(packets)
+        assert native.stamp(buffer, len(buffer), keep=keep, flags=flags, ts_send_ns=77) == len(
+            packets
+        )
         assert bytes(buffer) == b"".join(reference.stamp(packets, keep, flags, 77))
         assert native.next_seq == reference.next_seq
 
@@ -98,10 +112,14 @@ def test_fragments_share_the_event_number() -> None:
 
 
 def test_a_cycle_snapshot_carries_the_last_book_number() -> None:
-    """With `keep` a SNAPSHOT|RECOVERED book takes no number; other packets of the call, and a resync without `keep`, do."""
+    """With `keep` a SNAPSHOT|RECOVERED book takes no number; other packets of the call, and a
+    resync without `keep`, do.
+    """
     stamper = Stamper(1, instruments=1)
     stamped(stamper, packet(), packet())
-    heads = stamped(stamper, packet(flags=CYCLE), packet(flags=CYCLE, fragment=1), packet(), keep=True)
+    heads = stamped(
+        stamper, packet(flags=CYCLE), packet(flags=CYCLE, fragment=1), packet(), keep=True
+    )
     assert [h["instrument_seq"] for h in heads] == [2, 2, 3]
     assert stamped(stamper, packet(flags=CYCLE))[0]["instrument_seq"] == 4
     assert stamper.last_seq(0, MsgType.BOOK) == 4
@@ -129,7 +147,9 @@ def test_growing_keeps_the_numbers() -> None:
     stamped(stamper, packet())
     stamper.reserve(1000)
     assert len(stamper.seqs) >= 1000
-    assert [h["instrument_seq"] for h in stamped(stamper, packet(), packet(instrument_seq=999))] == [2, 1]
+    assert [
+        h["instrument_seq"] for h in stamped(stamper, packet(), packet(instrument_seq=999))
+    ] == [2, 1]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +208,9 @@ def test_the_column_tables_agree() -> None:
     st.sampled_from([1, 2**32, 2**64 - 2]),
 )
 def test_a_state_takes_no_number(published: list[bytes], told: list[bytes], next_seq: int) -> None:
-    """Packets that tell how things stand carry the last numbers there are; the next event counts on as if they had not been."""
+    """Packets that tell how things stand carry the last numbers there are; the next event counts
+    on as if they had not been.
+    """
     native, reference = Stamper(9, instruments=5, next_seq=next_seq), ReferenceStamper(9, next_seq)
     reference.stamp(published, False, 0, 77)
     buffer = bytearray(b"".join(published))
@@ -198,7 +220,11 @@ def test_a_state_takes_no_number(published: list[bytes], told: list[bytes], next
     expected = b""
     for data in told:
         head = fields(data)
-        head["session"], head["channel_seq"], head["ts_send_ns"] = 9, (native.next_seq - 1) % 2**64, 78
+        head["session"], head["channel_seq"], head["ts_send_ns"] = (
+            9,
+            (native.next_seq - 1) % 2**64,
+            78,
+        )
         last = reference.last.get((head["instrument_seq"], head["msg_type"]), 0)
         head["instrument_seq"] = last if head["instrument_id"] else 0
         expected += HEADER.pack(*head.values()) + data[66:]
@@ -211,7 +237,11 @@ def test_a_state_takes_no_number(published: list[bytes], told: list[bytes], next
 def test_a_state_that_cannot_be_stamped_is_refused() -> None:
     """As an event is, and unchanged."""
     stamper = Stamper(1, instruments=1)
-    for data, reason in ((packet(instrument_seq=1), "index"), (packet()[:-1], "no packet"), (heartbeat(0), "")):
+    for data, reason in (
+        (packet(instrument_seq=1), "index"),
+        (packet()[:-1], "no packet"),
+        (heartbeat(0), ""),
+    ):
         buffer = bytearray(packet() + data)
         if not reason:
             assert stamper.stamp_state(buffer, len(buffer), ts_send_ns=5) == 2

@@ -1,7 +1,9 @@
-"""Run every row of the reliability table at length and write it: `python -m tests.reliability`, or `make reliability`.
+"""Run every row of the reliability table at length and write it: `python -m tests.reliability`,
+or `make reliability`.
 
-`--short` runs the rows as CI does, `--only TEXT` those whose name holds a text; then the table is printed and not written. A row
-that does not hold is shown as such, and the exit code is 1. Takes about a quarter of an hour, and wants the machine for itself.
+`--short` runs the rows as CI does, `--only TEXT` those whose name holds a text; then the table
+is printed and not written. A row that does not hold is shown as such, and the exit code is 1.
+Takes about a quarter of an hour, and wants the machine for itself.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ def _run(row: Row, short: bool) -> tuple[str, bool]:
         except Exception:
             traceback.print_exc()
             said, held = "**did not hold in this run**", False
-    sys.stderr.write(f"{'ok  ' if held else 'FAIL'} {time.monotonic() - start:5.1f} s  {row.name}: {said}\n")
+    sys.stderr.write(
+        f"{'ok  ' if held else 'FAIL'} {time.monotonic() - start:5.1f} s  {row.name}: {said}\n"
+    )
     return said, held
 
 
@@ -56,19 +60,30 @@ def _prices() -> list[str]:
         "## What it costs",
         "",
         f"`{joins.BTC}` through feeder and consumer. Packets a second: the replay as fast as the",
-        "feeder takes it, from the first packet to the last, median of three. Latency: at ten times the recorded pace, from the",
-        "venue's complete frame at the feeder to the send call, and from there to the consumer's kernel buffer.",
+        (
+            "feeder takes it, from the first packet to the last, median of three. Latency: at ten"
+            " times the recorded pace, from the"
+        ),
+        (
+            "venue's complete frame at the feeder to the send call, and from there to the"
+            " consumer's kernel buffer."
+        ),
         "",
         "| on | packets/s | frame → send p50, p99 (us) | send → kernel p50, p99 (us) |",
         "|---|---:|---:|---:|",
     ]
     for name, settings, two_lines in joins.PRICES:
         with tempfile.TemporaryDirectory(prefix="tapecast-price-") as folder:
-            runs = [joins.price(Path(folder) / str(n), settings, two_lines, "max") for n in range(3)]
+            runs = [
+                joins.price(Path(folder) / str(n), settings, two_lines, "max") for n in range(3)
+            ]
             paced = joins.price(Path(folder) / "paced", settings, two_lines, "10")
         fast = sorted(run["per_s"] for run in runs)[1]
         feeder = f"{paced['feeder_p50']:.0f}, {paced['feeder_p99']:.0f}"
-        lines.append(f"| {name} | {fast:,.0f} | {feeder} | {paced['wire_p50']:.0f}, {paced['wire_p99']:.0f} |")
+        lines.append(
+            f"| {name} | {fast:,.0f} | {feeder} | {paced['wire_p50']:.0f},"
+            f" {paced['wire_p99']:.0f} |"
+        )
         sys.stderr.write(lines[-1] + "\n")
     return lines
 
@@ -83,8 +98,16 @@ def main() -> int:
     assert struck.__doc__
     rows = [row for row in ROWS if args.only in row.name]
     results = [(row, *_run(row, args.short)) for row in rows]
-    versions = "; ".join(f"{name} {value}" for name, value in machine(["numpy", "picows", "uvloop"]).items())
-    table = [_HEAD, f"Measured: {versions}.", "", "| what goes wrong | what must hold | measured |", "|---|---|---|"]
+    versions = "; ".join(
+        f"{name} {value}" for name, value in machine(["numpy", "picows", "uvloop"]).items()
+    )
+    table = [
+        _HEAD,
+        f"Measured: {versions}.",
+        "",
+        "| what goes wrong | what must hold | measured |",
+        "|---|---|---|",
+    ]
     table += [f"| {row.name} | {row.holds} | {said} |" for row, said, _ in results]
     whole = not args.short and not args.only
     if whole:

@@ -1,6 +1,8 @@
-"""Hostile clients of a recovery service, until SIGTERM: `python -m tests.reliability.attacker HOST PORT`.
+"""Hostile clients of a recovery service, until SIGTERM: `python -m tests.reliability.attacker
+HOST PORT`.
 
-Twenty send random bytes; twenty ask for everything, over and over, and never read. Who is closed comes back at once.
+Twenty send random bytes; twenty ask for everything, over and over, and never read. Who is closed
+comes back at once.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ import socket
 import sys
 import time
 
-from protocol.records import Header, RequestItem
-from protocol.recovery import encode_request
-from protocol.schema import RequestKind
+from tapecast.protocol.records import Header, RequestItem
+from tapecast.protocol.recovery import encode_request
+from tapecast.protocol.schema import RequestKind
 
 CLIENTS = 20
 
@@ -24,7 +26,10 @@ CLIENTS = 20
 def _request(rng: random.Random) -> bytes:
     kind = rng.choice([RequestKind.RANGE, RequestKind.SNAPSHOT, RequestKind.DEFINITIONS])
     first, packets = (rng.randrange(1, 5000), 512) if kind is RequestKind.RANGE else (0, 0)
-    return encode_request(Header(channel_id=1, venue_id=1), RequestItem(kind, 0, 0, rng.randrange(1, 2**32), first, 0, packets))
+    return encode_request(
+        Header(channel_id=1, venue_id=1),
+        RequestItem(kind, 0, 0, rng.randrange(1, 2**32), first, 0, packets),
+    )
 
 
 class Attacker:
@@ -44,7 +49,11 @@ class Attacker:
                 self.connections += 1
             data = self.rng.randbytes(200) if self.junk else _request(self.rng) * 50
             self.socket.send(data)
-            if self.junk and select.select([self.socket], [], [], 0)[0] and not self.socket.recv(4096):
+            if (
+                self.junk
+                and select.select([self.socket], [], [], 0)[0]
+                and not self.socket.recv(4096)
+            ):
                 raise ConnectionResetError
         except BlockingIOError:
             pass
@@ -72,7 +81,10 @@ def main() -> None:
         with contextlib.suppress(OSError):
             if client.socket is not None:
                 client.socket.close()
-    done = {"connections": sum(c.connections for c in clients), "closed": sum(c.closed for c in clients)}
+    done = {
+        "connections": sum(c.connections for c in clients),
+        "closed": sum(c.closed for c in clients),
+    }
     sys.stdout.write(json.dumps({"event": "done", **done}) + "\n")
 
 

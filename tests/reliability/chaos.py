@@ -1,10 +1,13 @@
-"""Everything at once: random faults over the whole set-up, from a seed, for a given time; then peace, and equality.
+"""Everything at once: random faults over the whole set-up, from a seed, for a given time; then
+peace, and equality.
 
-`python -m tests.reliability.chaos [SECONDS [SEED]]` runs half an hour, CI some seconds. What may happen, about every two
-seconds: other ways on the lines (loss, bursts, disorder, copies, damage), another wire for recovery (cut, damaged, stalled,
-delayed), a consumer stopped and continued, the feeder killed, the venue killed (the replay begins anew). All packets carry tags,
-since the damage is below every checksum. What a consumer calls LIVE is right all the time, for one in this process and one in a
-process of its own; what was lost for good was told; at the end all books are LIVE and equal.
+`python -m tests.reliability.chaos [SECONDS [SEED]]` runs half an hour, CI some seconds. What may
+happen, about every two seconds: other ways on the lines (loss, bursts, disorder, copies,
+damage), another wire for recovery (cut, damaged, stalled, delayed), a consumer stopped and
+continued, the feeder killed, the venue killed (the replay begins anew). All packets carry tags,
+since the damage is below every checksum. What a consumer calls LIVE is right all the time, for
+one in this process and one in a process of its own; what was lost for good was told; at the end
+all books are LIVE and equal.
 """
 
 from __future__ import annotations
@@ -126,7 +129,11 @@ def chaos(folder: Path, seconds: float, seed: int) -> str:
             dice.tick()
             if stage.idle_s > 3.0:
                 dice.kill_venue()
-                stage.until(lambda: stage.idle_s < 1.0, within_s=_SUPERVISOR_S, what="the replay to begin anew")
+                stage.until(
+                    lambda: stage.idle_s < 1.0,
+                    within_s=_SUPERVISOR_S,
+                    what="the replay to begin anew",
+                )
             if time.monotonic() >= due:
                 due = time.monotonic() + dice.rng.uniform(0.5, 1.5) * PAUSE_S
                 dice.strike()
@@ -141,26 +148,44 @@ def chaos(folder: Path, seconds: float, seed: int) -> str:
         assert stage.witness.feed.stats.kernel_drops == 0
         stats, places = stage.subject.feed.stats, stage.same_sums(other)
         assert wrong(stage.subject.sums, stage.witness.all_sums) == [], stage.witness.states
-        told = sum(one.missing for one in stage.subject.told if isinstance(one, Gap) and one.reason == "loss")
+        told = sum(
+            one.missing
+            for one in stage.subject.told
+            if isinstance(one, Gap) and one.reason == "loss"
+        )
         assert told == stats.lost
-        what = ", ".join(f"{count} × {name.replace('_', ' ')}" for name, count in sorted(dice.done.items()))
+        what = ", ".join(
+            f"{count} × {name.replace('_', ' ')}" for name, count in sorted(dice.done.items())
+        )
         passed = stage.passed()
         packets = sum(line["taken"] for line in passed["lines"])
-        mended = f"{packets:,} packets, {stats.repaired:,} repaired, {stats.lost:,} given up and told"
-        return f"seed {seed}, {seconds:.0f} s: {what}; {mended}; {len(stage.subject.sums) + places:,} books compared, none wrong"
+        mended = (
+            f"{packets:,} packets, {stats.repaired:,} repaired, {stats.lost:,} given up and told"
+        )
+        return (
+            f"seed {seed}, {seconds:.0f} s: {what}; {mended}; {len(stage.subject.sums) + places:,}"
+            " books compared, none wrong"
+        )
 
 
-@row("Chaos: random faults over the whole set-up, from a seed", "what is LIVE is right all the time; all books equal at the end")
+@row(
+    "Chaos: random faults over the whole set-up, from a seed",
+    "what is LIVE is right all the time; all books equal at the end",
+)
 def chaos_row(folder: Path, short: bool) -> str:
     """The short form of `python -m tests.reliability.chaos`."""
     return chaos(folder, 12.0 if short else 120.0, 2026)
 
 
 def main() -> None:
-    """Run for the time and the seed of the command line: half an hour and a seed from the clock without."""
+    """Run for the time and the seed of the command line: half an hour and a seed from the clock
+    without.
+    """
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 1800.0
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())
-    sys.stderr.write(f"seed {seed}: python -m tests.reliability.chaos {seconds:g} {seed} repeats its faults\n")
+    sys.stderr.write(
+        f"seed {seed}: python -m tests.reliability.chaos {seconds:g} {seed} repeats its faults\n"
+    )
     with tempfile.TemporaryDirectory(prefix="tapecast-chaos-") as folder:
         print(chaos(Path(folder), seconds, seed))
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from protocol.io import Receiver
-from protocol.schema import VENUES, MsgType
+from tapecast.protocol.net.io import Receiver
+from tapecast.protocol.schema import VENUES, MsgType
 from tests.reliability.rows import row
 from tests.reliability.stage import BTC, KEY, SPOT, Stage
 from tests.support.captures import captures
@@ -29,10 +29,13 @@ ENOUGH = 5
 
 @row(
     "100 late joins at random moments under a replay as fast as it goes",
-    "each has its books from definitions and snapshots with their join points; every book right from its first LIVE event on",
+    "each has its books from definitions and snapshots with their join points; every book right"
+    " from its first LIVE event on",
 )
 def late_joins(folder: Path, short: bool) -> str:
-    """Runs of the recording follow each other until enough have joined; the moments come from a seed."""
+    """Runs of the recording follow each other until enough have joined; the moments come from a
+    seed.
+    """
     wanted, rng = (8 if short else 100), random.Random(4)
     joined = places = runs = 0
     took: list[float] = []
@@ -40,19 +43,23 @@ def late_joins(folder: Path, short: bool) -> str:
         runs += 1
         here = folder / f"run{runs}"
         here.mkdir()
-        with Stage(here, (SPOT, BTC)[runs % 2], speed="max" if runs % 4 < 2 else "60", seed=runs) as stage:
+        with Stage(
+            here, (SPOT, BTC)[runs % 2], speed="max" if runs % 4 < 2 else "60", seed=runs
+        ) as stage:
             stage.until(lambda: stage.witness.data, what="the first event")
             more, here_places = _join(stage, rng, min(wanted - joined, 12), took)
             joined, places = joined + more, places + here_places
     took.sort()
     return (
-        f"{joined} joined in {runs} runs, {places:,} books compared; from joining to the first LIVE book p50 "
-        f"{took[len(took) // 2] * 1e3:.0f} ms, at most {took[-1] * 1e3:.0f} ms"
+        f"{joined} joined in {runs} runs, {places:,} books compared; from joining to the first LIVE"
+        f" book p50 {took[len(took) // 2] * 1e3:.0f} ms, at most {took[-1] * 1e3:.0f} ms"
     )
 
 
 def _join(stage: Stage, rng: random.Random, most: int, took: list[float]) -> tuple[int, int]:
-    """Let consumers join while data pass, and once more when they are over; compare what they called LIVE."""
+    """Let consumers join while data pass, and once more when they are over; compare what they
+    called LIVE.
+    """
     waiting: list[tuple[Watch, float, list[float]]] = []
     done: list[Watch] = []
     due = time.monotonic()
@@ -66,7 +73,9 @@ def _join(stage: Stage, rng: random.Random, most: int, took: list[float]) -> tup
             if watch.sums and not first:
                 first.append(time.monotonic() - start)
             standing = stage.witness.standing()
-            if first and (len(watch.sums) >= ENOUGH * len(standing) or watch.standing() == standing):
+            if first and (
+                len(watch.sums) >= ENOUGH * len(standing) or watch.standing() == standing
+            ):
                 took.extend(first)
                 done.append(watch)
                 waiting.remove(item)
@@ -76,7 +85,11 @@ def _join(stage: Stage, rng: random.Random, most: int, took: list[float]) -> tup
     for watch in done:
         assert watch.sums
         stage.witness.step(0.01)
-        assert not [place for place, sums in watch.sums.items() if not sums <= stage.witness.all_sums.get(place, set())]
+        assert not [
+            place
+            for place, sums in watch.sums.items()
+            if not sums <= stage.witness.all_sums.get(place, set())
+        ]
         places += len(watch.sums)
         watch.close()
     return len(done), places
@@ -86,23 +99,34 @@ PRICES: list[tuple[str, dict[str, object], bool]] = [
     ("one line, nothing else", {"recovery.enabled": "false", "consumer.recovery": "false"}, False),
     ("recovery", {}, False),
     ("recovery, two lines", {}, True),
-    ("authentication", {"recovery.enabled": "false", "consumer.recovery": "false", "network.authentication": "on"}, False),
+    (
+        "authentication",
+        {"recovery.enabled": "false", "consumer.recovery": "false", "network.authentication": "on"},
+        False,
+    ),
     ("recovery, authentication", {"network.authentication": "on"}, False),
     ("recovery, authentication, two lines", {"network.authentication": "on"}, True),
 ]
 """What is on; the settings; whether there are two lines."""
 
 
-def price(folder: Path, settings: Mapping[str, object], two_lines: bool, speed: str) -> dict[str, float]:
-    """Play a recording through a feeder to a consumer; return packets a second, and the latencies of both halves in us."""
+def price(
+    folder: Path, settings: Mapping[str, object], two_lines: bool, speed: str
+) -> dict[str, float]:
+    """Play a recording through a feeder to a consumer; return packets a second, and the
+    latencies of both halves in us.
+    """
     net = Net()
     venue = BTC.partition("/")[0]
     second = f"238.{net.prefix.split('.')[1]}.{net.prefix.split('.')[2]}" if two_lines else ""
     everything = {**net.settings, "network.line_b_prefix": second, **settings}
     words = ("up", "--replay", captures() / BTC, "--speed", speed, "--until-end", "--json")
-    # It joins and reads afterwards: what the kernel stamped tells how fast packets came, without a reader beside the feeder.
+    # It joins and reads afterwards: what the kernel stamped tells how fast packets came, without
+    # a reader beside the feeder.
     receiver = Receiver([(f"{net.prefix}.{VENUES[venue]}", net.port)])
-    with tapecast(folder, *words, settings=everything, environ={f"TAPECAST_KEY_{venue.upper()}": KEY}) as run:
+    with tapecast(
+        folder, *words, settings=everything, environ={f"TAPECAST_KEY_{venue.upper()}": KEY}
+    ) as run:
         assert run.wait(180.0) == 0, run.stderr()
         report = json.loads(run.stdout().splitlines()[-1])
     assert (report["lost"], report["send_dropped"]) == (0, 0), report

@@ -1,7 +1,9 @@
-"""The rows of the reliability table: what goes wrong, what must hold, and what was measured while it held.
+"""The rows of the reliability table: what goes wrong, what must hold, and what was measured
+while it held.
 
-A row is a function of a folder and of whether it is to be short (for CI). It raises AssertionError where what must hold does not.
-`tests/reliability/test_rows.py` runs every row short; `python -m tests.reliability` runs them at length and writes the table.
+A row is a function of a folder and of whether it is to be short (for CI). It raises
+AssertionError where what must hold does not. `tests/reliability/test_rows.py` runs every row
+short; `python -m tests.reliability` runs them at length and writes the table.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from consumers.feed.stats import FeedStats
 from tapecast import BookState
+from tapecast.consumers.feed.stats import FeedStats
 from tests.reliability.stage import BTC, Stage
 from tests.support.watch import Watch
 
@@ -30,7 +32,9 @@ class Row(NamedTuple):
 ROWS: list[Row] = []
 
 
-def row(name: str, holds: str) -> Callable[[Callable[[Path, bool], str]], Callable[[Path, bool], str]]:
+def row(
+    name: str, holds: str
+) -> Callable[[Callable[[Path, bool], str]], Callable[[Path, bool], str]]:
     """Enter a function into the table."""
 
     def enter(run: Callable[[Path, bool], str]) -> Callable[[Path, bool], str]:
@@ -51,8 +55,14 @@ def _pace(short: bool) -> str:
 
 def _figures(stats: FeedStats, subject: Watch) -> str:
     asked = f"{stats.requests:,} requests, {stats.recovery.get('bytes', 0):,} bytes"
-    suspect = f"{subject.states[BookState.SUSPECT]} of {sum(subject.states.values()):,} book events SUSPECT"
-    return f"{stats.repaired:,} repaired, p50 {ms(stats.repair_p50_ns)}, p99 {ms(stats.repair_p99_ns)}; {asked}; {suspect}"
+    suspect = (
+        f"{subject.states[BookState.SUSPECT]} of {sum(subject.states.values()):,} book events"
+        " SUSPECT"
+    )
+    return (
+        f"{stats.repaired:,} repaired, p50 {ms(stats.repair_p50_ns)}, p99"
+        f" {ms(stats.repair_p99_ns)}; {asked}; {suspect}"
+    )
 
 
 def _lossy(
@@ -65,9 +75,17 @@ def _lossy(
     seed: int = 1,
 ) -> tuple[FeedStats, Watch, str]:
     """Play a recording over a lossy way; the books are right all the time, and equal at the end."""
-    # In short runs, which share the machine with others, the subject is more patient than in the field.
+    # In short runs, which share the machine with others, the subject is more patient than in the
+    # field.
     with Stage(
-        folder, BTC, speed=_pace(short), ways=ways, keys=keys, wire=wire, patience_ms=5000 if short else 200, seed=seed
+        folder,
+        BTC,
+        speed=_pace(short),
+        ways=ways,
+        keys=keys,
+        wire=wire,
+        patience_ms=5000 if short else 200,
+        seed=seed,
     ) as stage:
         stage.live()
         stage.over()
@@ -76,20 +94,29 @@ def _lossy(
         stats, subject = stage.subject.feed.stats, stage.subject
         lines = stage.passed()["lines"]
         sent = lines[0]["taken"]
-        gone = " and ".join(f"{line.get('lost', 0) + line.get('lost_in_bursts', 0):,}" for line in lines)
+        gone = " and ".join(
+            f"{line.get('lost', 0) + line.get('lost_in_bursts', 0):,}" for line in lines
+        )
         return stats, subject, f"{sent:,} packets a line, {gone} lost on the way"
 
 
-_WHOLE = "nothing lost for good; books equal the feeder's; none LIVE and wrong; SUSPECT only while a hole is open"
+_WHOLE = (
+    "nothing lost for good; books equal the feeder's; none LIVE and wrong; SUSPECT only while a"
+    " hole is open"
+)
 
 
-@row("1 % random loss on one line of two", "nothing lost, nothing asked for; books equal the feeder's at the end")
+@row(
+    "1 % random loss on one line of two",
+    "nothing lost, nothing asked for; books equal the feeder's at the end",
+)
 def one_line(folder: Path, short: bool) -> str:
     """The other line has it."""
     stats, subject, said = _lossy(folder, short, ({"loss": 0.01}, {}))
     assert (stats.lost, stats.gaps) == (0, 0)
     if short:
-        # On a busy machine the other line may be later than the reorder window, and then its packet is asked for.
+        # On a busy machine the other line may be later than the reorder window, and then its
+        # packet is asked for.
         return said
     assert (stats.repaired, stats.requests) == (0, 1), "the books at the start, and nothing else"
     assert set(subject.states) == {BookState.LIVE}
@@ -98,7 +125,8 @@ def one_line(folder: Path, short: bool) -> str:
 
 def _random_loss(share: float) -> Callable[[Path, bool], str]:
     def run(folder: Path, short: bool) -> str:
-        # With this seed five packets or so are lost on both lines at once where 1 % are lost on each.
+        # With this seed five packets or so are lost on both lines at once where 1 % are lost on
+        # each.
         stats, subject, said = _lossy(folder, short, ({"loss": share}, {"loss": share}), seed=14)
         assert (stats.lost, stats.gaps) == (0, 0)
         assert stats.repaired > 0
@@ -121,7 +149,10 @@ def bursts(folder: Path, short: bool) -> str:
     return f"{said}; {_figures(stats, subject)}"
 
 
-@row("20 % of packets up to 3 ms late, on both lines", "put in order; nothing lost; books equal the feeder's at the end")
+@row(
+    "20 % of packets up to 3 ms late, on both lines",
+    "put in order; nothing lost; books equal the feeder's at the end",
+)
 def reordering(folder: Path, short: bool) -> str:
     """Within the reorder window of 5 ms."""
     way = {"reorder": 0.2, "delay_s": 0.003}
@@ -131,7 +162,9 @@ def reordering(folder: Path, short: bool) -> str:
     return f"{said}; {stats.reordered:,} waited for their turn, {stats.repaired} repaired"
 
 
-@row("20 % of packets twice, on both lines", "each applied once; books equal the feeder's at the end")
+@row(
+    "20 % of packets twice, on both lines", "each applied once; books equal the feeder's at the end"
+)
 def duplication(folder: Path, short: bool) -> str:
     """Every packet comes two to four times."""
     stats, _, said = _lossy(folder, short, ({"duplicate": 0.2}, {"duplicate": 0.2}))
@@ -144,7 +177,9 @@ def duplication(folder: Path, short: bool) -> str:
     "every one dropped and counted; nothing lost; books equal the feeder's at the end",
 )
 def corruption(folder: Path, short: bool) -> str:
-    """Damage that a UDP checksum would catch on a real network, and here nothing but the tag does."""
+    """Damage that a UDP checksum would catch on a real network, and here nothing but the tag
+    does.
+    """
     way = {"corrupt": 0.02, "truncate": 0.01}
     stats, subject, said = _lossy(folder, short, (way, way), keys=True)
     assert (stats.lost, stats.gaps) == (0, 0)
@@ -155,14 +190,21 @@ def corruption(folder: Path, short: bool) -> str:
 
 @row(
     "5 % loss on both lines, and the recovery connection cut, damaged, delayed and stalled",
-    "what cannot be had in 200 ms is a Gap; no book LIVE and wrong; books equal the feeder's at the end",
+    "what cannot be had in 200 ms is a Gap; no book LIVE and wrong; books equal the feeder's at"
+    " the end",
 )
 def broken_recovery(folder: Path, short: bool) -> str:
-    """Faults of TCP below the recovery conversation, with keys, since a stream has no checksum against the relay."""
+    """Faults of TCP below the recovery conversation, with keys, since a stream has no checksum
+    against the relay.
+    """
     way = {"loss": 0.05}
     wire = {"cut": 0.05, "corrupt": 0.03, "stall": 0.01, "delay_s": 0.01, "refuse": 0.1}
     stats, subject, said = _lossy(folder, short, (way, way), keys=True, wire=wire)
     assert sum(gap.missing for gap in subject.gaps()) == stats.lost
     assert stats.repaired > 0
-    trouble = ", ".join(f"{name} {count}" for name, count in sorted(stats.recovery.items()) if name not in ("bytes", "answers"))
+    trouble = ", ".join(
+        f"{name} {count}"
+        for name, count in sorted(stats.recovery.items())
+        if name not in ("bytes", "answers")
+    )
     return f"{said}; {stats.lost} given up; {trouble}; {_figures(stats, subject)}"

@@ -1,4 +1,6 @@
-"""Rows in which a process or a host is struck: stopped, killed, cut off; and in which somebody attacks."""
+"""Rows in which a process or a host is struck: stopped, killed, cut off; and in which somebody
+attacks.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,12 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from protocol.codec import HEADER_STRUCT
-from protocol.io import Receiver, Sender
-from protocol.records import Header
-from protocol.schema import VENUES
-from runtime.channels import lines_of
 from tapecast import StatusReason, StatusState
+from tapecast.protocol.codec import HEADER_STRUCT
+from tapecast.protocol.net.io import Receiver, Sender
+from tapecast.protocol.records import Header
+from tapecast.protocol.schema import VENUES
+from tapecast.runtime.channels import lines_of
 from tests.reliability.rows import ms, row
 from tests.reliability.stage import BTC, Stage
 from tests.support.captures import captures
@@ -37,7 +39,9 @@ def _last(child: Child) -> dict[str, Any]:
     return until(lambda: child.lines("state"), what="a state")[-1]
 
 
-def _stopped(folder: Path, short: bool, seconds: float, settings: Mapping[str, object]) -> tuple[dict[str, Any], str]:
+def _stopped(
+    folder: Path, short: bool, seconds: float, settings: Mapping[str, object]
+) -> tuple[dict[str, Any], str]:
     with Stage(folder, BTC, speed="20" if short else "2", settings=settings) as stage:
         child = stage.watcher("stopped", {**stage.near, **SMALL})
         stage.live()
@@ -54,13 +58,26 @@ def _stopped(folder: Path, short: bool, seconds: float, settings: Mapping[str, o
         stage.same_books()
         state = stage.recovered(child)
         for other in (stage.witness, stage.subject):
-            assert (other.feed.stats.lost, other.feed.stats.kernel_drops, other.gaps()) == (0, 0, [])
+            assert (other.feed.stats.lost, other.feed.stats.kernel_drops, other.gaps()) == (
+                0,
+                0,
+                [],
+            )
         places = stage.same_sums(child)
         stats = state["stats"]
         assert stats["kernel_drops"] > 0
-        dropped, lag = f"{stats['kernel_drops']:,} drops in its kernel buffer", ms(stage.witness.feed.stats.lag_p99_ns)
-        mended = f"{stats['repaired']:,} repaired, {stats['lost']:,} given up; right in {places:,} places"
-        said = f"{missed:,} events passed it by, {dropped}; {mended}; the others: 0 lost, lag p99 {lag}"
+        dropped, lag = (
+            f"{stats['kernel_drops']:,} drops in its kernel buffer",
+            ms(stage.witness.feed.stats.lag_p99_ns),
+        )
+        mended = (
+            f"{stats['repaired']:,} repaired, {stats['lost']:,} given up; right in {places:,}"
+            " places"
+        )
+        said = (
+            f"{missed:,} events passed it by, {dropped}; {mended}; the others: 0 lost, lag p99"
+            f" {lag}"
+        )
         return stats, said
 
 
@@ -86,34 +103,48 @@ def overrun(folder: Path, short: bool) -> str:
 
 @row(
     "Feeder SIGKILL and restart, with 1 % loss on both lines",
-    "new session: books cleared, never LIVE and stale, LIVE again from new snapshots; equal at the end",
+    "new session: books cleared, never LIVE and stale, LIVE again from new snapshots; equal at"
+    " the end",
 )
 def killed_feeder(folder: Path, short: bool) -> str:
     """The supervisor starts it again."""
-    with Stage(folder, UPBIT, speed="12" if short else "4", ways=({"loss": 0.01}, {"loss": 0.01})) as stage:
+    with Stage(
+        folder, UPBIT, speed="12" if short else "4", ways=({"loss": 0.01}, {"loss": 0.01})
+    ) as stage:
         stage.live(5)
         stage.more(100)
         os.kill(until(stage.feeder, what="the feeder"), signal.SIGKILL)
         start = time.monotonic()
         for watch in (stage.witness, stage.subject):
-            stage.until(lambda one=watch: one.statuses(StatusState.LIVE, StatusReason.RESTART), what="the new session")
+            stage.until(
+                lambda one=watch: one.statuses(StatusState.LIVE, StatusReason.RESTART),
+                what="the new session",
+            )
         restarted = time.monotonic() - start
         stage.live(5)
         back = time.monotonic() - start
         stage.more(100)
         stage.over()
         stage.same_books()
-        return f"new session after {restarted:.1f} s, all books LIVE after {back:.1f} s (the supervisor waits 1 s first)"
+        return (
+            f"new session after {restarted:.1f} s, all books LIVE after {back:.1f} s (the"
+            " supervisor waits 1 s first)"
+        )
 
 
 @row(
-    "Interface of one of three consumers down and up, pulled and replaced, another address; two lines, keys, namespaces",
-    "it is told of the silence and hears again by itself; its books equal; the other consumers lose nothing",
+    "Interface of one of three consumers down and up, pulled and replaced, another address; two"
+    " lines, keys, namespaces",
+    "it is told of the silence and hears again by itself; its books equal; the other consumers lose"
+    " nothing",
 )
 def lan_row(folder: Path, short: bool) -> str:
     """A publisher and three consumers on a switch."""
     net, key = Net(), {"TAPECAST_KEY_UPBIT": token_hex(32)}
-    settings = {**net.settings, "network.line_b_prefix": f"{net.prefix.rpartition('.')[0]}.{251 + net.port % 4}"}
+    settings = {
+        **net.settings,
+        "network.line_b_prefix": f"{net.prefix.rpartition('.')[0]}.{251 + net.port % 4}",
+    }
     feeder = {
         **settings,
         "network.ttl": 1,
@@ -129,7 +160,12 @@ def lan_row(folder: Path, short: bool) -> str:
         """Wait until a consumer takes data and has its books, and return how long that took."""
         start = time.monotonic()
         wanted = _last(watches[number])["data"] + more
-        until(lambda: _last(watches[number])["data"] >= wanted and _last(watches[number])["live"] >= 5, what="data and books")
+        until(
+            lambda: (
+                _last(watches[number])["data"] >= wanted and _last(watches[number])["live"] >= 5
+            ),
+            what="data and books",
+        )
         return time.monotonic() - start
 
     with lan(4) as (publisher, *hosts):
@@ -146,7 +182,9 @@ def lan_row(folder: Path, short: bool) -> str:
                 for number in range(3):
                     heard(number)
                 states = [_last(child) for child in watches]
-                struck, spared, whole = (load_sums(watches[number], live=number != 1) for number in (0, 2, 1))
+                struck, spared, whole = (
+                    load_sums(watches[number], live=number != 1) for number in (0, 2, 1)
+                )
         finally:
             for child in watches:
                 child.end()
@@ -159,7 +197,9 @@ def lan_row(folder: Path, short: bool) -> str:
 
 def _strike(host: Host, child: Child, heard: Callable[..., float]) -> str:
     host.down()
-    until(lambda: _last(child)["statuses"].get("STALE TIMEOUT", 0) >= 1, what="the silence to be told")
+    until(
+        lambda: _last(child)["statuses"].get("STALE TIMEOUT", 0) >= 1, what="the silence to be told"
+    )
     host.up()
     up = heard(0)
     before = _last(child)["stats"]["rejoins"]
@@ -167,7 +207,10 @@ def _strike(host: Host, child: Child, heard: Callable[..., float]) -> str:
     replugged = heard(0)
     assert _last(child)["stats"]["rejoins"] > before
     host.readdressed("10.99.1.77")
-    return f"{up:.1f} s after up, {replugged:.1f} s after a new interface, {heard(0, 60):.1f} s after a new address"
+    return (
+        f"{up:.1f} s after up, {replugged:.1f} s after a new interface, {heard(0, 60):.1f} s after"
+        " a new address"
+    )
 
 
 def _genuine(stage: Stage) -> bytes:
@@ -186,7 +229,9 @@ def _genuine(stage: Stage) -> bytes:
 
 
 def _forgeries(packet: bytes, key: bytes | None) -> list[bytes]:
-    """Return what a forger makes of a packet: wrong contents under higher numbers, far higher ones, and a newer session."""
+    """Return what a forger makes of a packet: wrong contents under higher numbers, far higher
+    ones, and a newer session.
+    """
     header = Header._make(HEADER_STRUCT.unpack_from(packet))
     body = packet[66 : 66 + header.payload_len]
     changes: list[dict[str, int]] = [
@@ -206,7 +251,9 @@ def _forgeries(packet: bytes, key: bytes | None) -> list[bytes]:
 
 
 def _forge(stage: Stage, packets: list[bytes], address: str) -> None:
-    """Send forgeries to both lines behind the relay, which would pass them on as its own, again and again while data pass."""
+    """Send forgeries to both lines behind the relay, which would pass them on as its own, again
+    and again while data pass.
+    """
     groups = lines_of(stage.venue, stage.config(stage.far).network)
     senders = [Sender(group, port, interface=address) for group, port in groups]
     for _ in range(20):
@@ -228,7 +275,8 @@ def _untouched(stage: Stage) -> None:
 
 
 @row(
-    "Forged packets from another address, without keys: higher numbers, 2^40 ahead, newer and older sessions",
+    "Forged packets from another address, without keys: higher numbers, 2^40 ahead, newer and older"
+    " sessions",
     "dropped, counted, an alarm at most once a second; no book, session or sequence touched",
 )
 def forged_without_keys(folder: Path, short: bool) -> str:
@@ -239,7 +287,11 @@ def forged_without_keys(folder: Path, short: bool) -> str:
         _forge(stage, _forgeries(_genuine(stage), None), "127.0.0.2")
         took = time.monotonic() - start
         _untouched(stage)
-        alarms = [one for one in stage.subject.told if getattr(one, "reason", None) == StatusReason.UNTRUSTED]
+        alarms = [
+            one
+            for one in stage.subject.told
+            if getattr(one, "reason", None) == StatusReason.UNTRUSTED
+        ]
         assert 1 <= len(alarms) <= took + 2
         dropped = stage.subject.feed.stats.invalid["other_source"]
         assert dropped >= 20 * 6
@@ -247,7 +299,8 @@ def forged_without_keys(folder: Path, short: bool) -> str:
 
 
 @row(
-    "Forged packets with keys: no tag, a tag under another key; and genuine packets of the session played back",
+    "Forged packets with keys: no tag, a tag under another key; and genuine packets of the session"
+    " played back",
     "dropped and counted, no downgrade; no book, session or sequence touched",
 )
 def forged_with_keys(folder: Path, short: bool) -> str:
@@ -262,19 +315,26 @@ def forged_with_keys(folder: Path, short: bool) -> str:
         assert invalid["auth_missing"] >= 20 * 6
         assert invalid["bad_auth"] >= 20 * 6
         untagged, wrong_tag = invalid["auth_missing"], invalid["bad_auth"]
-        return f"{untagged:,} without a tag and {wrong_tag:,} with a wrong one dropped; what was played back were duplicates"
+        return (
+            f"{untagged:,} without a tag and {wrong_tag:,} with a wrong one dropped; what was"
+            " played back were duplicates"
+        )
 
 
 @row(
-    "Recovery service under attack: 20 clients of junk, 20 that ask without end and never read, reconnecting",
-    "they are refused, limited and closed; losses are repaired meanwhile; other consumers lose nothing",
+    "Recovery service under attack: 20 clients of junk, 20 that ask without end and never read,"
+    " reconnecting",
+    "they are refused, limited and closed; losses are repaired meanwhile; other consumers lose"
+    " nothing",
 )
 def attack(folder: Path, short: bool) -> str:
     """By a process of its own, with 2 % loss on both lines of the subject."""
-    with Stage(folder, BTC, speed="10" if short else "3", ways=({"loss": 0.02}, {"loss": 0.02})) as stage:
+    with Stage(
+        folder, BTC, speed="10" if short else "3", ways=({"loss": 0.02}, {"loss": 0.02})
+    ) as stage:
         stage.live()
         calm = _lag(stage, 1500)
-        service = stage.subject.feed._ordering._sequencer.channel(VENUES["binance"]).service
+        service = stage.subject.feed._reader._sequencer.channel(VENUES["binance"]).service
         command = [sys.executable, "-m", "tests.reliability.attacker", service[0], str(service[1])]
         attacker = stage.start(Child(command, folder, "attacker", {}))
         attacker.expect("begun")
@@ -291,7 +351,10 @@ def attack(folder: Path, short: bool) -> str:
         stats = stage.subject.feed.stats
         fought = f"{done['connections']:,} connections, {done['closed']:,} closed on them"
         mended = f"{stats.repaired - before} repaired meanwhile, {stats.lost} given up"
-        lag = f"lag of another consumer p50 {ms(calm[0])} → {ms(busy[0])}, p99 {ms(calm[1])} → {ms(busy[1])}"
+        lag = (
+            f"lag of another consumer p50 {ms(calm[0])} → {ms(busy[0])}, p99 {ms(calm[1])} →"
+            f" {ms(busy[1])}"
+        )
         return f"{fought}; {mended}; {lag}"
 
 

@@ -1,4 +1,6 @@
-"""Every row of the reliability table in its short form; the lossy ways one after the other in a single run."""
+"""Every row of the reliability table in its short form; the lossy ways one after the other in a
+single run.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ WAYS: list[tuple[str, Mapping[str, float], Mapping[str, float]]] = [
 ]
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.name not in LOSSY], ids=lambda row: row.run.__name__)
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row.name not in LOSSY], ids=lambda row: row.run.__name__
+)
 def test_row(row: object, tmp_path: Path) -> None:
     """What must hold holds."""
     captures()
@@ -33,7 +37,9 @@ def test_row(row: object, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", [row for row in ROWS if row.name in LOSSY], ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row.name in LOSSY], ids=lambda row: row.name
+)
 def test_lossy_row(row: object, tmp_path: Path) -> None:
     """Each lossy way in a run of its own."""
     captures()
@@ -41,7 +47,9 @@ def test_lossy_row(row: object, tmp_path: Path) -> None:
 
 
 def test_one_way_after_the_other(tmp_path: Path) -> None:
-    """Loss on one line and on both, bursts, disorder, copies, damage: nothing is lost for good, and every book is right."""
+    """Loss on one line and on both, bursts, disorder, copies, damage: nothing is lost for good,
+    and every book is right.
+    """
     captures()
     # The time to repair is longer here than in the field: a test machine may be busy.
     with Stage(tmp_path, BTC, speed="10", keys=True, settings={}, patience_ms=5000) as stage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from runtime.clock import SYSTEM, Clock
+from tapecast.runtime.clock import SYSTEM, Clock
 from tests.support.clock import ManualClock
 
 
@@ -22,7 +22,10 @@ def test_a_manual_clock_moves_only_when_told() -> None:
     start = seen.monotonic_ns(), seen.realtime_ns()
     assert (seen.monotonic_ns(), seen.realtime_ns()) == start
     clock.advance(1.5)
-    assert (seen.monotonic_ns() - start[0], seen.realtime_ns() - start[1]) == (1_500_000_000, 1_500_000_000)
+    assert (seen.monotonic_ns() - start[0], seen.realtime_ns() - start[1]) == (
+        1_500_000_000,
+        1_500_000_000,
+    )
     clock.step(-3600)
     assert seen.monotonic_ns() - start[0] == 1_500_000_000
     assert seen.realtime_ns() - start[1] == 1_500_000_000 - 3_600_000_000_000

@@ -1,4 +1,6 @@
-"""`runtime.config`: layers, origins, and errors that name where, what and what was meant instead."""
+"""`runtime.config`: layers, origins, and errors that name where, what and what was meant
+instead.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.config import DEFAULTS, check_files, load, load_layers
-from runtime.errors import ConfigError
+from tapecast.runtime.config import DEFAULTS, check_files, load, load_layers
+from tapecast.runtime.errors import ConfigError
 
 OKX = """
 [venue]
@@ -32,7 +34,9 @@ def defaults(tmp_path: Path) -> Path:
     return folder
 
 
-def problems(defaults: Path, environ: dict[str, str], overlay: dict[str, object] | None = None) -> list[str]:
+def problems(
+    defaults: Path, environ: dict[str, str], overlay: dict[str, object] | None = None
+) -> list[str]:
     """Return what `load` complains about."""
     with pytest.raises(ConfigError) as caught:
         load(overlay, environ=environ, defaults=defaults, system=defaults / "absent")
@@ -43,22 +47,41 @@ def problems(defaults: Path, environ: dict[str, str], overlay: dict[str, object]
 def test_the_packaged_defaults_are_complete_and_stay_on_this_host() -> None:
     """What the project ships loads without any other layer, on loopback with TTL 0."""
     config = load(environ={}, system=Path("/nonexistent"))
-    assert (config.network.interface, config.network.ttl, config.network.max_payload) == ("127.0.0.1", 0, 1400)
+    assert (config.network.interface, config.network.ttl, config.network.max_payload) == (
+        "127.0.0.1",
+        0,
+        1400,
+    )
     assert (config.feeder.heartbeat_idle_ms, config.feeder.heartbeat_max_ms) == (250, 1000)
     assert not config.feeder.limited_mode
 
 
 def test_each_layer_wins_over_the_one_before(defaults: Path, tmp_path: Path) -> None:
-    """A value of defaults, system, TAPECAST_CONFIG, environment and flags comes from the last that names it."""
+    """A value of defaults, system, TAPECAST_CONFIG, environment and flags comes from the last
+    that names it.
+    """
     system = tmp_path / "etc"
     system.mkdir()
-    (system / "a.toml").write_text("[network]\nport_crypto = 1001\nport_stock = 1002\nttl = 1\nmax_payload = 500\n")
+    (system / "a.toml").write_text(
+        "[network]\nport_crypto = 1001\nport_stock = 1002\nttl = 1\nmax_payload = 500\n"
+    )
     own = tmp_path / "own.toml"
     own.write_text("[network]\nport_stock = 2002\nttl = 0\nmax_payload = 600\n")
-    environ = {"TAPECAST_CONFIG": str(own), "TAPECAST__NETWORK__TTL": "1", "TAPECAST__NETWORK__MAX_PAYLOAD": "700"}
-    loaded = load_layers({"network.max_payload": "800"}, environ=environ, defaults=defaults, system=system)
+    environ = {
+        "TAPECAST_CONFIG": str(own),
+        "TAPECAST__NETWORK__TTL": "1",
+        "TAPECAST__NETWORK__MAX_PAYLOAD": "700",
+    }
+    loaded = load_layers(
+        {"network.max_payload": "800"}, environ=environ, defaults=defaults, system=system
+    )
     network = loaded.config.network
-    assert (network.port_crypto, network.port_stock, network.ttl, network.max_payload) == (1001, 2002, 1, 800)
+    assert (network.port_crypto, network.port_stock, network.ttl, network.max_payload) == (
+        1001,
+        2002,
+        1,
+        800,
+    )
     assert loaded.origins["network.interface"] == "default"
     assert loaded.origins["network.port_crypto"] == str(system / "a.toml")
     assert loaded.origins["network.port_stock"] == str(own)
@@ -73,7 +96,9 @@ def test_tapecast_config_may_be_a_folder(defaults: Path, tmp_path: Path) -> None
     (folder / "10.toml").write_text("[log]\nlevel = 'debug'\n")
     (folder / "20.toml").write_text("[log]\nlevel = 'error'\n")
     (folder / "30.txt").write_text("not looked at")
-    config = load(environ={"TAPECAST_CONFIG": str(folder)}, defaults=defaults, system=tmp_path / "absent")
+    config = load(
+        environ={"TAPECAST_CONFIG": str(folder)}, defaults=defaults, system=tmp_path / "absent"
+    )
     assert config.log.level == "error"
 
 
@@ -103,7 +128,9 @@ def test_every_endpoint_can_be_overridden(defaults: Path) -> None:
         ("TAPECAST__VENUES__OKX__SYMBOLS", '["BTC-USDT"]', ("BTC-USDT",)),
     ],
 )
-def test_a_variable_is_toml_where_that_fits_and_text_otherwise(defaults: Path, name: str, text: str, expected: object) -> None:
+def test_a_variable_is_toml_where_that_fits_and_text_otherwise(
+    defaults: Path, name: str, text: str, expected: object
+) -> None:
     """The type of the key decides which reading of the text is meant."""
     loaded = load_layers(environ={name: text}, defaults=defaults, system=defaults / "absent")
     key = name.removeprefix("TAPECAST__").lower().replace("__", ".")
@@ -112,7 +139,16 @@ def test_a_variable_is_toml_where_that_fits_and_text_otherwise(defaults: Path, n
 
 @pytest.mark.parametrize(
     ("text", "limited"),
-    [("true", True), ("1", True), ("yes", True), ("ON", True), ("false", False), ("0", False), ("no", False), ("", False)],
+    [
+        ("true", True),
+        ("1", True),
+        ("yes", True),
+        ("ON", True),
+        ("false", False),
+        ("0", False),
+        ("no", False),
+        ("", False),
+    ],
 )
 def test_limited_mode_is_a_boolean_not_a_presence(defaults: Path, text: str, limited: bool) -> None:
     """`LIMITED_MODE=0` is off; only the words for true turn it on."""
@@ -121,7 +157,9 @@ def test_limited_mode_is_a_boolean_not_a_presence(defaults: Path, text: str, lim
 
 def test_other_text_in_limited_mode_is_an_error(defaults: Path) -> None:
     """A word that is neither true nor false is never guessed."""
-    assert problems(defaults, {"LIMITED_MODE": "maybe"})[0].startswith("$LIMITED_MODE: 'maybe': expected true")
+    assert problems(defaults, {"LIMITED_MODE": "maybe"})[0].startswith(
+        "$LIMITED_MODE: 'maybe': expected true"
+    )
 
 
 def test_limited_mode_keeps_the_first_symbols_of_each_category(defaults: Path) -> None:
@@ -142,20 +180,62 @@ def test_limited_mode_keeps_the_first_symbols_of_each_category(defaults: Path) -
     [
         ("TAPECAST__NETWORK__TLL", "1", "unknown key network.tll; nearest valid key: network.ttl"),
         ("TAPECAST__NETWROK__TTL", "1", "unknown key netwrok; nearest valid key: network"),
-        ("TAPECAST__NETWORK__TTL", "300", "network.ttl = '300': expected an integer, at least 0, at most 255"),
-        ("TAPECAST__NETWORK__TTL", "true", "network.ttl = 'true': expected an integer, at least 0, at most 255"),
-        ("TAPECAST__NETWORK__INTERFACE", "eth0", "network.interface = 'eth0': expected an IPv4 address"),
-        ("TAPECAST__NETWORK__GROUP_PREFIX", "192.168.1", "expected the first three numbers of a multicast address"),
-        ("TAPECAST__LOG__LEVEL", "loud", "log.level = 'loud': expected one of debug, info, warning, error"),
+        (
+            "TAPECAST__NETWORK__TTL",
+            "300",
+            "network.ttl = '300': expected an integer, at least 0, at most 255",
+        ),
+        (
+            "TAPECAST__NETWORK__TTL",
+            "true",
+            "network.ttl = 'true': expected an integer, at least 0, at most 255",
+        ),
+        (
+            "TAPECAST__NETWORK__INTERFACE",
+            "eth0",
+            "network.interface = 'eth0': expected an IPv4 address",
+        ),
+        (
+            "TAPECAST__NETWORK__GROUP_PREFIX",
+            "192.168.1",
+            "expected the first three numbers of a multicast address",
+        ),
+        (
+            "TAPECAST__LOG__LEVEL",
+            "loud",
+            "log.level = 'loud': expected one of debug, info, warning, error",
+        ),
         ("TAPECAST__FEEDER", "3", "feeder = 3: expected a table"),
-        ("TAPECAST__VENUES__OXK__ENABLED", "true", "unknown key venues.oxk; nearest valid key: venues.okx"),
-        ("TAPECAST__VENUES__OKX__ENABLED", "yes", "venues.okx.enabled = 'yes': expected true or false"),
-        ("TAPECAST__VENUES__OKX__SYMBOLS", "BTC-USDT", "venues.okx.symbols = 'BTC-USDT': expected a list of text"),
-        ("TAPECAST__VENUES__OKX__ENDPOINTS__PUBLIC", "ws.okx.com", "expected a URL (wss, ws, https or http)"),
-        ("TAPECAST__VENUES__OKX__ENDPOINTS__PUBLIK", "ws://x", "nearest valid key: venues.okx.endpoints.public"),
+        (
+            "TAPECAST__VENUES__OXK__ENABLED",
+            "true",
+            "unknown key venues.oxk; nearest valid key: venues.okx",
+        ),
+        (
+            "TAPECAST__VENUES__OKX__ENABLED",
+            "yes",
+            "venues.okx.enabled = 'yes': expected true or false",
+        ),
+        (
+            "TAPECAST__VENUES__OKX__SYMBOLS",
+            "BTC-USDT",
+            "venues.okx.symbols = 'BTC-USDT': expected a list of text",
+        ),
+        (
+            "TAPECAST__VENUES__OKX__ENDPOINTS__PUBLIC",
+            "ws.okx.com",
+            "expected a URL (wss, ws, https or http)",
+        ),
+        (
+            "TAPECAST__VENUES__OKX__ENDPOINTS__PUBLIK",
+            "ws://x",
+            "nearest valid key: venues.okx.endpoints.public",
+        ),
     ],
 )
-def test_an_error_names_the_variable_the_key_and_what_was_expected(defaults: Path, name: str, text: str, message: str) -> None:
+def test_an_error_names_the_variable_the_key_and_what_was_expected(
+    defaults: Path, name: str, text: str, message: str
+) -> None:
     """The user can mend the value without looking anything up."""
     (problem,) = problems(defaults, {name: text})
     assert problem.startswith(f"${name}: ")
@@ -166,7 +246,9 @@ def test_every_problem_of_every_layer_is_reported_at_once(defaults: Path, tmp_pa
     """One run shows all that has to be mended, each with its file or variable."""
     own = tmp_path / "own.toml"
     own.write_text("[network]\nttl = 'far'\nnope = 1\n")
-    found = problems(defaults, {"TAPECAST_CONFIG": str(own), "LIMITED_MODE": "2"}, {"log.levle": "info"})
+    found = problems(
+        defaults, {"TAPECAST_CONFIG": str(own), "LIMITED_MODE": "2"}, {"log.levle": "info"}
+    )
     assert len(found) == 4
     assert found[0] == f"{own}: network.ttl = 'far': expected an integer, at least 0, at most 255"
     assert "nearest valid key: log.level" in found[3]
@@ -175,7 +257,10 @@ def test_every_problem_of_every_layer_is_reported_at_once(defaults: Path, tmp_pa
 @pytest.mark.parametrize(
     ("overlay", "message"),
     [
-        ({"network.ttl": 4}, "--set network.ttl: network.ttl = 4: above 1 needs network.wide_area = true"),
+        (
+            {"network.ttl": 4},
+            "--set network.ttl: network.ttl = 4: above 1 needs network.wide_area = true",
+        ),
         ({"network.line_b_prefix": "239.255.42"}, "must differ from network.group_prefix"),
         ({"feeder.heartbeat_idle_ms": 2000}, "must not exceed feeder.heartbeat_max_ms"),
         ({"feeder.backoff.cap_s": 0.1}, "must not exceed feeder.backoff.cap_s"),
@@ -183,7 +268,9 @@ def test_every_problem_of_every_layer_is_reported_at_once(defaults: Path, tmp_pa
         ({"feeder.rotation.patience_s": 0.5}, "must not exceed feeder.rotation.patience_s"),
     ],
 )
-def test_values_that_exclude_each_other_are_refused(defaults: Path, overlay: dict[str, object], message: str) -> None:
+def test_values_that_exclude_each_other_are_refused(
+    defaults: Path, overlay: dict[str, object], message: str
+) -> None:
     """Legal alone, impossible together."""
     (problem,) = problems(defaults, {}, overlay)
     assert message in problem
@@ -191,13 +278,20 @@ def test_values_that_exclude_each_other_are_refused(defaults: Path, overlay: dic
 
 def test_a_ttl_above_one_is_possible_on_purpose(defaults: Path) -> None:
     """The flag that permits it is the only thing needed."""
-    assert load({"network.ttl": 4, "network.wide_area": True}, environ={}, defaults=defaults).network.ttl == 4
+    assert (
+        load(
+            {"network.ttl": 4, "network.wide_area": True}, environ={}, defaults=defaults
+        ).network.ttl
+        == 4
+    )
 
 
 def test_a_list_is_replaced_and_a_table_is_joined(defaults: Path, tmp_path: Path) -> None:
     """Overriding one limit keeps the others; overriding the symbols keeps none."""
     own = tmp_path / "own.toml"
-    own.write_text("[venues.okx]\nsymbols = ['SOL-USDT']\n[venues.okx.limits]\nconnects_per_s = 1.5\n")
+    own.write_text(
+        "[venues.okx]\nsymbols = ['SOL-USDT']\n[venues.okx.limits]\nconnects_per_s = 1.5\n"
+    )
     venue = load(environ={"TAPECAST_CONFIG": str(own)}, defaults=defaults).venues["okx"]
     assert venue.symbols == ("SOL-USDT",)
     assert venue.limits == {"connects_per_s": 1.5}
@@ -212,13 +306,20 @@ def test_a_venue_file_holds_the_venue_table_and_nothing_else(defaults: Path) -> 
 
 
 def test_files_are_checked_one_by_one(defaults: Path, tmp_path: Path) -> None:
-    """`config validate` lists the problems of each file under its own name, unreadable ones included."""
+    """`config validate` lists the problems of each file under its own name, unreadable ones
+    included.
+    """
     good, bad, broken = tmp_path / "good.toml", tmp_path / "bad.toml", tmp_path / "broken.toml"
     good.write_text("[network]\nttl = 1\n")
     bad.write_text("[network]\nttl = -1\nfoo = 1\n")
     broken.write_text("[network\n")
     found = check_files([good, bad, broken, tmp_path / "absent.toml"], defaults=defaults)
-    assert [problem.split(":")[0] for problem in found] == [str(bad), str(bad), str(broken), str(tmp_path / "absent.toml")]
+    assert [problem.split(":")[0] for problem in found] == [
+        str(bad),
+        str(bad),
+        str(broken),
+        str(tmp_path / "absent.toml"),
+    ]
 
 
 def test_a_default_that_is_missing_is_named(defaults: Path) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from runtime.errors import ConfigError, RecordingError, TapecastError, TryAgainError, VenueError
+from tapecast.runtime.errors import (
+    ConfigError,
+    RecordingError,
+    TapecastError,
+    TryAgainError,
+    VenueError,
+)
 
 
 def test_a_venue_error_names_venue_symbol_and_offset() -> None:

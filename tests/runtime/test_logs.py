@@ -1,4 +1,6 @@
-"""`runtime.logs`: one event a line, JSON where nobody watches, and nothing secret or harmful in it."""
+"""`runtime.logs`: one event a line, JSON where nobody watches, and nothing secret or harmful
+in it.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime import logs
-from runtime.errors import ConfigError
-from runtime.log_sink import FileSink
-from runtime.settings import Log
+from tapecast.runtime import logs
+from tapecast.runtime.errors import ConfigError
+from tapecast.runtime.log_sink import FileSink
+from tapecast.runtime.settings import Log
 
 
 class Terminal(io.StringIO):
@@ -45,17 +47,23 @@ def test_a_line_is_json_with_event_level_time_and_fields() -> None:
     """Away from a terminal every event is one JSON object."""
     stream = io.StringIO()
     logs.configure(stream=stream)
-    logs.get("feeder.session", venue="okx").info("connected", attempt=2)
+    logs.get("feeder.session.session", venue="okx").info("connected", attempt=2)
     (line,) = logged(stream)
     assert line.pop("timestamp")
-    assert line == {"event": "connected", "level": "info", "room": "feeder.session", "venue": "okx", "attempt": 2}
+    assert line == {
+        "event": "connected",
+        "level": "info",
+        "room": "feeder.session.session",
+        "venue": "okx",
+        "attempt": 2,
+    }
 
 
 def test_a_terminal_gets_readable_text() -> None:
     """The automatic format follows the stream."""
     stream = Terminal()
     logs.configure(stream=stream)
-    logs.get("feeder.session").info("connected", venue="okx")
+    logs.get("feeder.session.session").info("connected", venue="okx")
     assert "connected" in stream.getvalue()
     assert not stream.getvalue().startswith("{")
 
@@ -71,7 +79,17 @@ def test_the_level_filters() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["api_key", "apikey", "secret", "passphrase", "access_token", "token", "listenKey", "Authorization"]
+    "name",
+    [
+        "api_key",
+        "apikey",
+        "secret",
+        "passphrase",
+        "access_token",
+        "token",
+        "listenKey",
+        "Authorization",
+    ],
 )
 def test_fields_with_secret_names_are_redacted(name: str) -> None:
     """The value never reaches the stream, at the top or inside a table."""
@@ -94,8 +112,13 @@ def test_secrets_inside_a_url_are_redacted() -> None:
     """A signed URL is logged without its signature."""
     stream = io.StringIO()
     logs.configure("debug", "json", stream=stream)
-    logs.get("x").info("request", url="https://api.example/v3/order?symbol=BTCUSDT&signature=c0ffee&x=1")
-    assert logged(stream)[0]["url"] == f"https://api.example/v3/order?symbol=BTCUSDT&signature={logs.REDACTED}&x=1"
+    logs.get("x").info(
+        "request", url="https://api.example/v3/order?symbol=BTCUSDT&signature=c0ffee&x=1"
+    )
+    assert (
+        logged(stream)[0]["url"]
+        == f"https://api.example/v3/order?symbol=BTCUSDT&signature={logs.REDACTED}&x=1"
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,7 +181,9 @@ def test_without_set_up_lines_go_to_stderr(capsys: pytest.CaptureFixture[str]) -
     ],
 )
 def test_secrets_inside_any_text_are_redacted(text: str) -> None:
-    """JSON, JSON quoted in JSON, headers, queries and forms, wherever they were put into a message."""
+    """JSON, JSON quoted in JSON, headers, queries and forms, wherever they were put into a
+    message.
+    """
     stream = io.StringIO()
     logs.configure(stream=stream)
     logs.get("x").info(text, reply=text, several=[text], raw=text.encode())
@@ -167,7 +192,9 @@ def test_secrets_inside_any_text_are_redacted(text: str) -> None:
 
 
 def test_a_hidden_value_never_gets_out() -> None:
-    """A credential that was told to `hide` is replaced in events, fields, tracebacks and what libraries log."""
+    """A credential that was told to `hide` is replaced in events, fields, tracebacks and what
+    libraries log.
+    """
     stream = io.StringIO()
     logs.configure_from(LOG, "feed-ls")
     logs.configure(stream=stream)
@@ -182,11 +209,17 @@ def test_a_hidden_value_never_gets_out() -> None:
     first, second = logged(stream)
     assert "ValueError: login with [redacted] failed" in str(first["exception"])
     assert first["text"] == "is [redacted], no?"
-    assert (second["room"], second["event"], second["level"]) == ("aiohttp.client", "sent [redacted]", "error")
+    assert (second["room"], second["event"], second["level"]) == (
+        "aiohttp.client",
+        "sent [redacted]",
+        "error",
+    )
 
 
 def test_a_long_text_is_cut_between_characters() -> None:
-    """A line stays below what a journal takes as one, and is valid UTF-8 and JSON whatever stands at the cut."""
+    """A line stays below what a journal takes as one, and is valid UTF-8 and JSON whatever
+    stands at the cut.
+    """
     stream = io.StringIO()
     logs.configure(stream=stream)
     for shift in range(5):
@@ -218,7 +251,9 @@ def test_a_folder_that_cannot_be_used_is_an_error_that_names_the_key(tmp_path: P
     """At the start, not with the first line."""
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"log\.dir = "):
-        logs.configure_from(Log(level="info", format="auto", dir=str(tmp_path / "file"), file_mb=1, files=2), "up")
+        logs.configure_from(
+            Log(level="info", format="auto", dir=str(tmp_path / "file"), file_mb=1, files=2), "up"
+        )
 
 
 def test_files_rotate_between_lines_and_old_ones_go(tmp_path: Path) -> None:
@@ -230,7 +265,9 @@ def test_files_rotate_between_lines_and_old_ones_go(tmp_path: Path) -> None:
     sink.close()
     files = [path.with_name("feed.log.2"), path.with_name("feed.log.1"), path]
     assert sorted(tmp_path.iterdir()) == sorted(files)
-    numbers = [int(line[:3]) for file in files for line in file.read_bytes().decode("utf-8").splitlines()]
+    numbers = [
+        int(line[:3]) for file in files for line in file.read_bytes().decode("utf-8").splitlines()
+    ]
     assert numbers == list(range(numbers[0], 100))
     assert all(file.stat().st_size <= 1000 for file in files)
 
@@ -245,9 +282,15 @@ def test_half_a_line_of_a_killed_process_does_not_spoil_the_next(tmp_path: Path)
     assert path.read_bytes().splitlines()[1] == b"whole"
 
 
-def test_a_log_that_cannot_be_written_costs_lines_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk or a closed stream: the caller goes on, lost lines are counted, and writing resumes."""
-    logs.configure_from(Log(level="info", format="auto", dir=str(tmp_path), file_mb=1, files=2), "feed")
+def test_a_log_that_cannot_be_written_costs_lines_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk or a closed stream: the caller goes on, lost lines are counted, and writing
+    resumes.
+    """
+    logs.configure_from(
+        Log(level="info", format="auto", dir=str(tmp_path), file_mb=1, files=2), "feed"
+    )
     write = os.write
 
     def full(fd: int, data: bytes) -> int:
@@ -259,7 +302,9 @@ def test_a_log_that_cannot_be_written_costs_lines_and_nothing_else(tmp_path: Pat
     monkeypatch.setattr(os, "write", write)
     logs.get("x").error("kept")
     assert logs.lost() == 2
-    assert [json.loads(line)["event"] for line in (tmp_path / "feed.log").read_text().splitlines()] == ["kept"]
+    assert [
+        json.loads(line)["event"] for line in (tmp_path / "feed.log").read_text().splitlines()
+    ] == ["kept"]
     closed = io.StringIO()
     logs.configure(stream=closed)
     closed.close()

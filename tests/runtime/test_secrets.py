@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runtime.secrets import Secret, describe, find
+from tapecast.runtime.secrets import Secret, describe, find
 
 
 def test_from_the_environment() -> None:
@@ -17,11 +17,19 @@ def test_from_the_environment() -> None:
 
 
 def test_credentials_come_first(tmp_path: Path) -> None:
-    """A file in the service manager's folder, without the newline that editors put behind it; else the variable."""
+    """A file in the service manager's folder, without the newline that editors put behind it;
+    else the variable.
+    """
     (tmp_path / "ls_appkey").write_text("k2\n")
     (tmp_path / "ls_empty").write_text("\n")
-    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path), "TAPECAST_LS_APPKEY": "k1", "TAPECAST_LS_EMPTY": "k3"}
-    assert [secret.reveal() for name in ("LS_APPKEY", "LS_EMPTY") if (secret := find(name, environ))] == ["k2", "k3"]
+    environ = {
+        "CREDENTIALS_DIRECTORY": str(tmp_path),
+        "TAPECAST_LS_APPKEY": "k1",
+        "TAPECAST_LS_EMPTY": "k3",
+    }
+    assert [
+        secret.reveal() for name in ("LS_APPKEY", "LS_EMPTY") if (secret := find(name, environ))
+    ] == ["k2", "k3"]
     assert find("LS_OTHER", environ) is None
 
 

@@ -1,4 +1,6 @@
-"""BOOK packets and events for tests, packed with `struct` from the offsets of the specification, not with the project's codec."""
+"""BOOK packets and events for tests, packed with `struct` from the offsets of the specification,
+not with the project's codec.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import struct
 from collections.abc import Sequence
 from typing import Literal, TypeAlias, overload
 
-from protocol.schema import MAGIC, TAG_SIZE, VERSION, Flag, MsgType
+from tapecast.protocol.schema import MAGIC, TAG_SIZE, VERSION, Flag, MsgType
 
 __all__ = ["Levels", "event", "packet"]
 
@@ -33,7 +35,9 @@ def packet(
     item_size: int = 16,
 ) -> bytes:
     """Return one packet; items are cut or padded to `item_size` bytes."""
-    items = b"".join(struct.pack("<qq", *level).ljust(item_size, b"\0")[:item_size] for level in (*bids, *asks))
+    items = b"".join(
+        struct.pack("<qq", *level).ljust(item_size, b"\0")[:item_size] for level in (*bids, *asks)
+    )
     header = _HEADER.pack(
         MAGIC, VERSION, msg_type, flags, len(bids) + len(asks), len(bids), 1, venue_id, venue_id, instrument_id, 0, seq,
         price_exp, qty_exp, item_size, fragment, ts_exchange_ns, ts_recv_ns, 0, len(items),
@@ -42,16 +46,16 @@ def packet(
 
 
 @overload
-def event(
-    instrument_id: int, bids: Levels = ..., asks: Levels = ..., *, flags: int = ..., per_packet: int = ...,
-    split: Literal[False] = ..., seq: int = ..., price_exp: int = ..., qty_exp: int = ..., ts_exchange_ns: int = ...,
+def event(instrument_id: int, bids: Levels = ..., asks: Levels = ..., *, flags: int = ..., per_packet: int = ..., split: Literal[
+    False
+] = ..., seq: int = ..., price_exp: int = ..., qty_exp: int = ..., ts_exchange_ns: int = ...,
 ) -> bytes: ...  # fmt: skip
 
 
 @overload
-def event(
-    instrument_id: int, bids: Levels = ..., asks: Levels = ..., *, flags: int = ..., per_packet: int = ...,
-    split: Literal[True], seq: int = ..., price_exp: int = ..., qty_exp: int = ..., ts_exchange_ns: int = ...,
+def event(instrument_id: int, bids: Levels = ..., asks: Levels = ..., *, flags: int = ..., per_packet: int = ..., split: Literal[
+    True
+], seq: int = ..., price_exp: int = ..., qty_exp: int = ..., ts_exchange_ns: int = ...,
 ) -> list[bytes]: ...  # fmt: skip
 
 
@@ -68,12 +72,17 @@ def event(
     qty_exp: int = 0,
     ts_exchange_ns: int = 0,
 ) -> bytes | list[bytes]:
-    """Return the fragments of one book event, all bids before all asks, LAST on the final one; joined unless `split`."""
+    """Return the fragments of one book event, all bids before all asks, LAST on the final one;
+    joined unless `split`.
+    """
     total = len(bids) + len(asks)
     out = []
     for fragment, start in enumerate(range(0, max(total, 1), per_packet)):
         stop = start + per_packet
-        part_bids, part_asks = bids[start:stop], asks[max(0, start - len(bids)) : max(0, stop - len(bids))]
+        part_bids, part_asks = (
+            bids[start:stop],
+            asks[max(0, start - len(bids)) : max(0, stop - len(bids))],
+        )
         out.append(
             packet(
                 instrument_id,

@@ -1,6 +1,8 @@
-"""Book events of real recordings, read with `json` and `Decimal` only: the second opinion that kernel and benchmarks are fed.
+"""Book events of real recordings, read with `json` and `Decimal` only: the second opinion that
+kernel and benchmarks are fed.
 
-Knows the level layout of three venues and how Binance joins a REST snapshot to diffs; nothing here is used by the project.
+Knows the level layout of three venues and how Binance joins a REST snapshot to diffs; nothing
+here is used by the project.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from protocol.schema import Flag
+from tapecast.protocol.schema import Flag
 from tests.support.book_packets import event as pack_event
 
 __all__ = ["BookEvent", "TextLevels", "binance", "exponents", "okx", "packets", "text_of", "upbit"]
@@ -43,9 +45,11 @@ def _levels(rows: list[list[str]]) -> TextLevels:
 
 
 def binance(path: Path) -> Iterator[BookEvent]:
-    """Yield each symbol's REST snapshot and, from there on, the diffs that it does not include (`u` > lastUpdateId).
+    """Yield each symbol's REST snapshot and, from there on, the diffs that it does not include
+    (`u` > lastUpdateId).
 
-    A later snapshot of the same symbol is left out. Serves spot and futures; continuity is not checked here.
+    A later snapshot of the same symbol is left out. Serves spot and futures; continuity is not
+    checked here.
     """
     waiting: dict[str, list[dict[str, Any]]] = {}
     live: set[str] = set()
@@ -108,12 +112,21 @@ def exponents(events: Iterable[BookEvent]) -> dict[str, tuple[int, int]]:
     return out
 
 
-def packets(event: BookEvent, instrument_id: int, seq: int, exps: tuple[int, int] | None = None) -> bytes:
-    """Return the event's packets at the given exponents, or at the coarsest that represent this event alone."""
+def packets(
+    event: BookEvent, instrument_id: int, seq: int, exps: tuple[int, int] | None = None
+) -> bytes:
+    """Return the event's packets at the given exponents, or at the coarsest that represent this
+    event alone.
+    """
     price_exp, qty_exp = exps or exponents([event])[event.symbol]
-    bids, asks = ([(_mantissa(p, price_exp), _mantissa(q, qty_exp)) for p, q in levels] for levels in (event.bids, event.asks))
+    bids, asks = (
+        [(_mantissa(p, price_exp), _mantissa(q, qty_exp)) for p, q in levels]
+        for levels in (event.bids, event.asks)
+    )
     flags = Flag.SNAPSHOT if event.snapshot else 0
-    return pack_event(instrument_id, bids, asks, seq=seq, flags=flags, price_exp=price_exp, qty_exp=qty_exp)
+    return pack_event(
+        instrument_id, bids, asks, seq=seq, flags=flags, price_exp=price_exp, qty_exp=qty_exp
+    )
 
 
 def text_of(mantissa: int, exp: int) -> str:

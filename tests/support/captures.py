@@ -1,6 +1,8 @@
-"""Where the real recordings are, for tests: beside the project in `../shared/captures`, or in `$TAPECAST_CAPTURES`.
+"""Where the real recordings are, for tests: beside the project in `../shared/captures`, or in
+`$TAPECAST_CAPTURES`.
 
-Where they are absent, tests that need them are skipped, or fail if `$TAPECAST_REQUIRE_CAPTURES` is 1 (as in CI).
+Where they are absent, tests that need them are skipped, or fail if `$TAPECAST_REQUIRE_CAPTURES`
+is 1 (as in CI).
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ __all__ = ["captures", "recordings"]
 
 
 def captures() -> Path:
-    """Return the folder of recordings; where it is absent skip the calling test, saying so, or fail it if they are required."""
+    """Return the folder of recordings; where it is absent skip the calling test, saying so, or
+    fail it if they are required.
+    """
     default = Path(__file__).resolve().parents[2].parent / "shared" / "captures"
     folder = Path(os.environ.get("TAPECAST_CAPTURES", default))
     if not folder.is_dir():
@@ -26,7 +30,9 @@ def captures() -> Path:
 
 
 def recordings(venue: str) -> list[Path]:
-    """Return every recording of one venue by file name, the long ones included; skip where they are absent."""
+    """Return every recording of one venue by file name, the long ones included; skip where they
+    are absent.
+    """
     folder = captures()
     long_names = {
         "binance": "binance_spot_*.jsonl.gz",

@@ -6,9 +6,13 @@ __all__ = ["ManualClock"]
 
 
 class ManualClock:
-    """Satisfies `runtime.clock.Clock`; `advance` moves both clocks, `step` the realtime clock alone."""
+    """Satisfies `runtime.clock.Clock`; `advance` moves both clocks, `step` the realtime clock
+    alone.
+    """
 
-    def __init__(self, realtime_ns: int = 1_723_161_255_000_000_000, monotonic_ns: int = 1_000_000_000) -> None:
+    def __init__(
+        self, realtime_ns: int = 1_723_161_255_000_000_000, monotonic_ns: int = 1_000_000_000
+    ) -> None:
         """Start at 2024-08-08 23:54:15 UTC, when several of the recordings begin."""
         self._realtime_ns = realtime_ns
         self._monotonic_ns = monotonic_ns

@@ -1,4 +1,6 @@
-"""Event lines as `decode` and `up --events` print them: read, compared, and their books rebuilt with plain Python."""
+"""Event lines as `decode` and `up --events` print them: read, compared, and their books rebuilt
+with plain Python.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +23,18 @@ def read_events(path: Path) -> list[Event]:
 
 
 def by_instrument(events: list[Event], leave_out: tuple[str, ...] = ()) -> dict[str, list[Event]]:
-    """Return the events of each instrument in order, without what may differ: receive times, and what only `decode` can tell.
+    """Return the events of each instrument in order, without what may differ: receive times, and
+    what only `decode` can tell.
 
-    Connections belong to no instrument and are left out, and so are quarantined messages, a trade's original text id, and the
-    types in `leave_out`.
+    Connections belong to no instrument and are left out, and so are quarantined messages, a
+    trade's original text id, and the types in `leave_out`.
     """
     out: dict[str, list[Event]] = defaultdict(list)
     for event in events:
         if event["instrument"] is not None and event["type"] not in ("quarantine", *leave_out):
-            out[event["instrument"]].append({key: event[key] for key in event if key not in ("ts_recv_ns", "trade_id_text")})
+            out[event["instrument"]].append(
+                {key: event[key] for key in event if key not in ("ts_recv_ns", "trade_id_text")}
+            )
     return dict(out)
 
 

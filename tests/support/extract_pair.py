@@ -6,11 +6,11 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from protocol.extract import Extractor
-from protocol.extract_reference import ReferenceExtractor
-from protocol.extract_types import Status
-from protocol.schema import ITEM_OF, MsgType
-from protocol.shapes import Shape
+from tapecast.feeder.extract.extractor import Extractor
+from tapecast.feeder.extract.fallback import ReferenceExtractor
+from tapecast.feeder.extract.shapes import Shape
+from tapecast.feeder.extract.types import Status
+from tapecast.protocol.schema import ITEM_OF, MsgType
 
 __all__ = ["HEADER", "Header", "PacketView", "Pair", "unpack"]
 
@@ -96,10 +96,16 @@ def unpack(data: bytes) -> list[PacketView]:
 class Pair:
     """The C extractor and the reference over the same shapes and instruments."""
 
-    def __init__(self, shapes: Sequence[Shape], *, out_capacity: int = 1 << 20, max_payload: int = 1400) -> None:
+    def __init__(
+        self, shapes: Sequence[Shape], *, out_capacity: int = 1 << 20, max_payload: int = 1400
+    ) -> None:
         """Make both."""
-        self.c = Extractor(shapes, venue_id=7, channel_id=8, out_capacity=out_capacity, max_payload=max_payload)
-        self.reference = ReferenceExtractor(shapes, venue_id=7, channel_id=8, out_capacity=out_capacity, max_payload=max_payload)
+        self.c = Extractor(
+            shapes, venue_id=7, channel_id=8, out_capacity=out_capacity, max_payload=max_payload
+        )
+        self.reference = ReferenceExtractor(
+            shapes, venue_id=7, channel_id=8, out_capacity=out_capacity, max_payload=max_payload
+        )
         self.declined = 0
 
     def add(self, symbol: str, price_exp: int = -8, qty_exp: int = -8) -> int:
@@ -114,7 +120,9 @@ class Pair:
         self.c.set_exponents(index, price_exp, qty_exp)
         self.reference.set_exponents(index, price_exp, qty_exp)
 
-    def run(self, frame: bytes, *, index: int | None = None, ts_recv_ns: int = 5, pos: int = 0) -> Status:
+    def run(
+        self, frame: bytes, *, index: int | None = None, ts_recv_ns: int = 5, pos: int = 0
+    ) -> Status:
         """Extract with both, compare, and return the reference's status."""
         if index is None:
             status = self.c.extract(frame, ts_recv_ns, pos)
@@ -125,7 +133,10 @@ class Pair:
         if status == Status.DECLINED:
             self.declined += 1
             return expected
-        note = f"C {Status(status).name}, reference {expected.name} ({self.reference.reason}): {frame[:400]!r}"
+        note = (
+            f"C {Status(status).name}, reference {expected.name} ({self.reference.reason}):"
+            f" {frame[:400]!r}"
+        )
         assert status == expected, note
         for name in _SAME.get(expected, []):
             assert getattr(self.c.r, name) == getattr(self.reference.r, name), f"{name}: {note}"

@@ -1,7 +1,9 @@
-"""What goes wrong on a way, decided by a seed: the same packets with the same seed meet the same fate, whatever the time.
+"""What goes wrong on a way, decided by a seed: the same packets with the same seed meet the same
+fate, whatever the time.
 
-`PacketFaults` is for one line of datagrams, `StreamFaults` for one TCP connection. Both are sans-I/O and count what they did;
-`tests.support.relay` puts them between sockets, tests of machines use them as they are.
+`PacketFaults` is for one line of datagrams, `StreamFaults` for one TCP connection. Both are
+sans-I/O and count what they did; `tests.support.relay` puts them between sockets, tests of
+machines use them as they are.
 """
 
 from __future__ import annotations
@@ -50,9 +52,14 @@ class PacketFaults:
     def take(self, data: bytes) -> list[Copy]:
         """Return what arrives of a datagram: nothing, itself, or copies of it, damaged or late."""
         rng, way, counts = self._rng, self.way, self.counts
-        # Always the same number of decisions, so that a changed way does not shift those of the packets after it.
+        # Always the same number of decisions, so that a changed way does not shift those of the
+        # packets after it.
         lost, burst, twice, late, bad, cut, length = (rng.random() for _ in range(7))
-        detail = random.Random(rng.getrandbits(32)) if bad < way.corrupt or cut < way.truncate or late < way.reorder else None
+        detail = (
+            random.Random(rng.getrandbits(32))
+            if bad < way.corrupt or cut < way.truncate or late < way.reorder
+            else None
+        )
         counts["taken"] += 1
         if not self._burst and burst < way.burst:
             self._burst = 1 + int(2 * length * (way.burst_length - 1) + 0.5)
@@ -97,7 +104,9 @@ class Wire(NamedTuple):
 
 
 class StreamPart(NamedTuple):
-    """What to do with one piece: pass `data` on after a delay, and then perhaps close or fall silent."""
+    """What to do with one piece: pass `data` on after a delay, and then perhaps close or fall
+    silent.
+    """
 
     data: bytes
     delay_s: float

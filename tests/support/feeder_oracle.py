@@ -1,7 +1,9 @@
-"""What a recording says, read a second time with `json` and `Decimal` alone: the judge of the feeder's events.
+"""What a recording says, read a second time with `json` and `Decimal` alone: the judge of the
+feeder's events.
 
-Four venues' rules are written here once more, from their documentation, in the simplest way that can be right: everything is
-read, then decided. Nothing of the feeder is used. Values are minimal decimal texts, times ns.
+Four venues' rules are written here once more, from their documentation, in the simplest way that
+can be right: everything is read, then decided. Nothing of the feeder is used. Values are minimal
+decimal texts, times ns.
 """
 
 from __future__ import annotations
@@ -73,7 +75,10 @@ class Story:
 def first_lines(path: Path, count: int, folder: Path) -> Path:
     """Write the first lines of a long recording to a file of its own and return it."""
     short = folder / path.name.removesuffix(".gz")
-    with gzip.open(path, "rt", encoding="utf-8") as source, short.open("w", encoding="utf-8") as target:
+    with (
+        gzip.open(path, "rt", encoding="utf-8") as source,
+        short.open("w", encoding="utf-8") as target,
+    ):
         for _, line in zip(range(count), source, strict=False):
             target.write(line)
     return short
@@ -114,7 +119,9 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _body(raw: str) -> Any:
     try:
-        return json.loads(raw, parse_float=lambda text: _Bare(text), parse_int=lambda text: _Bare(text))
+        return json.loads(
+            raw, parse_float=lambda text: _Bare(text), parse_int=lambda text: _Bare(text)
+        )
     except ValueError:
         return None
 
@@ -156,7 +163,9 @@ def _binance(path: Path, *, futures: bool) -> Story:
         body = _body(line["raw"])
         if line["kind"] == "http":
             if isinstance(body, dict) and "lastUpdateId" in body:
-                rows = [[row for row in _rows(body[side]) if row[1] != "0"] for side in ("bids", "asks")]
+                rows = [
+                    [row for row in _rows(body[side]) if row[1] != "0"] for side in ("bids", "asks")
+                ]
                 book = BookMessage("", True, *rows, 0, last=int(body["lastUpdateId"]))
                 named = parse_qs(urlsplit(line["url"] or "").query).get("symbol")
                 if named:
@@ -176,22 +185,33 @@ def _binance(path: Path, *, futures: bool) -> Story:
             time = _ns(data["T"]) if futures else 0
             quotes = _quote(data["b"], data["B"]), _quote(data["a"], data["A"])
             story.bbos.append(Bbo(data["s"], *quotes, time, _recv_ns(line)))
-        elif event == "depthUpdate" and not any(name in stream for name in ("@depth5", "@depth10", "@depth20")):
+        elif event == "depthUpdate" and not any(
+            name in stream for name in ("@depth5", "@depth10", "@depth20")
+        ):
             ids = int(data["U"]), int(data["u"]), int(data.get("pu", 0))
             time = _ns(data["T"] if futures else data["E"])
-            diffs.setdefault(data["s"], []).append(BookMessage(data["s"], False, _rows(data["b"]), _rows(data["a"]), time, *ids))
+            diffs.setdefault(data["s"], []).append(
+                BookMessage(data["s"], False, _rows(data["b"]), _rows(data["a"]), time, *ids)
+            )
     if anonymous and len(diffs) == 1:
         snapshots.setdefault(next(iter(diffs)), anonymous[0])
     for symbol, snapshot in snapshots.items():
         known = snapshot.last
-        kept = [diff for diff in diffs.get(symbol, ()) if (diff.last >= known if futures else diff.last > known)]
+        kept = [
+            diff
+            for diff in diffs.get(symbol, ())
+            if (diff.last >= known if futures else diff.last > known)
+        ]
         for number, diff in enumerate(kept):
             if number == 0 and futures:
                 assert diff.first <= known <= diff.last or diff.prev == known, (path, symbol)
             elif futures:
                 assert diff.prev == kept[number - 1].last, (path, symbol)
             else:
-                assert diff.first <= (kept[number - 1].last if number else known) + 1, (path, symbol)
+                assert diff.first <= (kept[number - 1].last if number else known) + 1, (
+                    path,
+                    symbol,
+                )
         story.applied[symbol] = len(kept)
         if kept:
             story.books[symbol] = [snapshot._replace(symbol=symbol), *kept]
@@ -222,14 +242,22 @@ def _okx(path: Path) -> Story:
                 story.applied[symbol] = story.applied.get(symbol, 0) + (not snapshot)
         elif channel == "bbo-tbt":
             for data in body["data"]:
-                quotes = (_quote(*data[side][0][:2]) if data[side] else None for side in ("bids", "asks"))
+                quotes = (
+                    _quote(*data[side][0][:2]) if data[side] else None for side in ("bids", "asks")
+                )
                 story.bbos.append(Bbo(symbol, *quotes, _ns(data["ts"]), _recv_ns(line)))
         elif channel == "trades":
             first = symbol in acknowledged
             since = acknowledged.pop(symbol, None)
             repeated = first and (since is None or _ns(body["data"][0]["ts"]) < since)
             for data in body["data"]:
-                values = _text(data["px"]), _text(data["sz"]), data["side"], data["tradeId"], _ns(data["ts"])
+                values = (
+                    _text(data["px"]),
+                    _text(data["sz"]),
+                    data["side"],
+                    data["tradeId"],
+                    _ns(data["ts"]),
+                )
                 story.trades.append(Trade(symbol, *values, _recv_ns(line), repeated))
     return story
 
@@ -247,8 +275,16 @@ def _upbit(path: Path) -> Story:
             if time < times.get(symbol, 0):
                 continue
             times[symbol] = time
-            bids = [[_text(unit["bp"]), _text(unit["bs"])] for unit in body["obu"] if Decimal(unit["bp"])]
-            asks = [[_text(unit["ap"]), _text(unit["as"])] for unit in body["obu"] if Decimal(unit["ap"])]
+            bids = [
+                [_text(unit["bp"]), _text(unit["bs"])]
+                for unit in body["obu"]
+                if Decimal(unit["bp"])
+            ]
+            asks = [
+                [_text(unit["ap"]), _text(unit["as"])]
+                for unit in body["obu"]
+                if Decimal(unit["ap"])
+            ]
             bids, asks = ([row for row in side if row[1] != "0"] for side in (bids, asks))
             story.books.setdefault(symbol, []).append(BookMessage(symbol, True, bids, asks, time))
             story.applied[symbol] = story.applied.get(symbol, 0) + 1

@@ -1,7 +1,9 @@
-"""Inputs for the packet targets of `protocol/native/fuzz`: golden packets, and runs of packets as receivers meet them.
+"""Inputs for the packet targets of `protocol/native/fuzz`: golden packets, and runs of packets
+as receivers meet them.
 
-The layout is told in `protocol/native/fuzz/packet_input.h`. Prices are those of Binance spot BTCUSDT, 2024-08-08 (the golden
-packets' source); what becomes of them is for the targets to find out.
+The layout is told in `protocol/native/fuzz/packet_input.h`. Prices are those of Binance spot
+BTCUSDT, 2024-08-08 (the golden packets' source); what becomes of them is for the targets to find
+out.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 
-from protocol.schema import Flag, MsgType
+from tapecast.protocol.schema import Flag, MsgType
 from tests.support.packets import heartbeat, packet, session_end
 from tests.support.vectors import INVALID, VECTORS
 
@@ -69,12 +71,28 @@ def _book(
 
 
 def _session(session: int = 1, levels: int = 4) -> list[bytes]:
-    """Return a snapshot in three fragments, deltas, trades, a book of finer exponents, a heartbeat and the end."""
+    """Return a snapshot in three fragments, deltas, trades, a book of finer exponents, a
+    heartbeat and the end.
+    """
     bids, asks = _levels(_BID, -1, levels), _levels(_ASK, 1, levels)
     return [
         _book(1, bids, [], flags=_SNAPSHOT, session=session),
-        _book(2, _levels(_BID - levels, -1, levels // 2), asks, flags=_SNAPSHOT, fragment=1, session=session),
-        _book(3, [], _levels(_ASK + levels, 1, levels), flags=_SNAPSHOT | _LAST, fragment=2, session=session),
+        _book(
+            2,
+            _levels(_BID - levels, -1, levels // 2),
+            asks,
+            flags=_SNAPSHOT,
+            fragment=1,
+            session=session,
+        ),
+        _book(
+            3,
+            [],
+            _levels(_ASK + levels, 1, levels),
+            flags=_SNAPSHOT | _LAST,
+            fragment=2,
+            session=session,
+        ),
         _book(4, [(_BID, 0), (_BID - 1, 5)], [(_ASK + 1, 7)], number=2, session=session),
         packet(5, msg_type=MsgType.TRADE, items=2, item_size=32, session=session, instrument_seq=1),
         _book(6, [(_BID, 9)], [(_ASK, 0)], number=3, session=session, flags=0),
@@ -107,9 +125,17 @@ def inputs() -> Iterator[bytes]:
         yield _input(config, (_record(data, _END_BATCH | _LATER) for data in (*first, *second)))
         yield _input(config, _two_lines(first + second))
     wrong = [_record(data, _SPECIAL | _END_BATCH, _WRONG_TAG) for data in first]
-    yield _input(0b11000111, (record for data, bad in zip(first, wrong, strict=True) for record in (bad, _record(data))))
+    yield _input(
+        0b11000111,
+        (record for data, bad in zip(first, wrong, strict=True) for record in (bad, _record(data))),
+    )
     swapped = [first[n ^ 1] for n in range(len(first))]
-    yield _input(0b11000011, (_record(data, _END_BATCH | _LATER) for data in (*swapped, *reversed(second))))
+    yield _input(
+        0b11000011, (_record(data, _END_BATCH | _LATER) for data in (*swapped, *reversed(second)))
+    )
     yield _input(0b11001111, (_record(data) for data in _session(levels=40)))
-    many = [_book(n + 1, [(_BID, 1)], [(_ASK, 1)], flags=_SNAPSHOT | _LAST, instrument=n + 1) for n in range(20)]
+    many = [
+        _book(n + 1, [(_BID, 1)], [(_ASK, 1)], flags=_SNAPSHOT | _LAST, instrument=n + 1)
+        for n in range(20)
+    ]
     yield _input(0b11110110, (_record(data) for data in many))

@@ -1,8 +1,9 @@
 """Write what the C fuzz targets read: `python -m tests.support.fuzz_tables DIRECTORY`.
 
-For each venue `VENUE.tables` (the compiled shapes that the feeder uses) and `VENUE-N.json` (hand-written frames to start from,
-and long ones made of them, whose packets are fragmented); `packets-N.bin` from `tests.support.fuzz_packets`. The targets and
-their commands: `protocol/native/fuzz/run`.
+For each venue `VENUE.tables` (the compiled shapes that the feeder uses) and `VENUE-N.json`
+(hand-written frames to start from, and long ones made of them, whose packets are fragmented);
+`packets-N.bin` from `tests.support.fuzz_packets`. The targets and their commands:
+`protocol/native/fuzz/run`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ import struct
 import sys
 from pathlib import Path
 
-from protocol._native import ffi
-
-from feeder.venues import VENUES, venue
-from protocol.extract_compile import compile_shapes
+from tapecast.feeder.extract.compile import compile_shapes
+from tapecast.feeder.venues import VENUES, venue
+from tapecast.protocol._native import ffi
 from tests.support import fuzz_packets
 from tests.support.ls_frames import BOOKS, TRADES
 from tests.support.shapes_sample import EXAMPLES
@@ -74,7 +74,15 @@ def _tables(name: str) -> bytes:
     for index, arrays in enumerate(tables.keep):
         program = tables.programs[index]
         data = [bytes(ffi.buffer(array)) for array in arrays]
-        out.append(struct.pack("<4i", program.shape_count, program.slot_count, program.has_envelope, program.by_caller))
+        out.append(
+            struct.pack(
+                "<4i",
+                program.shape_count,
+                program.slot_count,
+                program.has_envelope,
+                program.by_caller,
+            )
+        )
         out.append(struct.pack("<7I", *map(len, data)))
         out += data
     return b"".join(out)
@@ -82,7 +90,11 @@ def _tables(name: str) -> bytes:
 
 def _long(frame: bytes) -> bytes:
     """Return the frame with its first row or trade many times over."""
-    rows = _ROW.sub(lambda row: b",".join([row[0]] * (_LONG if row[0].startswith(b"[") else _LONG // 2)), frame, count=1)
+    rows = _ROW.sub(
+        lambda row: b",".join([row[0]] * (_LONG if row[0].startswith(b"[") else _LONG // 2)),
+        frame,
+        count=1,
+    )
     return _TRADE.sub(lambda trade: b",".join([trade[0]] * _TRADES), rows)
 
 

@@ -1,8 +1,11 @@
-"""A publisher, its recovery service and lossy lines in memory and in simulated time, for feeds under test.
+"""A publisher, its recovery service and lossy lines in memory and in simulated time, for feeds
+under test.
 
-The packets are those a feeder publishes from a recording, with its session, publisher, ring and recovery brain as they run live.
-`Network` is the source of one `Feed`: each of its reads is a fifth of a millisecond. Two lines lose, disorder and double packets
-by chance with a seed; the service's TCP connection is a pair of buffers with a delay, and can be made to stall, lie and break.
+The packets are those a feeder publishes from a recording, with its session, publisher, ring and
+recovery brain as they run live. `Network` is the source of one `Feed`: each of its reads is a
+fifth of a millisecond. Two lines lose, disorder and double packets by chance with a seed; the
+service's TCP connection is a pair of buffers with a delay, and can be made to stall, lie and
+break.
 """
 
 from __future__ import annotations
@@ -19,18 +22,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from consumers.feed import recovering
-from consumers.feed.recovery import Phase, RecoveryClient
-from feeder.offline import Offline
-from feeder.recovery.server import RecoveryServer
-from feeder.recovery.source import SessionSource
-from feeder.recovery.types import Client, Limits
-from feeder.venues import venue
-from protocol.codec import walk
-from protocol.io import SPAN
-from protocol.records import HEADER_STRUCT, HeartbeatItem
-from protocol.ring import Ring
-from protocol.schema import MsgType
+from tapecast.consumers.feed.recovery import manager as recovering
+from tapecast.consumers.feed.recovery.client import Phase, RecoveryClient
+from tapecast.feeder.offline import Offline
+from tapecast.feeder.recovery_source import SessionSource
+from tapecast.feeder.venues import venue
+from tapecast.protocol.codec import walk
+from tapecast.protocol.net.io import SPAN
+from tapecast.protocol.publish.recovery_server import RecoveryServer
+from tapecast.protocol.publish.recovery_types import Client, Limits
+from tapecast.protocol.records import HEADER_STRUCT, HeartbeatItem
+from tapecast.protocol.ring import Ring
+from tapecast.protocol.schema import MsgType
 
 __all__ = ["Chance", "Network", "Publication"]
 
@@ -64,7 +67,15 @@ class Chance(NamedTuple):
 class Publication:
     """A publisher that plays a recording; several networks can hang on one."""
 
-    def __init__(self, name: str, path: Path, *, replica: int = 0, session: int = 1, ring_bytes: int = 1 << 22) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        *,
+        replica: int = 0,
+        session: int = 1,
+        ring_bytes: int = 1 << 22,
+    ) -> None:
         """Prepare; nothing is published yet."""
         self.now_ns = 1_000_000_000
         self.offline = Offline(venue(name), [path], replica=replica, session=session)
@@ -125,12 +136,17 @@ class Publication:
     def _beat(self) -> HeartbeatItem:
         session = self.offline.session
         return HeartbeatItem(
-            oldest_seq=self.ring.oldest_seq, instruments=len(session.instruments), interval_ms=1000, recovery_port=self.port
+            oldest_seq=self.ring.oldest_seq,
+            instruments=len(session.instruments),
+            interval_ms=1000,
+            recovery_port=self.port,
         )
 
 
 class Network:
-    """The lines of one or more publications to one feed: a packet source. `join_at`: reads before the feed begins to listen."""
+    """The lines of one or more publications to one feed: a packet source. `join_at`: reads
+    before the feed begins to listen.
+    """
 
     kernel_drops = 0
 
@@ -199,8 +215,8 @@ class Network:
     def due(self, instrument: int) -> int:
         """Return the number that the first publication's book has to be at to be called LIVE.
 
-        That is its last event up to a packet that arrived longer ago than disorder may last: what is missing before it is known
-        to be missing.
+        That is its last event up to a packet that arrived longer ago than disorder may last:
+        what is missing before it is known to be missing.
         """
         limit_ns = self.now_ns() - 5 * MS - 3 * _SLOW * STEP_NS
         while self._arrived and self._arrived[0][0] < limit_ns:
@@ -220,7 +236,8 @@ class Network:
     def send(self, packet: bytes, publication: Publication) -> None:
         """Put a packet on the lines of a publication."""
         rng = self.rng
-        # Not before the first heartbeat, when nobody knows whom to ask, nor after the end, so that the end is the same for all.
+        # Not before the first heartbeat, when nobody knows whom to ask, nor after the end, so
+        # that the end is the same for all.
         chance = self.chance if publication.beaten and not publication.ended else Chance()
         if publication.ended:
             self._burst = 0
@@ -246,7 +263,9 @@ class Network:
 
 
 class Wire:
-    """The service's TCP connection of one client, as a `recovery_link.Link`; what is sent arrives half a millisecond later."""
+    """The service's TCP connection of one client, as a `recovery_link.Link`; what is sent
+    arrives half a millisecond later.
+    """
 
     network: Network
     delay_ns = MS // 2
@@ -262,7 +281,9 @@ class Wire:
         self._peer: Client | None = None
         self._answers: list[tuple[int, bytes]] = []
         channel = client._header.channel_id
-        self._publication = next(p for p in self.network.publications if p.publisher.header.channel_id == channel)
+        self._publication = next(
+            p for p in self.network.publications if p.publisher.header.channel_id == channel
+        )
 
     def pump(self, now_ns: int) -> None:
         """Move what is due between the two ends."""

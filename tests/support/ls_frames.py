@@ -1,7 +1,9 @@
-"""Messages of LS Securities in the documented layout. Figures are those of the examples in the venue's own documentation.
+"""Messages of LS Securities in the documented layout. Figures are those of the examples in the
+venue's own documentation.
 
-Source of layouts and figures: openapi.ls-sec.co.kr as it was in December 2025 and May 2026 (github changmai/sector_industry_find
-@2f8372a5 and unanimous0/LENS @94508586). A test that moves a figure, to lose or repeat a trade, says so.
+Source of layouts and figures: openapi.ls-sec.co.kr as it was in December 2025 and May 2026
+(github changmai/sector_industry_find @2f8372a5 and unanimous0/LENS @94508586). A test that moves
+a figure, to lose or repeat a trade, says so.
 """
 
 from __future__ import annotations
@@ -16,17 +18,48 @@ Levels = Sequence[tuple[str, str]]
 
 def message(code: str, key: str, body: dict[str, str]) -> bytes:
     """Return a message as the venue sends it."""
-    return json.dumps({"header": {"tr_cd": code, "tr_key": key}, "body": body}, separators=(",", ":")).encode()
+    return json.dumps(
+        {"header": {"tr_cd": code, "tr_key": key}, "body": body}, separators=(",", ":")
+    ).encode()
 
 
-def trade(code: str, key: str, time: str, price: str, quantity: str, side: str, volume: str, /, **more: str) -> bytes:
+def trade(
+    code: str,
+    key: str,
+    time: str,
+    price: str,
+    quantity: str,
+    side: str,
+    volume: str,
+    /,
+    **more: str,
+) -> bytes:
     """Return a trade; `more` are keys of its body."""
-    body = {"cvolume": quantity, "price": price, "cgubun": side, "chetime": time, "volume": volume, "status": "00"}
+    body = {
+        "cvolume": quantity,
+        "price": price,
+        "cgubun": side,
+        "chetime": time,
+        "volume": volume,
+        "status": "00",
+    }
     return message(code, key, body | {"shcode": key.strip().lstrip("UN"), "exchname": "KRX"} | more)
 
 
-def book(code: str, key: str, time: str, bids: Levels, asks: Levels, count: int, *, part: str = "", **more: str) -> bytes:
-    """Return a book of `count` levels a side, those beyond the given ones "0"; `part` is put before the names of quantities."""
+def book(
+    code: str,
+    key: str,
+    time: str,
+    bids: Levels,
+    asks: Levels,
+    count: int,
+    *,
+    part: str = "",
+    **more: str,
+) -> bytes:
+    """Return a book of `count` levels a side, those beyond the given ones "0"; `part` is put
+    before the names of quantities.
+    """
     body = {"hotime": time, "totofferrem": "0", "totbidrem": "0", "alloc_gubun": ""}
     for side, levels in (("bid", bids), ("offer", asks)):
         padded = [*levels, *[("0", "0")] * (count - len(levels))]
@@ -36,10 +69,34 @@ def book(code: str, key: str, time: str, bids: Levels, asks: Levels, count: int,
 
 
 TRADES: dict[str, tuple[bytes, str, str, str, str, str]] = {
-    "S3_": (trade("S3_", "005930", "090851", "55550", "1", "+", "10887"), "005930", "55550", "1", "buy", "10887"),
-    "K3_": (trade("K3_", "122870", "104904", "81700", "3", "+", "189353"), "122870", "81700", "3", "buy", "189353"),
+    "S3_": (
+        trade("S3_", "005930", "090851", "55550", "1", "+", "10887"),
+        "005930",
+        "55550",
+        "1",
+        "buy",
+        "10887",
+    ),
+    "K3_": (
+        trade("K3_", "122870", "104904", "81700", "3", "+", "189353"),
+        "122870",
+        "81700",
+        "3",
+        "buy",
+        "189353",
+    ),
     "NS3": (
-        trade("NS3", "N010950   ", "143216", "60600", "1", "+", "27058", exchname="NXT", ex_shcode="N010950"),
+        trade(
+            "NS3",
+            "N010950   ",
+            "143216",
+            "60600",
+            "1",
+            "+",
+            "27058",
+            exchname="NXT",
+            ex_shcode="N010950",
+        ),
         "N010950",
         "60600",
         "1",
@@ -47,7 +104,17 @@ TRADES: dict[str, tuple[bytes, str, str, str, str, str]] = {
         "27058",
     ),
     "FC9": (
-        trade("FC9", "A0166000", "093621", "347.80", "3", "+", "51968", futcode="A0166000", k200jisu="346.18"),
+        trade(
+            "FC9",
+            "A0166000",
+            "093621",
+            "347.80",
+            "3",
+            "+",
+            "51968",
+            futcode="A0166000",
+            k200jisu="346.18",
+        ),
         "A0166000",
         "347.8",
         "3",
@@ -62,7 +129,14 @@ TRADES: dict[str, tuple[bytes, str, str, str, str, str]] = {
         "buy",
         "944036",
     ),
-    "OC0": (trade("OC0", "201T7347", "093421", "4.37", "1", "-", "3107"), "201T7347", "4.37", "1", "sell", "3107"),
+    "OC0": (
+        trade("OC0", "201T7347", "093421", "4.37", "1", "-", "3107"),
+        "201T7347",
+        "4.37",
+        "1",
+        "sell",
+        "3107",
+    ),
 }
 """Code -> (message, symbol, price, quantity, side, id)."""
 
@@ -111,18 +185,44 @@ _OH0 = (
 )
 
 BOOKS: dict[str, tuple[bytes, str, Levels, Levels]] = {
-    "H1_": (book("H1_", "005930", "084242", *_H1, 10, volume="136", donsigubun="3"), "005930", *_H1),
+    "H1_": (
+        book("H1_", "005930", "084242", *_H1, 10, volume="136", donsigubun="3"),
+        "005930",
+        *_H1,
+    ),
     "HA_": (book("HA_", "086520", "084302", *_HA, 10), "086520", *_HA),
-    "NH1": (book("NH1", "N000880   ", "111244", *_NH1, 10, midprice="46700", volume="111022"), "N000880", *_NH1),
-    # The venue's own quantities of one exchange stand beside the sums; here they are other figures of the example.
+    "NH1": (
+        book("NH1", "N000880   ", "111244", *_NH1, 10, midprice="46700", volume="111022"),
+        "N000880",
+        *_NH1,
+    ),
+    # The venue's own quantities of one exchange stand beside the sums; here they are other
+    # figures of the example.
     "UH1": (
-        book("UH1", "U005930   ", "151545", *_UH1, 10, part="unt_", volume=" ", krx_bidrem1="110802", nxt_bidrem1="0"),
+        book(
+            "UH1",
+            "U005930   ",
+            "151545",
+            *_UH1,
+            10,
+            part="unt_",
+            volume=" ",
+            krx_bidrem1="110802",
+            nxt_bidrem1="0",
+        ),
         "U005930",
         *_UH1,
     ),
     "FH9": (book("FH9", "A0166000", "093559", *_FH9, 5, danhochk="0"), "A0166000", *_FH9),
     "JH0": (
-        book("JH0", "111T7000", "143130", [("71600", "8245"), ("71500", "23580")], [("71700", "13361")], 10),
+        book(
+            "JH0",
+            "111T7000",
+            "143130",
+            [("71600", "8245"), ("71500", "23580")],
+            [("71700", "13361")],
+            10,
+        ),
         "111T7000",
         [("71600", "8245"), ("71500", "23580")],
         [("71700", "13361")],

@@ -1,4 +1,5 @@
-"""Network namespaces for tests: a host of one's own without any network, two hosts joined by a cable, or several on a switch.
+"""Network namespaces for tests: a host of one's own without any network, two hosts joined by a
+cable, or several on a switch.
 
 Where the kernel or the rights do not allow it, the calling test is skipped with the reason.
 """
@@ -58,7 +59,9 @@ def _need(*tools: str) -> None:
 
 
 def alone() -> Host:
-    """Return a host that has loopback and nothing else; each process started there is in a namespace of its own."""
+    """Return a host that has loopback and nothing else; each process started there is in a
+    namespace of its own.
+    """
     _need("unshare", "ip")
     rights: Sequence[str] = () if os.geteuid() == 0 else ("--user", "--map-root-user")
     prefix = ("unshare", *rights, "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
@@ -81,14 +84,31 @@ def cable() -> Iterator[tuple[Host, Host]]:
                 _run("ip", "netns", "add", name)
                 made.append(name)
             first, second = names
-            _run("ip", "-n", first, "link", "add", "cable0", "type", "veth", "peer", "name", "cable0", "netns", second)
+            _run(
+                "ip",
+                "-n",
+                first,
+                "link",
+                "add",
+                "cable0",
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "cable0",
+                "netns",
+                second,
+            )
             for number, name in enumerate(names, 1):
                 _run("ip", "-n", name, "address", "add", f"10.99.0.{number}/24", "dev", "cable0")
                 for device in ("lo", "cable0"):
                     _run("ip", "-n", name, "link", "set", device, "up")
         except OSError as error:
             pytest.skip(f"no network namespaces here: {error}")
-        a, b = (Host(("ip", "netns", "exec", name), f"10.99.0.{number}", name) for number, name in enumerate(names, 1))
+        a, b = (
+            Host(("ip", "netns", "exec", name), f"10.99.0.{number}", name)
+            for number, name in enumerate(names, 1)
+        )
         yield a, b
     finally:
         for name in made:
@@ -97,7 +117,9 @@ def cable() -> Iterator[tuple[Host, Host]]:
 
 @contextlib.contextmanager
 def lan(count: int) -> Iterator[list[Host]]:
-    """Several hosts on a switch of their own, for the length of the block; needs root and a kernel with bridges."""
+    """Several hosts on a switch of their own, for the length of the block; needs root and a
+    kernel with bridges.
+    """
     _need("ip")
     names = [f"tapecast-{os.getpid()}-{number}" for number in range(count + 1)]
     made: list[str] = []
@@ -109,7 +131,10 @@ def lan(count: int) -> Iterator[list[Host]]:
                 _run("ip", "-n", name, "link", "set", "lo", "up")
             _run("ip", "-n", names[0], "link", "add", "switch0", "type", "bridge")
             _run("ip", "-n", names[0], "link", "set", "switch0", "up")
-            hosts = [Host(("ip", "netns", "exec", name), f"10.99.1.{number}", name) for number, name in enumerate(names)][1:]
+            hosts = [
+                Host(("ip", "netns", "exec", name), f"10.99.1.{number}", name)
+                for number, name in enumerate(names)
+            ][1:]
             for host in hosts:
                 _plug(host)
         except OSError as error:
@@ -124,7 +149,21 @@ def _plug(host: Host) -> None:
     """Join a host to the switch of its `lan`."""
     stem, _, number = host.name.rpartition("-")
     switch, port = f"{stem}-0", f"port{number}"
-    _run("ip", "-n", switch, "link", "add", port, "type", "veth", "peer", "name", "cable0", "netns", host.name)
+    _run(
+        "ip",
+        "-n",
+        switch,
+        "link",
+        "add",
+        port,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "cable0",
+        "netns",
+        host.name,
+    )
     _run("ip", "-n", switch, "link", "set", port, "master", "switch0", "up")
     _run("ip", "-n", host.name, "address", "add", f"{host.address}/24", "dev", "cable0")
     _run("ip", "-n", host.name, "link", "set", "cable0", "up")

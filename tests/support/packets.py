@@ -1,12 +1,14 @@
-"""Packets by hand, for the tests of what carries and orders them: struct only, so that no codec here is its own judge."""
+"""Packets by hand, for the tests of what carries and orders them: struct only, so that no codec
+here is its own judge.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import struct
 
-from protocol import schema
-from protocol.schema import Flag, MsgType
+from tapecast.protocol import schema
+from tapecast.protocol.schema import Flag, MsgType
 
 __all__ = ["HEADER", "fields", "heartbeat", "packet", "sealed", "session_end"]
 
@@ -31,8 +33,14 @@ def packet(
     payload: bytes | None = None,
     tag: bytes = b"",
 ) -> bytes:
-    """Return one packet; the payload repeats the number unless given, so that no two packets are equal."""
-    body = payload if payload is not None else (seq % 2**64).to_bytes(8, "little") * (items * item_size // 8)
+    """Return one packet; the payload repeats the number unless given, so that no two packets are
+    equal.
+    """
+    body = (
+        payload
+        if payload is not None
+        else (seq % 2**64).to_bytes(8, "little") * (items * item_size // 8)
+    )
     head = HEADER.pack(
         0x464D, 1, msg_type, flags, items, bids, session, channel, 1, instrument, seq % 2**64, instrument_seq,
         -2, -8, item_size, fragment, 0, 0, 0, len(body),
@@ -41,11 +49,28 @@ def packet(
 
 
 def heartbeat(
-    seq: int, *, session: int = 0, channel: int = 1, msg_type: int = MsgType.HEARTBEAT, oldest: int = 0, port: int = 0
+    seq: int,
+    *,
+    session: int = 0,
+    channel: int = 1,
+    msg_type: int = MsgType.HEARTBEAT,
+    oldest: int = 0,
+    port: int = 0,
 ) -> bytes:
-    """Return a heartbeat: `seq` is the next number to be sent; at `port` the numbers from `oldest` on can be had."""
+    """Return a heartbeat: `seq` is the next number to be sent; at `port` the numbers from
+    `oldest` on can be had.
+    """
     item = _BEAT.pack(oldest, 0, 0, 0, 1000, port, 0)
-    return packet(seq, msg_type=msg_type, session=session, channel=channel, instrument=0, items=1, item_size=32, payload=item)
+    return packet(
+        seq,
+        msg_type=msg_type,
+        session=session,
+        channel=channel,
+        instrument=0,
+        items=1,
+        item_size=32,
+        payload=item,
+    )
 
 
 def session_end(seq: int, *, session: int = 0, channel: int = 1) -> bytes:

@@ -1,4 +1,5 @@
-"""Processes under test: `tapecast …` as a user starts it, what it printed, and its end. Every one is ended by its own pid.
+"""Processes under test: `tapecast …` as a user starts it, what it printed, and its end. Every
+one is ended by its own pid.
 
 Waiting is for a condition with a limit (`until`), never for a time.
 """
@@ -19,7 +20,18 @@ from typing import Any, TypeVar
 
 import orjson
 
-__all__ = ["ROOT", "Child", "Net", "children", "cpu_s", "free_port", "resident_bytes", "signalled", "tapecast", "until"]
+__all__ = [
+    "ROOT",
+    "Child",
+    "Net",
+    "children",
+    "cpu_s",
+    "free_port",
+    "resident_bytes",
+    "signalled",
+    "tapecast",
+    "until",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
@@ -44,7 +56,9 @@ def free_port() -> int:
 
 
 class Net:
-    """Multicast groups and a UDP port of one test's own, so that tests of one host do not hear each other."""
+    """Multicast groups and a UDP port of one test's own, so that tests of one host do not hear
+    each other.
+    """
 
     def __init__(self) -> None:
         """Take a port that is free now; it and the process id name the groups."""
@@ -64,14 +78,21 @@ class Net:
         }
 
     def overlay(self, **further: object) -> dict[str, object]:
-        """Return the settings as `runtime.config.load` takes them, with further ones: section__key=value."""
-        return {**self.settings, **{key.replace("__", "."): value for key, value in further.items()}}
+        """Return the settings as `runtime.config.load` takes them, with further ones:
+        section__key=value.
+        """
+        return {
+            **self.settings,
+            **{key.replace("__", "."): value for key, value in further.items()},
+        }
 
 
 class Child:
     """A process whose output is kept in files, so that it never waits for a reader."""
 
-    def __init__(self, command: Sequence[str], folder: Path, name: str, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], folder: Path, name: str, environ: Mapping[str, str]
+    ) -> None:
         """Start it with `folder` as working directory."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -92,7 +113,12 @@ class Child:
         """Return the process."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """End it."""
         self.end()
 
@@ -121,7 +147,9 @@ class Child:
 
         def look() -> list[dict[str, Any]]:
             found = self.lines(event)
-            assert found or self.running, f"ended with {self.process.returncode}: {self.stderr()[-2000:]}"
+            assert found or self.running, (
+                f"ended with {self.process.returncode}: {self.stderr()[-2000:]}"
+            )
             return found
 
         return until(look, within_s=within_s, what=f"event {event!r}")[-1]
@@ -143,7 +171,9 @@ class Child:
         self.process.send_signal(number)
 
     def end(self, within_s: float = 15.0) -> int:
-        """SIGTERM, and SIGKILL for it and what it started if it does not obey; return its exit code."""
+        """SIGTERM, and SIGKILL for it and what it started if it does not obey; return its exit
+        code.
+        """
         family = children(self.pid)
         if self.running:
             self.process.send_signal(signal.SIGCONT)
@@ -167,8 +197,13 @@ def tapecast(
     module: str = "tapecast",
     prefix: Sequence[str] = (),
 ) -> Child:
-    """Start `tapecast WORDS…`; `settings` reach it by the environment, `prefix` is put before the command."""
-    variables = {f"TAPECAST__{key.replace('.', '__').upper()}": str(value) for key, value in (settings or {}).items()}
+    """Start `tapecast WORDS…`; `settings` reach it by the environment, `prefix` is put before
+    the command.
+    """
+    variables = {
+        f"TAPECAST__{key.replace('.', '__').upper()}": str(value)
+        for key, value in (settings or {}).items()
+    }
     command = [*prefix, sys.executable, "-m", module, *map(str, words)]
     return Child(command, folder, name, {**variables, **(environ or {})})
 
@@ -182,7 +217,13 @@ def children(pid: int) -> dict[int, str]:
         try:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
             if int(fields[1]) == pid and fields[0] != "Z":
-                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+                found[int(entry.name)] = (
+                    (entry / "cmdline")
+                    .read_bytes()
+                    .replace(b"\0", b" ")
+                    .decode("utf-8", "replace")
+                    .strip()
+                )
         except (OSError, IndexError):
             continue
     return found

@@ -1,4 +1,6 @@
-"""A client of the recovery service for tests: asks over TCP and returns what came, packet by packet, without judging it."""
+"""A client of the recovery service for tests: asks over TCP and returns what came, packet by
+packet, without judging it.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,10 @@ import asyncio
 from types import TracebackType
 from typing import NamedTuple
 
-from protocol.codec import Packet, decode
-from protocol.records import Header, ReplyItem, RequestItem
-from protocol.recovery import decode_reply, encode_request, first_packet
-from protocol.schema import MsgType
+from tapecast.protocol.codec import Packet, decode
+from tapecast.protocol.records import Header, ReplyItem, RequestItem
+from tapecast.protocol.recovery import decode_reply, encode_request, first_packet
+from tapecast.protocol.schema import MsgType
 
 __all__ = ["Answer", "RecoveryClient", "request"]
 
@@ -48,7 +50,12 @@ class RecoveryClient:
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port)
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Close at once."""
         self.writer.transport.abort()
 
@@ -62,7 +69,9 @@ class RecoveryClient:
         return await self.answer()
 
     async def answer(self) -> Answer:
-        """Return the next answer; IncompleteReadError where the connection ends before its reply."""
+        """Return the next answer; IncompleteReadError where the connection ends before its
+        reply.
+        """
         packets: list[bytes] = []
         while True:
             packet = await self._packet()

@@ -1,15 +1,19 @@
-"""A way that loses, between a publisher and its consumers: below all sequencing, in UDP and TCP, decided by a seed.
+"""A way that loses, between a publisher and its consumers: below all sequencing, in UDP and TCP,
+decided by a seed.
 
-`python -m tests.support.relay PLAN` joins the publisher's groups and sends what comes of their packets to other groups, and
-passes TCP connections on to the publisher's recovery service. PLAN is a JSON file:
+`python -m tests.support.relay PLAN` joins the publisher's groups and sends what comes of their
+packets to other groups, and passes TCP connections on to the publisher's recovery service. PLAN
+is a JSON file:
 
     {"seed": 7, "interface": "127.0.0.1",
-     "lines": [{"from": ["239.1.1.1", 9001], "to": ["239.1.2.1", 9001], "way": {"loss": 0.01}}, …],
-     "tcp": {"listen": 0, "to": ["127.0.0.1", 0], "wire": {"cut": 0.1}, "key": "hex, where packets carry tags"}}
+     "lines": [{"from": ["239.1.1.1", 9001], "to": ["239.1.2.1", 9001], "way": {"loss": 0.01}},
+     …], "tcp": {"listen": 0, "to": ["127.0.0.1", 0], "wire": {"cut": 0.1}, "key": "hex, where
+     packets carry tags"}}
 
-It is read again at SIGHUP: ways and wires change, the rest stays. Where there is a `tcp` part, heartbeats that pass are rewritten
-to name the relay's own port, and the port that they named is where connections go. stdout: `ready` with the TCP port, `reloaded`,
-and the counts at the end. Datagrams are sent from one socket a line, as the publisher does.
+It is read again at SIGHUP: ways and wires change, the rest stays. Where there is a `tcp` part,
+heartbeats that pass are rewritten to name the relay's own port, and the port that they named is
+where connections go. stdout: `ready` with the TCP port, `reloaded`, and the counts at the end.
+Datagrams are sent from one socket a line, as the publisher does.
 """
 
 from __future__ import annotations
@@ -23,14 +27,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from protocol.authentication import Sealer
-from protocol.io import Receiver, Sender
-from protocol.schema import HEADER_SIZE, HEARTBEAT, TAG_SIZE, Flag, MsgType
+from tapecast.protocol.authentication import Sealer
+from tapecast.protocol.net.io import Receiver, Sender
+from tapecast.protocol.schema import HEADER_SIZE, HEARTBEAT, TAG_SIZE, Flag, MsgType
 from tests.support.faults import PacketFaults, StreamFaults, Way, Wire
 
 __all__ = ["Relay", "main"]
 
-_PORT_AT = HEADER_SIZE + next(field.offset for field in HEARTBEAT.fields if field.name == "recovery_port")
+_PORT_AT = HEADER_SIZE + next(
+    field.offset for field in HEARTBEAT.fields if field.name == "recovery_port"
+)
 _PORT = struct.Struct("<H")
 _BEATS = (MsgType.HEARTBEAT, MsgType.SESSION_START, MsgType.SESSION_END)
 _PIECE = 16_384
@@ -56,10 +62,14 @@ class Relay:
         self._path = path
         plan = json.loads(path.read_text())
         interface = plan.get("interface", "127.0.0.1")
-        self.lines = [_Line(line, interface, plan["seed"] + n) for n, line in enumerate(plan["lines"])]
+        self.lines = [
+            _Line(line, interface, plan["seed"] + n) for n, line in enumerate(plan["lines"])
+        ]
         tcp = plan.get("tcp")
         self._tcp = tcp
-        self.stream = StreamFaults(plan["seed"] + 1000, Wire(**tcp.get("wire", {}))) if tcp else None
+        self.stream = (
+            StreamFaults(plan["seed"] + 1000, Wire(**tcp.get("wire", {}))) if tcp else None
+        )
         self._sealer = Sealer(bytes.fromhex(tcp["key"])) if tcp and tcp.get("key") else None
         self._service: tuple[str, int] | None = tuple(tcp["to"]) if tcp else None
         self._listening = 0
@@ -70,7 +80,9 @@ class Relay:
         loop = asyncio.get_running_loop()
         server = None
         if self._tcp:
-            server = await asyncio.start_server(self._connected, self._tcp.get("host", "127.0.0.1"), self._tcp["listen"])
+            server = await asyncio.start_server(
+                self._connected, self._tcp.get("host", "127.0.0.1"), self._tcp["listen"]
+            )
             self._listening = server.sockets[0].getsockname()[1]
         for line in self.lines:
             loop.add_reader(line.receiver.fileno(), self._readable, line)

@@ -1,4 +1,6 @@
-"""Venues that play recorded frames to whoever subscribes them, and what their feeder published: for tests of connections."""
+"""Venues that play recorded frames to whoever subscribes them, and what their feeder published:
+for tests of connections.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ from typing import Any
 
 from websockets.exceptions import ConnectionClosed
 
-from feeder.live import LiveFeeder
-from protocol.codec import Packet, decode, walk
-from protocol.schema import Flag, MsgType, StatusState
+from tapecast.feeder.live import LiveFeeder
+from tapecast.protocol.codec import Packet, decode, walk
+from tapecast.protocol.schema import Flag, MsgType, StatusState
 from tests.support.captures import captures
 from tests.support.venue_server import Answer, Asked, Link, VenueServer, eventually, lines
 
@@ -35,7 +37,11 @@ __all__ = [
 
 QUICK: dict[str, object] = {"feeder__backoff__base_s": 0.02, "feeder__backoff__cap_s": 0.1}
 UPBIT_SYMBOLS = ["KRW-ADA", "KRW-DAWN", "KRW-STX", "KRW-ANKR", "KRW-BAT", "KRW-IQ"]
-UPBIT = {**QUICK, "venues__upbit__symbols": UPBIT_SYMBOLS, "venues__upbit__limits__connects": 10_000}
+UPBIT = {
+    **QUICK,
+    "venues__upbit__symbols": UPBIT_SYMBOLS,
+    "venues__upbit__limits__connects": 10_000,
+}
 BINANCE_SYMBOLS = ["FTMUSDT", "BADGERBTC", "XMRBTC", "SXPBTC"]
 BINANCE = {
     **QUICK,
@@ -91,15 +97,28 @@ class Upbit:
 
 
 class Broadcast:
-    """A Binance that sends every recorded message to every connection that has subscribed its stream."""
+    """A Binance that sends every recorded message to every connection that has subscribed its
+    stream.
+    """
 
     def __init__(self) -> None:
         """Read the recording."""
         file = captures() / "binance/cf_20210814_spot.jsonl"
-        wanted = {f"{s.lower()}@{c}" for s in BINANCE_SYMBOLS for c in ("depth@100ms", "bookTicker", "aggTrade")}
-        self.frames = [(stream, line.raw) for line in lines(file) if (stream := json.loads(line.raw)["stream"]) in wanted]
+        wanted = {
+            f"{s.lower()}@{c}"
+            for s in BINANCE_SYMBOLS
+            for c in ("depth@100ms", "bookTicker", "aggTrade")
+        }
+        self.frames = [
+            (stream, line.raw)
+            for line in lines(file)
+            if (stream := json.loads(line.raw)["stream"]) in wanted
+        ]
         bodies = {line.url: line.raw for line in lines(file, "http")}
-        self.books = {s: next(raw for url, raw in bodies.items() if url and f"symbol={s}&" in url) for s in BINANCE_SYMBOLS}
+        self.books = {
+            s: next(raw for url, raw in bodies.items() if url and f"symbol={s}&" in url)
+            for s in BINANCE_SYMBOLS
+        }
         self.server = VenueServer(self.script, self.rest)
         self.mute: set[Link] = set()
         self.mute_new = False
@@ -113,13 +132,19 @@ class Broadcast:
 
     def rest(self, asked: Asked) -> Answer:
         """Answer an order-book request."""
-        return Answer(body=self.books[asked.query["symbol"]]) if asked.path == "/api/v3/depth" else Answer(404)
+        return (
+            Answer(body=self.books[asked.query["symbol"]])
+            if asked.path == "/api/v3/depth"
+            else Answer(404)
+        )
 
     async def send(self, stream: str, frame: bytes) -> None:
         """Send one message to those who want it."""
         heard = 0
         for to in tuple(self.server.links):
-            if to not in self.mute and any(f'"{stream}"'.encode() in message for message in self.server.heard_on.get(to, [])):
+            if to not in self.mute and any(
+                f'"{stream}"'.encode() in message for message in self.server.heard_on.get(to, [])
+            ):
                 heard += 1
                 with contextlib.suppress(ConnectionClosed):
                     await to.send(frame)
@@ -127,12 +152,23 @@ class Broadcast:
 
     async def play(self, feeder: LiveFeeder, pause_s: float) -> None:
         """Send everything; books are begun before the rest follows."""
-        await eventually(lambda: self.server.links and len(self.server.heard) >= len(feeder.connections.all))
-        first = {stream: number for number, (stream, _) in reversed(list(enumerate(self.frames))) if "@depth" in stream}
+        await eventually(
+            lambda: self.server.links and len(self.server.heard) >= len(feeder.connections.all)
+        )
+        first = {
+            stream: number
+            for number, (stream, _) in reversed(list(enumerate(self.frames)))
+            if "@depth" in stream
+        }
         begun = max(first.values()) + 1
         for stream, frame in self.frames[:begun]:
             await self.send(stream, frame)
-        await eventually(lambda: feeder.session.counts["snapshot_apply"] + feeder.session.counts["snapshot_hold"] >= 4)
+        await eventually(
+            lambda: (
+                feeder.session.counts["snapshot_apply"] + feeder.session.counts["snapshot_hold"]
+                >= 4
+            )
+        )
         for stream, frame in self.frames[begun:]:
             await self.send(stream, frame)
             await asyncio.sleep(pause_s)
@@ -163,7 +199,9 @@ def events(packets: list[bytes]) -> dict[tuple[int, int], list[tuple[Any, ...]]]
         header = packet.header
         if header.msg_type in DATA:
             snapshot = bool(header.flags & Flag.SNAPSHOT)
-            out[header.instrument_id, header.msg_type].append((header.ts_exchange_ns, snapshot, packet.items))
+            out[header.instrument_id, header.msg_type].append(
+                (header.ts_exchange_ns, snapshot, packet.items)
+            )
     return dict(out)
 
 
@@ -178,5 +216,6 @@ def suspects(packets: list[bytes]) -> Counter[str]:
     return Counter(
         item.state.name
         for item in told
-        if item.state in (StatusState.SUSPECT, StatusState.RESYNC, StatusState.DISCONNECTED)  # type: ignore[union-attr]
+        # type: ignore[union-attr]
+        if item.state in (StatusState.SUSPECT, StatusState.RESYNC, StatusState.DISCONNECTED)
     )

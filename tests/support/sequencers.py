@@ -1,4 +1,6 @@
-"""Both sequencers, the plain reference and the C one, behind one face, so that a test can ask either or compare them."""
+"""Both sequencers, the plain reference and the C one, behind one face, so that a test can ask
+either or compare them.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +10,33 @@ from typing import NamedTuple
 
 import numpy as np
 
-from protocol.io import SPAN
-from protocol.sequencing import (
+from tapecast.protocol.net.io import SPAN
+from tapecast.protocol.net.sequencing import (
     SPAN_REPAIR,
     SPAN_TRUNCATED,
     BatchSequencer,
     Delivery,
-    Event,
     EventKind,
     LineStats,
     Sequencer,
+    SequencingEvent,
     Source,
 )
 from tests.support.packets import fields
 
-__all__ = ["HOME", "Arrival", "Machine", "Make", "Native", "Output", "Reference", "Told", "events", "seqs", "shape"]
+__all__ = [
+    "HOME",
+    "Arrival",
+    "Machine",
+    "Make",
+    "Native",
+    "Output",
+    "Reference",
+    "Told",
+    "events",
+    "seqs",
+    "shape",
+]
 
 HOME: Source = ("127.0.0.1", 4000)
 
@@ -52,8 +66,16 @@ class Told(NamedTuple):
 Output = Delivery | Told
 
 
-def _told(event: Event) -> Told:
-    return Told(event.kind, event.channel_id, event.session, event.first, event.count, event.line, event.source)
+def _told(event: SequencingEvent) -> Told:
+    return Told(
+        event.kind,
+        event.channel_id,
+        event.session,
+        event.first,
+        event.count,
+        event.line,
+        event.source,
+    )
 
 
 class Reference:
@@ -64,17 +86,19 @@ class Reference:
 
     def step(self, now_ns: int, arrivals: Iterable[Arrival | bytes] = ()) -> list[Output]:
         """Push every packet, then the time."""
-        out: list[Delivery | Event] = []
+        out: list[Delivery | SequencingEvent] = []
         for item in arrivals:
             a = item if isinstance(item, Arrival) else Arrival(item)
-            out += self.machine.push(a.data, now_ns, line=a.line, source=a.source, truncated=a.truncated, repair=a.repair)
+            out += self.machine.push(
+                a.data, now_ns, line=a.line, source=a.source, truncated=a.truncated, repair=a.repair
+            )
         out += self.machine.timer(now_ns)
-        return [_told(item) if isinstance(item, Event) else item for item in out]
+        return [_told(item) if isinstance(item, SequencingEvent) else item for item in out]
 
     def give_up(self, channel: int, session: int, end: int, now_ns: int) -> list[Output]:
         """Give up what cannot be had."""
         out = self.machine.give_up(channel, session, end, now_ns)
-        return [_told(item) if isinstance(item, Event) else item for item in out]
+        return [_told(item) if isinstance(item, SequencingEvent) else item for item in out]
 
     def counts(self) -> dict[str, int]:
         """Return the counters that are not zero."""
@@ -104,10 +128,17 @@ class Native:
         for span, a in zip(spans, items, strict=True):
             span["offset"], span["length"], span["line"] = offset, len(a.data), a.line
             span["flags"] = SPAN_TRUNCATED * a.truncated | SPAN_REPAIR * a.repair
-            span["addr"], span["port"] = int.from_bytes(socket.inet_aton(a.source[0]), "big"), a.source[1]
+            span["addr"], span["port"] = (
+                int.from_bytes(socket.inet_aton(a.source[0]), "big"),
+                a.source[1],
+            )
             offset += len(a.data)
         buffer = b"".join(a.data for a in items)
-        n = self.machine.process(buffer, spans, len(items), now_ns) if items else self.machine.timer(now_ns)
+        n = (
+            self.machine.process(buffer, spans, len(items), now_ns)
+            if items
+            else self.machine.timer(now_ns)
+        )
         return self._outputs(n)
 
     def give_up(self, channel: int, session: int, end: int, now_ns: int) -> list[Output]:

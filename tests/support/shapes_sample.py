@@ -1,7 +1,7 @@
 """Shapes of several venues for the extractor's own tests, and the frames of their recordings.
 
-Layouts follow the venues' documentation; the venue modules declare their own. Exponents are found from the data, as the first
-frame of an instrument would set them.
+Layouts follow the venues' documentation; the venue modules declare their own. Exponents are
+found from the data, as the first frame of an instrument would set them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from protocol.schema import MsgType, Side, StatKind, TradeFlag
-from protocol.shapes import IdKind, Numbers, ObjectRows, PairRows, Quote, Rows, Shape, SidedRows, StatField, TimeUnit
+from tapecast.feeder.extract.shapes import (
+    IdKind,
+    Numbers,
+    ObjectRows,
+    PairRows,
+    Quote,
+    Rows,
+    Shape,
+    SidedRows,
+    StatField,
+    TimeUnit,
+)
+from tapecast.protocol.schema import MsgType, Side, StatKind, TradeFlag
 
 __all__ = ["EXAMPLES", "VENUES", "Frame", "frames"]
 
@@ -237,7 +248,10 @@ UPBIT_LONG = _upbit(
     ),
     PairRows("orderbook_units", "bid_price", "bid_size", "ask_price", "ask_size"),
 )
-UPBIT_SHORT = _upbit(("ty", "cd", "tms", "lv", "st", "ttms", "tp", "tv", "sid", "ab"), PairRows("obu", "bp", "bs", "ap", "as"))
+UPBIT_SHORT = _upbit(
+    ("ty", "cd", "tms", "lv", "st", "ttms", "tp", "tv", "sid", "ab"),
+    PairRows("obu", "bp", "bs", "ap", "as"),
+)
 
 _BYBIT_SIDES = {"Buy": Side.BUY, "Sell": Side.SELL}
 BYBIT_TOP = Shape(
@@ -347,7 +361,12 @@ COINBASE_LEVELS = Shape(
     symbol="events[].product_id",
     ts_unit=TimeUnit.ISO,
     levels=SidedRows(
-        "events[].updates", "side", "price_level", "new_quantity", {"bid": Side.BUY, "offer": Side.SELL}, ts="event_time"
+        "events[].updates",
+        "side",
+        "price_level",
+        "new_quantity",
+        {"bid": Side.BUY, "offer": Side.SELL},
+        ts="event_time",
     ),
     snapshot_if=("events[].type", "snapshot", "update"),
     last_id="sequence_num",
@@ -423,7 +442,13 @@ LS_TRADE = Shape(
 
 VENUES: dict[str, tuple[Shape, ...]] = {
     "binance": (BINANCE_DEPTH, BINANCE_TICKER, BINANCE_TRADE, BINANCE_AGGREGATE, BINANCE_REST),
-    "binance_futures": (FUTURES_DEPTH, FUTURES_TICKER, FUTURES_TRADE, BINANCE_AGGREGATE, FUTURES_REST),
+    "binance_futures": (
+        FUTURES_DEPTH,
+        FUTURES_TICKER,
+        FUTURES_TRADE,
+        BINANCE_AGGREGATE,
+        FUTURES_REST,
+    ),
     "okx": (OKX_BOOKS, OKX_BBO, OKX_TRADES),
     "upbit": (*UPBIT_LONG, *UPBIT_SHORT),
     "bybit": (BYBIT_TOP, BYBIT_BOOK, BYBIT_TRADES, BYBIT_TICKERS),
@@ -434,7 +459,8 @@ VENUES: dict[str, tuple[Shape, ...]] = {
 }
 
 EXAMPLES: dict[str, tuple[bytes, ...]] = {
-    # Binance spot streams of 12 October 2021 and 8 August 2024 (NKNUSDT, BTCUSDT), layouts of web-socket-streams.md.
+    # Binance spot streams of 12 October 2021 and 8 August 2024 (NKNUSDT, BTCUSDT), layouts of
+    # web-socket-streams.md.
     "binance": (
         b'{"stream":"nknusdt@depth@100ms","data":{"e":"depthUpdate","E":1633998512068,"s":"NKNUSDT","U":499869750,'
         b'"u":499869752,"b":[["0.35130000","6195.00000000"],["0.34750000","5548.00000000"]],"a":[["0.35260000","0.00000000"]]}}',
@@ -474,7 +500,8 @@ EXAMPLES: dict[str, tuple[bytes, ...]] = {
         b'{"type":"trade","code":"KRW-BTC","timestamp":1785395043831,"trade_timestamp":1785395043779,"trade_price":91361000.0,'
         b'"trade_volume":0.01275549,"ask_bid":"ASK","sequential_id":17853950437790001,"stream_type":"REALTIME"}',
     ),
-    # Bybit v5 of April 2023 and December 2024 (LTCUSDT, XRPUSDT, BTCUSD), layouts of bybit-exchange/docs; a spot trade beside.
+    # Bybit v5 of April 2023 and December 2024 (LTCUSDT, XRPUSDT, BTCUSD), layouts of
+    # bybit-exchange/docs; a spot trade beside.
     "bybit": (
         b'{"topic":"publicTrade.LTCUSDT","type":"snapshot","ts":1680688979985,"data":[{"T":1680688979983,"s":"LTCUSDT",'
         b'"S":"Buy","v":"0.4","p":"94.53","L":"ZeroMinusTick","i":"4c7b6bdc-b4a3-5716-9c7b-bbe01dc7072f","BT":false},'
@@ -487,7 +514,8 @@ EXAMPLES: dict[str, tuple[bytes, ...]] = {
         b'"449736674","fundingRate":"-0.0001","nextFundingTime":"1680681600000","bid1Price":"28560.00"},"cs":20856433603,'
         b'"ts":1680673822776}',
     ),
-    # Deribit subscriptions of September 2026 (ALGO_USDC-PERPETUAL, BTC_USDC-PERPETUAL) and a trade of March 2021.
+    # Deribit subscriptions of September 2026 (ALGO_USDC-PERPETUAL, BTC_USDC-PERPETUAL) and a
+    # trade of March 2021.
     "deribit": (
         b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"book.ALGO_USDC-PERPETUAL.100ms","data":{"timestamp":'
         b'1790133842703,"type":"change","change_id":193809634213,"instrument_name":"ALGO_USDC-PERPETUAL","bids":[["new",0.11374,'

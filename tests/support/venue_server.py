@@ -1,7 +1,9 @@
-"""A local server that stands in for a venue and does what a test's script says, also what no venue should do.
+"""A local server that stands in for a venue and does what a test's script says, also what no
+venue should do.
 
-Recordings are served by `feeder.replay`; this one is for faults. A WebSocket script is a coroutine that is given each
-connection; a REST script is a function from a request to an answer. Every connect and request is kept with its time.
+Recordings are served by `feeder.replay`; this one is for faults. A WebSocket script is a
+coroutine that is given each connection; a REST script is a function from a request to an answer.
+Every connect and request is kept with its time.
 """
 
 from __future__ import annotations
@@ -19,14 +21,14 @@ from aiohttp import web
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from feeder.live import LiveFeeder
-from feeder.login.access import Access
-from feeder.record.recorder import Recorder
-from feeder.record.recording import Line, read
-from feeder.venue import VenueSpec
-from feeder.venues import venue
-from runtime import config as configuration
-from runtime.settings import Config
+from tapecast.feeder.live import LiveFeeder
+from tapecast.feeder.login.access import Access
+from tapecast.feeder.record.recorder import Recorder
+from tapecast.feeder.record.recording import Line, read
+from tapecast.feeder.venues import venue
+from tapecast.feeder.venues.spec import VenueSpec
+from tapecast.runtime import config as configuration
+from tapecast.runtime.settings import Config
 from tests.support.processes import Net
 
 __all__ = ["Answer", "Asked", "Link", "VenueServer", "eventually", "feeding", "lines"]
@@ -61,7 +63,9 @@ class VenueServer:
         script: Callable[[Link], Awaitable[None]] | None = None,
         rest: Callable[[Asked], Answer] | None = None,
     ) -> None:
-        """Without a script connections stay open and silent; without `rest` every request is answered 404."""
+        """Without a script connections stay open and silent; without `rest` every request is
+        answered 404.
+        """
         self._script = script
         self._rest = rest
         self.links: list[Link] = []
@@ -88,7 +92,14 @@ class VenueServer:
         port = runner.addresses[0][1]
         self.http = f"http://127.0.0.1:{port}"
         async with serve(
-            self._serve, "127.0.0.1", 0, compression=None, max_size=None, ping_interval=None, close_timeout=0.2, ssl=self.tls
+            self._serve,
+            "127.0.0.1",
+            0,
+            compression=None,
+            max_size=None,
+            ping_interval=None,
+            close_timeout=0.2,
+            ssl=self.tls,
         ) as server:
             self.ws = f"{'ws' if self.tls is None else 'wss'}://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
             try:
@@ -147,7 +158,8 @@ async def feeding(
     access: Access | None = None,
     **settings: object,
 ) -> AsyncIterator[LiveFeeder]:
-    """Run a venue's live feeder against a server for the length of the block; settings are written section__key=value.
+    """Run a venue's live feeder against a server for the length of the block; settings are
+    written section__key=value.
 
     The feeder must run until the end of the block, and then end within seconds.
     """
@@ -164,7 +176,9 @@ async def feeding(
             await task
 
 
-def feeder_config(name: str, server: VenueServer, net: Net, folder: Path, **settings: object) -> Config:
+def feeder_config(
+    name: str, server: VenueServer, net: Net, folder: Path, **settings: object
+) -> Config:
     """Return the configuration that lets a server stand in for a venue."""
     endpoints = configuration.load(environ={}, system=folder / "none").venues[name].endpoints
     overlay = net.overlay(
@@ -175,11 +189,15 @@ def feeder_config(name: str, server: VenueServer, net: Net, folder: Path, **sett
     )
     for key, url in endpoints.items():
         path = urlsplit(url).path if server.venue_paths else ""
-        overlay[f"venues.{name}.endpoints.{key}"] = server.ws + path if url.startswith("ws") else server.http
+        overlay[f"venues.{name}.endpoints.{key}"] = (
+            server.ws + path if url.startswith("ws") else server.http
+        )
     return configuration.load(overlay, environ={}, system=folder / "none")
 
 
-async def eventually(condition: Callable[[], object], *, within_s: float = 10.0, what: str = "") -> None:
+async def eventually(
+    condition: Callable[[], object], *, within_s: float = 10.0, what: str = ""
+) -> None:
     """Return once `condition` is true; AssertionError after `within_s`."""
     deadline = time.monotonic() + within_s
     while not condition():

@@ -1,8 +1,10 @@
-"""A consumer under observation: what it was told, in which states its books were, and whether those it called LIVE were right.
+"""A consumer under observation: what it was told, in which states its books were, and whether
+those it called LIVE were right.
 
-`Watch` is stepped by the test. `python -m tests.support.watch VENUE` is the same as a process of its own, on another host say:
-it prints `joined`, then five times a second a line `state`, and at SIGTERM keeps the sums of its books in a file. A book's sum is
-that of all its levels; it is right where a consumer that lost nothing had the same sum at the same number of the instrument.
+`Watch` is stepped by the test. `python -m tests.support.watch VENUE` is the same as a process of
+its own, on another host say: it prints `joined`, then five times a second a line `state`, and at
+SIGTERM keeps the sums of its books in a file. A book's sum is that of all its levels; it is
+right where a consumer that lost nothing had the same sum at the same number of the instrument.
 """
 
 from __future__ import annotations
@@ -20,9 +22,20 @@ from pathlib import Path
 
 import msgspec
 
-from runtime import config as configuration
-from runtime.settings import Config
-from tapecast import Bbo, Book, BookState, Feed, Gap, Instrument, Status, StatusReason, StatusState, Trade
+from tapecast import (
+    Bbo,
+    Book,
+    BookState,
+    Feed,
+    Gap,
+    Instrument,
+    Status,
+    StatusReason,
+    StatusState,
+    Trade,
+)
+from tapecast.runtime import config as configuration
+from tapecast.runtime.settings import Config
 from tests.support.processes import Child, until
 
 __all__ = ["Sums", "Watch", "load_sums", "sum_of", "watching", "wrong"]
@@ -52,7 +65,9 @@ class Watch:
         self.sums: Sums = {}
         """Of the books that were called LIVE."""
         self.all_sums: Sums = {}
-        """Of all books that were handed out: where nothing was lost, they are right whatever they were called."""
+        """Of all books that were handed out: where nothing was lost, they are right whatever
+        they were called.
+        """
         self.states: Counter[BookState] = Counter()
         """States in which books were handed out."""
         self.first_live: dict[str, bool] = {}
@@ -93,7 +108,11 @@ class Watch:
     def standing(self) -> dict[str, tuple[int, int]]:
         """Return (number, sum) of every book that is LIVE."""
         books = self.books().items()
-        return {name: (book.instrument_seq, sum_of(book)) for name, book in books if book.state == BookState.LIVE}
+        return {
+            name: (book.instrument_seq, sum_of(book))
+            for name, book in books
+            if book.state == BookState.LIVE
+        }
 
     def statuses(self, state: StatusState, reason: StatusReason | None = None) -> list[Status]:
         """Return the statuses of one kind so far."""
@@ -117,16 +136,29 @@ def watching(
     prefix: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
 ) -> Child:
-    """Start a watch as a process, and return once it has joined; `prefix` comes before the command."""
+    """Start a watch as a process, and return once it has joined; `prefix` comes before the
+    command.
+    """
     words = [f"{key}={value}" for key, value in settings.items()]
-    command = [*prefix, sys.executable, "-m", "tests.support.watch", venue, *words, "--sums", str(folder / f"{name}.sums")]
+    command = [
+        *prefix,
+        sys.executable,
+        "-m",
+        "tests.support.watch",
+        venue,
+        *words,
+        "--sums",
+        str(folder / f"{name}.sums"),
+    ]
     child = Child(command, folder, name, environ or {})
     until(lambda: child.lines("joined") or not child.running, what=f"{name} to join")
     return child
 
 
 def load_sums(child: Child, *, live: bool = True) -> Sums:
-    """End a watch that runs as a process, and return the sums of its LIVE books, or of all that it was handed."""
+    """End a watch that runs as a process, and return the sums of its LIVE books, or of all that
+    it was handed.
+    """
     child.end()
     with child.out.with_suffix(".sums").open("rb") as file:
         found: tuple[Sums, Sums] = pickle.load(file)
@@ -141,7 +173,13 @@ def _state(watch: Watch) -> dict[str, object]:
         "books": len(watch.books()),
         "data": watch.data,
         "gaps": len(gaps),
-        "statuses": dict(Counter(f"{one.state.name} {one.reason.name}" for one in watch.told if isinstance(one, Status))),
+        "statuses": dict(
+            Counter(
+                f"{one.state.name} {one.reason.name}"
+                for one in watch.told
+                if isinstance(one, Status)
+            )
+        ),
         "standing": watch.standing(),
         "stats": msgspec.to_builtins(watch.feed.stats),
     }
@@ -170,7 +208,9 @@ def main() -> None:
     args = parser.parse_args()
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopping.append(number))
-    watch = Watch(args.venue, configuration.load(dict(word.split("=", 1) for word in args.settings)))
+    watch = Watch(
+        args.venue, configuration.load(dict(word.split("=", 1) for word in args.settings))
+    )
     _say({"event": "joined"})
     _run(watch, lambda: bool(stopping))
     _say(_state(watch))

@@ -1,7 +1,9 @@
-"""A venue's session as its shell drives it, against a stand-in, on a clock that moves only when told: no sockets, no waiting.
+"""A venue's session as its shell drives it, against a stand-in, on a clock that moves only when
+told: no sockets, no waiting.
 
-At every step the books of a consumer, made from the published events alone, are held against the venue's true books: a book is
-right, or it is not shown as LIVE. `Bench.run` plays the scripts to their end and lets deadlines pass until everything is LIVE.
+At every step the books of a consumer, made from the published events alone, are held against the
+venue's true books: a book is right, or it is not shown as LIVE. `Bench.run` plays the scripts to
+their end and lets deadlines pass until everything is LIVE.
 """
 
 from __future__ import annotations
@@ -10,9 +12,9 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from feeder.session import Command, CommandKind
-from feeder.venue import RestRequest, Subscription, Topic
-from protocol.schema import MsgType
+from tapecast.feeder.session.session import Command, CommandKind
+from tapecast.feeder.venues.spec import RestRequest, Subscription, Topic
+from tapecast.protocol.schema import MsgType
 from tests.support.feeder_frames import Feed
 from tests.support.standin.tape import Sides
 from tests.support.standin.venue import Link, StandIn
@@ -26,7 +28,9 @@ STEP_NS = _SECOND // 10
 
 
 class Answer(NamedTuple):
-    """What becomes of a REST request: its body after so long, or none (an error); a body may be changed on its way."""
+    """What becomes of a REST request: its body after so long, or none (an error); a body may be
+    changed on its way.
+    """
 
     after_s: float = 0.0
     lost: bool = False
@@ -37,9 +41,15 @@ class Bench:
     """One session, one stand-in, one consumer."""
 
     def __init__(
-        self, venue: StandIn, *, rest: list[Answer] | None = None, instruments: bytes | None = None, **options: Any
+        self,
+        venue: StandIn,
+        *,
+        rest: list[Answer] | None = None,
+        instruments: bytes | None = None,
+        **options: Any,
     ) -> None:
-        """`rest`: what becomes of the first requests for the struck book, one after another; later ones are answered at once.
+        """`rest`: what becomes of the first requests for the struck book, one after another;
+        later ones are answered at once.
 
         `instruments`: the venue's list, known before anything is subscribed.
         """
@@ -48,7 +58,9 @@ class Bench:
         self.feed = Feed(venue.name, **options)
         self.session = self.feed.session
         self.recv_ns = venue.tape.time_ns
-        """Receive time of what comes next: at first that of the recording; moves with the clock, and may be stepped."""
+        """Receive time of what comes next: at first that of the recording; moves with the clock,
+        and may be stepped.
+        """
         if instruments is not None:
             self.session.on_instruments(instruments, self.recv_ns, self.feed.now_ns)
         self.session.subscribe(venue.tape.symbols, self.recv_ns)
@@ -90,7 +102,9 @@ class Bench:
         self.flush()
         for frame in subscription.frames:
             self.deliver(name, *link.hear(frame))
-        books = dict.fromkeys(topic.symbol for topic in subscription.topics if self._carries_book(topic))
+        books = dict.fromkeys(
+            topic.symbol for topic in subscription.topics if self._carries_book(topic)
+        )
         self.session.on_subscribed(books, name, self.feed.now_ns)
         self.flush()
 
@@ -119,7 +133,9 @@ class Bench:
                 self._consume(event)
 
     def step(self) -> bool:
-        """Send one update of every book, then let a tenth of a second pass; whether anything was sent."""
+        """Send one update of every book, then let a tenth of a second pass; whether anything was
+        sent.
+        """
         sent = False
         for name, link in list(self.links.items()):
             for symbol in link.symbols():
@@ -156,7 +172,11 @@ class Bench:
         if not self.links:
             self.connect()
         while self.now_s < within_s:
-            if not self.step() and self.venue.played and self.session.live_books() == len(self.venue.books):
+            if (
+                not self.step()
+                and self.venue.played
+                and self.session.live_books() == len(self.venue.books)
+            ):
                 return
         raise AssertionError(f"not LIVE within {within_s} s: {self.live}")
 
@@ -171,7 +191,8 @@ class Bench:
         return {symbol: book.truth.end() for symbol, book in self.venue.books.items()}
 
     def assert_right(self, *, quarantined: int = 0) -> None:
-        """Assert that no book was ever wrong and LIVE, and that every one ends as the tape does, here and in the session.
+        """Assert that no book was ever wrong and LIVE, and that every one ends as the tape does,
+        here and in the session.
 
         So many messages were put aside.
         """
@@ -185,15 +206,28 @@ class Bench:
 
     def of(self, symbol: str, kind: str = "") -> list[Event]:
         """Return the events of one instrument, those of one type where it is named."""
-        return [event for event in self.events if event.get("symbol") == symbol and kind in ("", event["type"])]
+        return [
+            event
+            for event in self.events
+            if event.get("symbol") == symbol and kind in ("", event["type"])
+        ]
 
     def asked(self, kind: CommandKind, symbol: str = "") -> list[float]:
         """Return when the session asked for something."""
-        return [at for at, command in self.commands if command.kind is kind and symbol in ("", command.symbol)]
+        return [
+            at
+            for at, command in self.commands
+            if command.kind is kind and symbol in ("", command.symbol)
+        ]
 
     def story(self, symbol: str) -> list[Event]:
-        """Return an instrument's events without what counts the channel as a whole, to compare two runs."""
-        return [{key: event[key] for key in event if key not in ("ts_recv_ns", "ts_send_ns")} for event in self.of(symbol)]
+        """Return an instrument's events without what counts the channel as a whole, to compare
+        two runs.
+        """
+        return [
+            {key: event[key] for key in event if key not in ("ts_recv_ns", "ts_send_ns")}
+            for event in self.of(symbol)
+        ]
 
     def _consume(self, event: Event) -> None:
         symbol = event.get("symbol")
@@ -252,9 +286,13 @@ class Bench:
         link = self.links.get(command.connection)
         if link is None or self.spec.unsubscribe is None:
             return
-        channels = [c for c in self.venue.tape.channels if self._carries_book(Topic(c, command.symbol))]
+        channels = [
+            c for c in self.venue.tape.channels if self._carries_book(Topic(c, command.symbol))
+        ]
         topics = [Topic(channel, command.symbol) for channel in channels]
-        self.deliver(command.connection, *link.hear(self.spec.unsubscribe(topics, self._request_id)))
+        self.deliver(
+            command.connection, *link.hear(self.spec.unsubscribe(topics, self._request_id))
+        )
         for one in self.spec.subscribe([command.symbol], channels, self._request_id + 1):
             for frame in one.frames:
                 self.deliver(command.connection, *link.hear(frame))

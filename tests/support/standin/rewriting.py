@@ -1,7 +1,8 @@
-"""A real frame at another time and another place in the venue's numbering, or of another symbol: never with other prices.
+"""A real frame at another time and another place in the venue's numbering, or of another symbol:
+never with other prices.
 
-What may change is named here field by field for every venue: sequence numbers, times, the symbol. Everything else of a message
-stays as it was recorded, byte for byte.
+What may change is named here field by field for every venue: sequence numbers, times, the
+symbol. Everything else of a message stays as it was recorded, byte for byte.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ _UNITS = {10: _SECOND, 13: 1_000_000, 16: 1_000, 19: 1}
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Keys whose integers are sequence numbers, and keys whose integers are times; `iso`: times are ISO 8601 texts."""
+    """Keys whose integers are sequence numbers, and keys whose integers are times; `iso`: times
+    are ISO 8601 texts.
+    """
 
     ids: tuple[str, ...]
     times: tuple[str, ...] = ()
@@ -52,12 +55,16 @@ def _pattern(venue: str) -> re.Pattern[bytes]:
     fields = FIELDS[venue]
     places = [rb'"(?:%s)"\s*:\s*"?(?P<id>\d+)(?![\d.eE])' % "|".join(fields.ids).encode()]
     if fields.times:
-        places.append(rb'"(?:%s)"\s*:\s*"?(?P<time>\d+)(?![\d.eE])' % "|".join(fields.times).encode())
+        places.append(
+            rb'"(?:%s)"\s*:\s*"?(?P<time>\d+)(?![\d.eE])' % "|".join(fields.times).encode()
+        )
     return re.compile(b"|".join(places))
 
 
 class Movable:
-    """A frame taken apart once, so that moving it is cheap; `at` with nothing moved is the frame itself."""
+    """A frame taken apart once, so that moving it is cheap; `at` with nothing moved is the frame
+    itself.
+    """
 
     __slots__ = ("_seconds", "_slots", "_texts", "raw")
 
@@ -78,7 +85,9 @@ class Movable:
             end = found.end(kind)
         self._texts.append(raw[end:])
         self._seconds: tuple[bytes, ...] = ()
-        """Each second that is written as text, in the order of the marks that stand for them in `_texts`."""
+        """Each second that is written as text, in the order of the marks that stand for them in
+        `_texts`.
+        """
         if FIELDS[venue].iso:
             self._seconds = tuple(dict.fromkeys(_ISO.findall(raw)))
             for number, second in enumerate(self._seconds):
@@ -92,10 +101,19 @@ class Movable:
                 return number * unit
         if not self._seconds:
             return 0
-        return int(datetime.strptime(self._seconds[0].decode(), _FORMAT).replace(tzinfo=UTC).timestamp()) * _SECOND
+        return (
+            int(
+                datetime.strptime(self._seconds[0].decode(), _FORMAT)
+                .replace(tzinfo=UTC)
+                .timestamp()
+            )
+            * _SECOND
+        )
 
     def at(self, ids: int, ns: int) -> bytes:
-        """Return the frame `ids` further in the venue's numbering and `ns` later (whole seconds, for times in text)."""
+        """Return the frame `ids` further in the venue's numbering and `ns` later (whole seconds,
+        for times in text).
+        """
         if not ids and not ns:
             return self.raw
         out = [self._texts[0]]
@@ -110,15 +128,21 @@ class Movable:
 
 def _later(text: bytes, seconds: int) -> bytes:
     """Return an ISO time to the second, moved."""
-    moment = datetime.strptime(text.decode(), _FORMAT).replace(tzinfo=UTC) + timedelta(seconds=seconds)
+    moment = datetime.strptime(text.decode(), _FORMAT).replace(tzinfo=UTC) + timedelta(
+        seconds=seconds
+    )
     return moment.strftime(_FORMAT).encode()
 
 
 def rekeyed(raw: bytes, old: str, new: str) -> bytes:
-    """Return a frame with another symbol, in the spelling of either case that it has; for load, not for data."""
+    """Return a frame with another symbol, in the spelling of either case that it has; for load,
+    not for data.
+    """
 
     def swap(a: str, b: str) -> Callable[[bytes], bytes]:
-        pattern = re.compile(rb"(?<![A-Za-z0-9_/-])" + re.escape(a.encode()) + rb"(?![A-Za-z0-9_/-])")
+        pattern = re.compile(
+            rb"(?<![A-Za-z0-9_/-])" + re.escape(a.encode()) + rb"(?![A-Za-z0-9_/-])"
+        )
         return lambda data: pattern.sub(lambda _: b.encode(), data)
 
     raw = swap(old, new)(raw)
@@ -127,6 +151,8 @@ def rekeyed(raw: bytes, old: str, new: str) -> bytes:
 
 def with_number(raw: bytes, key: str, number: int) -> bytes:
     """Return a frame with another integer at the first `key`; AssertionError where it has none."""
-    out, count = re.subn(rb'("%s"\s*:\s*"?)-?\d+' % re.escape(key.encode()), rb"\g<1>%d" % number, raw, count=1)
+    out, count = re.subn(
+        rb'("%s"\s*:\s*"?)-?\d+' % re.escape(key.encode()), rb"\g<1>%d" % number, raw, count=1
+    )
     assert count, f"no number at {key!r}"
     return out

@@ -1,7 +1,8 @@
-"""A stand-in venue on real sockets: its dialect over WebSocket, its order books over REST, for a feeder that runs as it is.
+"""A stand-in venue on real sockets: its dialect over WebSocket, its order books over REST, for a
+feeder that runs as it is.
 
-`VenueServer` is the socket, `StandIn` the venue. Updates of every subscribed book leave at a pace; `mute` stops them, and what
-the venue says besides (acknowledgements, pings) goes on.
+`VenueServer` is the socket, `StandIn` the venue. Updates of every subscribed book leave at a
+pace; `mute` stops them, and what the venue says besides (acknowledgements, pings) goes on.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from websockets.exceptions import ConnectionClosed
 
-from feeder.venue import RestRequest
+from tapecast.feeder.venues.spec import RestRequest
 from tests.support.standin.venue import Link, StandIn
 from tests.support.venue_server import Answer, Asked, VenueServer
 from tests.support.venue_server import Link as Connection
@@ -71,11 +72,17 @@ class StandInServer(VenueServer):
             self._spoken.pop(link, None)
 
     async def _broadcast(self) -> None:
-        """Send every book's next update to all connections that have it, as long as there are connections."""
+        """Send every book's next update to all connections that have it, as long as there are
+        connections.
+        """
         while self._spoken:
             async with self._turn:
                 for symbol in () if self.mute else self.venue.books:
-                    ears = [(link, spoken) for link, spoken in self._spoken.items() if spoken.open and symbol in spoken.symbols()]
+                    ears = [
+                        (link, spoken)
+                        for link, spoken in self._spoken.items()
+                        if spoken.open and symbol in spoken.symbols()
+                    ]
                     frame = self.venue.books[symbol].next() if ears else None
                     for link, spoken in ears if frame is not None else []:
                         with contextlib.suppress(ConnectionClosed):
@@ -99,7 +106,9 @@ class StandInServer(VenueServer):
         return Answer(404) if body is None else Answer(body=body)
 
     def _is_data(self, frame: bytes) -> bool:
-        return self.venue.dialect.route(frame) is not None and self.venue.spec.control(frame) is None
+        return (
+            self.venue.dialect.route(frame) is not None and self.venue.spec.control(frame) is None
+        )
 
 
 def _nothing(_: Connection) -> None:
@@ -107,7 +116,9 @@ def _nothing(_: Connection) -> None:
 
 
 def settings_of(venue: StandIn, **more: object) -> dict[str, object]:
-    """Return the settings of a feeder that takes the stand-in's books and is quick to connect again."""
+    """Return the settings of a feeder that takes the stand-in's books and is quick to connect
+    again.
+    """
     name = venue.name
     return {
         f"venues__{name}__symbols": list(venue.tape.symbols),

@@ -1,7 +1,9 @@
-"""Real frames of a few books of each venue, as its stand-in plays them, and the oracle that says what the books then are.
+"""Real frames of a few books of each venue, as its stand-in plays them, and the oracle that says
+what the books then are.
 
-A `BookTape` is the beginning of a recorded book: what starts it (a snapshot of the stream, or a REST body) and the updates that
-followed. The oracle reads messages with `json` and `Decimal` alone and knows nothing of the feeder.
+A `BookTape` is the beginning of a recorded book: what starts it (a snapshot of the stream, or a
+REST body) and the updates that followed. The oracle reads messages with `json` and `Decimal`
+alone and knows nothing of the feeder.
 """
 
 from __future__ import annotations
@@ -17,7 +19,17 @@ from typing import Any, NamedTuple
 from tests.support.captures import captures
 from tests.support.standin.rewriting import FIELDS, Movable
 
-__all__ = ["TAPES", "BookTape", "Message", "Sides", "Tape", "Truth", "load", "read_book", "snapshot"]
+__all__ = [
+    "TAPES",
+    "BookTape",
+    "Message",
+    "Sides",
+    "Tape",
+    "Truth",
+    "load",
+    "read_book",
+    "snapshot",
+]
 
 Sides = tuple[dict[Decimal, Decimal], dict[Decimal, Decimal]]
 
@@ -32,7 +44,9 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True)
 class BookTape:
-    """One recorded book. `start` is its stream's snapshot, `body` its REST order book; a venue has one, both, or neither."""
+    """One recorded book. `start` is its stream's snapshot, `body` its REST order book; a venue
+    has one, both, or neither.
+    """
 
     symbol: str
     updates: tuple[Movable, ...]
@@ -76,26 +90,52 @@ class _Source(NamedTuple):
 
 
 _SOURCES: dict[str, _Source] = {
-    "binance": _Source(("binance/cf_20210814_spot.jsonl",), ("FTMUSDT", "BADGERBTC"), "depth@100ms"),
-    "binance_futures": _Source(("binance_futures/cf_20210722_usdm.jsonl",), ("SUSHIUSDT", "CTKUSDT"), "depth@100ms"),
-    "binance_coinm": _Source(("long/binance_coinm_btcusd_perp_20240808.jsonl.gz",), ("BTCUSD_PERP",), "depth@0ms"),
+    "binance": _Source(
+        ("binance/cf_20210814_spot.jsonl",), ("FTMUSDT", "BADGERBTC"), "depth@100ms"
+    ),
+    "binance_futures": _Source(
+        ("binance_futures/cf_20210722_usdm.jsonl",), ("SUSHIUSDT", "CTKUSDT"), "depth@100ms"
+    ),
+    "binance_coinm": _Source(
+        ("long/binance_coinm_btcusd_perp_20240808.jsonl.gz",), ("BTCUSD_PERP",), "depth@0ms"
+    ),
     "bithumb": _Source(("bithumb/examples.jsonl",), ("KRW-ETH", "KRW-BTC"), "orderbook"),
-    "bybit": _Source(("bybit/cf_20260809_v5_linear_spot.p1.jsonl",), ("BTCUSDT", "ETHUSDT"), "orderbook.200", url="/linear"),
-    "coinbase": _Source(("coinbase/cf_20260809_advanced_trade.p1.jsonl",), ("ETH-USD",), "level2", 12),
-    "coinbase_exchange": _Source(("coinbase/cf_20210417_exchange_ws_feed.p1.jsonl",), ("SKL-USD", "SKL-BTC"), "level2_batch"),
-    "deribit": _Source(("deribit/cf_20210405_options.jsonl",), ("ETH-9APR21-1950-C", "ETH-30APR21-2240-P"), "book.100ms"),
+    "bybit": _Source(
+        ("bybit/cf_20260809_v5_linear_spot.p1.jsonl",),
+        ("BTCUSDT", "ETHUSDT"),
+        "orderbook.200",
+        url="/linear",
+    ),
+    "coinbase": _Source(
+        ("coinbase/cf_20260809_advanced_trade.p1.jsonl",), ("ETH-USD",), "level2", 12
+    ),
+    "coinbase_exchange": _Source(
+        ("coinbase/cf_20210417_exchange_ws_feed.p1.jsonl",), ("SKL-USD", "SKL-BTC"), "level2_batch"
+    ),
+    "deribit": _Source(
+        ("deribit/cf_20210405_options.jsonl",),
+        ("ETH-9APR21-1950-C", "ETH-30APR21-2240-P"),
+        "book.100ms",
+    ),
     "kraken": _Source(
-        ("kraken/crossbook_20260802_v2_btcusd_d25.jsonl", "kraken/crossbook_20260802_v2_ethusd_d25.jsonl"),
+        (
+            "kraken/crossbook_20260802_v2_btcusd_d25.jsonl",
+            "kraken/crossbook_20260802_v2_ethusd_d25.jsonl",
+        ),
         ("BTC/USD", "ETH/USD"),
         "book",
         depth=25,
     ),
     "okx": _Source(
-        ("okx/fastmm_20260926_btc_usdt_swap.p1.jsonl", "okx/cf_20220513_v5_books.jsonl"), ("BTC-USDT-SWAP", "BTC-USDT"), "books"
+        ("okx/fastmm_20260926_btc_usdt_swap.p1.jsonl", "okx/cf_20220513_v5_books.jsonl"),
+        ("BTC-USDT-SWAP", "BTC-USDT"),
+        "books",
     ),
     "upbit": _Source(("upbit/cf_20210405_simple.jsonl",), ("KRW-ADA", "KRW-STX"), "orderbook"),
 }
-"""The recordings that are played. OKX's second is of 2022, without sequence ids: today's rule takes its updates as they come."""
+"""The recordings that are played. OKX's second is of 2022, without sequence ids: today's rule
+takes its updates as they come.
+"""
 TAPES = tuple(_SOURCES)
 
 
@@ -114,7 +154,9 @@ def load(venue: str) -> Tape:
         elif line["kind"] == "recv" and source.url in (line["url"] or ""):
             raw: bytes = line["raw"].encode()
             named = book_symbol(venue, raw)
-            if named not in updates or (starts_stream(venue) and len(updates[named]) >= source.count):
+            if named not in updates or (
+                starts_stream(venue) and len(updates[named]) >= source.count
+            ):
                 continue
             if starts_stream(venue) and _BOOKS[venue](_parsed(raw)).snapshot:
                 starts.setdefault(named, Movable(venue, raw))
@@ -132,7 +174,9 @@ def load(venue: str) -> Tape:
         covered = 0 if body is None else _covered(venue, body.raw, updates[symbol])
         found = updates[symbol][max(0, covered - 3) :]
         covered = min(covered, 3)
-        books[symbol] = BookTape(symbol, tuple(found[: source.count]), starts.get(symbol), body, covered)
+        books[symbol] = BookTape(
+            symbol, tuple(found[: source.count]), starts.get(symbol), body, covered
+        )
     return Tape(venue, books, source.depth, (source.channel,), source.url)
 
 
@@ -147,12 +191,16 @@ def read_book(venue: str, raw: bytes) -> Message:
 
 
 def snapshot(venue: str, start: bytes, last: bytes, sides: Sides) -> bytes:
-    """Return a stream's snapshot of a book as it stands after an update, in the form of the recorded one; levels are recorded."""
+    """Return a stream's snapshot of a book as it stands after an update, in the form of the
+    recorded one; levels are recorded.
+    """
     message, update = _parsed(start), _parsed(last)
     bids, asks = sorted(sides[0].items(), reverse=True), sorted(sides[1].items())
     if venue == "okx":
         data = message["data"][0]
-        data["bids"], data["asks"] = ([[str(p), str(q), "0", "1"] for p, q in side] for side in (bids, asks))
+        data["bids"], data["asks"] = (
+            [[str(p), str(q), "0", "1"] for p, q in side] for side in (bids, asks)
+        )
         data["seqId"] = update["data"][0]["seqId"]
     elif venue == "bybit":
         data = message["data"]
@@ -163,7 +211,9 @@ def snapshot(venue: str, start: bytes, last: bytes, sides: Sides) -> bytes:
         data["bids"], data["asks"] = ([["new", p, q] for p, q in side] for side in (bids, asks))
         data["change_id"] = update["params"]["data"]["change_id"]
     elif venue == "coinbase_exchange":
-        message["bids"], message["asks"] = ([[str(p), str(q)] for p, q in side] for side in (bids, asks))
+        message["bids"], message["asks"] = (
+            [[str(p), str(q)] for p, q in side] for side in (bids, asks)
+        )
     else:
         raise AssertionError(f"no snapshot of {venue} in the middle of a tape")
     return json.dumps(message, separators=(",", ":"), default=float).encode()
@@ -242,7 +292,10 @@ def _lines(source: _Source) -> Iterator[dict[str, Any]]:
 def _body_of(line: dict[str, Any], source: _Source) -> str | None:
     if '"lastUpdateId"' not in line["raw"][:200]:
         return None
-    return next((s for s in source.books if line["url"] is None or f"symbol={s}&" in f"{line['url']}&"), None)
+    return next(
+        (s for s in source.books if line["url"] is None or f"symbol={s}&" in f"{line['url']}&"),
+        None,
+    )
 
 
 def _okx_body(snapshot: bytes) -> bytes:
@@ -285,13 +338,18 @@ def _bybit(body: Any) -> Message:
 
 def _okx(body: Any) -> Message:
     (data,) = body["data"]
-    return Message(body.get("action", "snapshot") == "snapshot", _pairs(data["bids"]), _pairs(data["asks"]))
+    return Message(
+        body.get("action", "snapshot") == "snapshot", _pairs(data["bids"]), _pairs(data["asks"])
+    )
 
 
 def _deribit(body: Any) -> Message:
     data = body["params"]["data"]
     sides = (
-        [(Decimal(price), Decimal(0 if action == "delete" else amount)) for action, price, amount in data[side]]
+        [
+            (Decimal(price), Decimal(0 if action == "delete" else amount))
+            for action, price, amount in data[side]
+        ]
         for side in ("bids", "asks")
     )
     return Message(data["type"] == "snapshot", *sides)
@@ -299,14 +357,21 @@ def _deribit(body: Any) -> Message:
 
 def _kraken(body: Any) -> Message:
     (data,) = body["data"]
-    sides = ([(Decimal(row["price"]), Decimal(row["qty"])) for row in data[side]] for side in ("bids", "asks"))
+    sides = (
+        [(Decimal(row["price"]), Decimal(row["qty"])) for row in data[side]]
+        for side in ("bids", "asks")
+    )
     return Message(body["type"] == "snapshot", *sides)
 
 
 def _coinbase(body: Any) -> Message:
     (event,) = body["events"]
     sides = (
-        [(Decimal(row["price_level"]), Decimal(row["new_quantity"])) for row in event["updates"] if row["side"] == side]
+        [
+            (Decimal(row["price_level"]), Decimal(row["new_quantity"]))
+            for row in event["updates"]
+            if row["side"] == side
+        ]
         for side in ("bid", "offer")
     )
     return Message(event["type"] == "snapshot", *sides)
@@ -315,15 +380,26 @@ def _coinbase(body: Any) -> Message:
 def _exchange(body: Any) -> Message:
     if body["type"] == "snapshot":
         return Message(True, _pairs(body["bids"]), _pairs(body["asks"]))
-    sides = ([(Decimal(row[1]), Decimal(row[2])) for row in body["changes"] if row[0] == side] for side in ("buy", "sell"))
+    sides = (
+        [(Decimal(row[1]), Decimal(row[2])) for row in body["changes"] if row[0] == side]
+        for side in ("buy", "sell")
+    )
     return Message(False, *sides)
 
 
 def _units(body: Any) -> Message:
     units = body["obu"] if "obu" in body else body["orderbook_units"]
-    names = ("bp", "bs", "ap", "as") if "obu" in body else ("bid_price", "bid_size", "ask_price", "ask_size")
+    names = (
+        ("bp", "bs", "ap", "as")
+        if "obu" in body
+        else ("bid_price", "bid_size", "ask_price", "ask_size")
+    )
     rows = [[Decimal(unit[name]) for name in names] for unit in units]
-    return Message(True, [(bp, bs) for bp, bs, _, _ in rows if bp], [(ap, size) for _, _, ap, size in rows if ap])
+    return Message(
+        True,
+        [(bp, bs) for bp, bs, _, _ in rows if bp],
+        [(ap, size) for _, _, ap, size in rows if ap],
+    )
 
 
 _BOOKS: dict[str, Callable[[Any], Message]] = {
@@ -341,15 +417,29 @@ _BOOKS: dict[str, Callable[[Any], Message]] = {
 }
 _SYMBOLS: dict[str, Callable[[Any], str | None]] = {
     "binance": lambda body: body["data"]["s"] if body["data"]["e"] == "depthUpdate" else None,
-    "binance_futures": lambda body: body["data"]["s"] if body["data"]["e"] == "depthUpdate" else None,
+    "binance_futures": lambda body: (
+        body["data"]["s"] if body["data"]["e"] == "depthUpdate" else None
+    ),
     "binance_coinm": lambda body: body["data"]["s"] if body["data"]["e"] == "depthUpdate" else None,
     "bithumb": lambda body: body["code"] if body["type"] == "orderbook" else None,
     "bybit": lambda body: body["data"]["s"] if body["topic"].startswith("orderbook.") else None,
-    "coinbase": lambda body: body["events"][0]["product_id"] if body["channel"] == "l2_data" else None,
-    "coinbase_exchange": lambda body: body["product_id"] if body["type"] in ("snapshot", "l2update") else None,
-    "deribit": lambda body: body["params"]["data"]["instrument_name"] if body["params"]["channel"].startswith("book.") else None,
-    "kraken": lambda body: body["data"][0]["symbol"] if body["channel"] == "book" and body["data"] else None,
-    "okx": lambda body: body["arg"]["instId"] if body["arg"]["channel"] == "books" and "data" in body else None,
+    "coinbase": lambda body: (
+        body["events"][0]["product_id"] if body["channel"] == "l2_data" else None
+    ),
+    "coinbase_exchange": lambda body: (
+        body["product_id"] if body["type"] in ("snapshot", "l2update") else None
+    ),
+    "deribit": lambda body: (
+        body["params"]["data"]["instrument_name"]
+        if body["params"]["channel"].startswith("book.")
+        else None
+    ),
+    "kraken": lambda body: (
+        body["data"][0]["symbol"] if body["channel"] == "book" and body["data"] else None
+    ),
+    "okx": lambda body: (
+        body["arg"]["instId"] if body["arg"]["channel"] == "books" and "data" in body else None
+    ),
     "upbit": lambda body: body["cd"] if body["ty"] == "orderbook" else None,
 }
 assert set(_BOOKS) == set(_SYMBOLS) == set(FIELDS)

@@ -1,8 +1,10 @@
-"""One venue stood in for, without I/O: its own dialect of requests and answers, real frames in their order, and scripted faults.
+"""One venue stood in for, without I/O: its own dialect of requests and answers, real frames in
+their order, and scripted faults.
 
-`feeder.replay`'s dialects word the answers. A book plays its tape from the beginning for whoever subscribes to it, or asks for
-its snapshot, after something was played: with sequence numbers and times that go on, and with the prices as recorded. So its
-true state is known at every moment (`Truth`), and the end of a script is the end of the tape whatever happened on the way.
+`feeder.replay`'s dialects word the answers. A book plays its tape from the beginning for whoever
+subscribes to it, or asks for its snapshot, after something was played: with sequence numbers and
+times that go on, and with the prices as recorded. So its true state is known at every moment
+(`Truth`), and the end of a script is the end of the tape whatever happened on the way.
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
-from feeder.replay.dialect import Dialect
-from feeder.replay.venues import DIALECTS
-from feeder.venue import RestRequest, VenueSpec, market_and_symbol
-from feeder.venues import venue
+from tapecast.feeder.replay.dialect import Dialect
+from tapecast.feeder.replay.venues import DIALECTS
+from tapecast.feeder.venues import venue
+from tapecast.feeder.venues.spec import RestRequest, VenueSpec, market_and_symbol
 from tests.support.standin.rewriting import Movable, with_number
 from tests.support.standin.tape import BookTape, Tape, Truth, load, snapshot
 
@@ -29,10 +31,12 @@ Change = Callable[[bytes], bytes]
 
 @dataclass
 class Script:
-    """What happens to one book the first `turns` times that it is played; afterwards it is played as recorded.
+    """What happens to one book the first `turns` times that it is played; afterwards it is
+    played as recorded.
 
-    `order`: positions of updates in the order they are sent (one left out, twice, before its time). `changes`: what is done to
-    the update of a position. `silent`: so many snapshots of the stream never come.
+    `order`: positions of updates in the order they are sent (one left out, twice, before its
+    time). `changes`: what is done to the update of a position. `silent`: so many snapshots of
+    the stream never come.
     """
 
     order: list[int] | None = None
@@ -73,15 +77,23 @@ class _Book:
         return None if self.book.start is None else self._moved(self.book.start.at)
 
     def join(self) -> bytes | None:
-        """Return the stream's snapshot of the book as it is now, for one more connection beside those that have it."""
+        """Return the stream's snapshot of the book as it is now, for one more connection beside
+        those that have it.
+        """
         start = self.book.start
         if start is None or self.truth.position < 0:
             return None if start is None else self._moved(start.at)
         last = self.book.updates[self.truth.position]
-        return self._moved(Movable(self.tape.venue, snapshot(self.tape.venue, start.raw, last.raw, self.truth.sides)).at)
+        return self._moved(
+            Movable(
+                self.tape.venue, snapshot(self.tape.venue, start.raw, last.raw, self.truth.sides)
+            ).at
+        )
 
     def next(self) -> bytes | None:
-        """Return the next update; None at the end of the tape, or before anybody asked for the book."""
+        """Return the next update; None at the end of the tape, or before anybody asked for the
+        book.
+        """
         if not self.begun or self.sent >= len(self.order):
             return None
         position = self.order[self.sent]
@@ -106,8 +118,12 @@ class _Book:
 class StandIn:
     """The venue: what it was asked, and where each of its books stands."""
 
-    def __init__(self, name: str, scripts: dict[str, Script] | None = None, *, alone: bool = False) -> None:
-        """`scripts` by symbol; books without one are played as recorded. `alone`: the first book and no other."""
+    def __init__(
+        self, name: str, scripts: dict[str, Script] | None = None, *, alone: bool = False
+    ) -> None:
+        """`scripts` by symbol; books without one are played as recorded. `alone`: the first book
+        and no other.
+        """
         self.tape: Tape = load(name)
         if alone:
             first = self.tape.symbols[0]
@@ -156,15 +172,22 @@ class Link:
         self._streams: frozenset[str] = frozenset()
 
     def hear(self, frame: bytes) -> list[bytes]:
-        """Take a message of the client; return what the venue answers at once: answers, then snapshots of new books."""
+        """Take a message of the client; return what the venue answers at once: answers, then
+        snapshots of new books.
+        """
         self.venue.heard.append(frame)
         session = self._session
-        answers = [text.encode() for text in session.receive(frame.decode())]  # type: ignore[attr-defined]
-        before, self._streams = self._streams, frozenset(session.streams())  # type: ignore[attr-defined]
+        # type: ignore[attr-defined]
+        answers = [text.encode() for text in session.receive(frame.decode())]
+        # type: ignore[attr-defined]
+        before, self._streams = self._streams, frozenset(session.streams())
         out = answers
         for symbol in self.symbols(self._streams - before):
             book = self.venue.books[symbol]
-            beside = any(link is not self and link.open and symbol in link.symbols() for link in self.venue.links)
+            beside = any(
+                link is not self and link.open and symbol in link.symbols()
+                for link in self.venue.links
+            )
             first = book.join() if beside else book.begin()
             if first is not None:
                 out.append(first)
@@ -185,7 +208,9 @@ class Link:
         return None if frame is None else self.numbered(frame)
 
     def numbered(self, frame: bytes) -> bytes:
-        """Return a frame with the connection's next number, where the venue counts the messages of a connection."""
+        """Return a frame with the connection's next number, where the venue counts the messages
+        of a connection.
+        """
         if self.venue.spec.connection_number is None or b'"sequence_num"' not in frame:
             return frame
         self._numbers += 1

@@ -1,0 +1,402 @@
+"""The books inside a feed and how far each may be trusted: one set of books a channel.
+
+`protocol.books.books` applies the packets and checks fragments and `instrument_seq`; this module
+adds what only a consumer knows: channel gaps and repairs, silence, the venue's own statuses. A
+book is handed out as LIVE only while every change since its snapshot has been applied. While a
+hole in the channel is being repaired its books are SUSPECT; so they are after a gap, until the
+next change that carries last + 1 proves that this book lost nothing. Any other change makes it
+wait for a snapshot, and so does a lost fragment.
+
+Snapshots come in a cycle, in the channel's order, or from the recovery service, at any moment.
+For one of the latter the changes of a waiting book are kept, and those behind the snapshot's
+number are handed back as `backlog`; a snapshot that is ahead of the channel makes the changes
+before its number old.
+
+No input or output, no clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, NamedTuple
+
+from tapecast.consumers.feed.events import BookState, Fragment
+from tapecast.protocol.books.books import BookSet, KernelBook
+from tapecast.protocol.codec import Buffer
+from tapecast.protocol.schema import HEADER_SIZE, Flag, StatusState
+
+__all__ = ["Bookkeeper", "Change", "Channel"]
+
+_LAST: Final = int(Flag.LAST)
+_SNAPSHOT: Final = int(Flag.SNAPSHOT)
+_SUSPECT: Final = int(Flag.SUSPECT)
+_STALE: Final = int(Flag.STALE)
+_QUEUED_BYTES: Final = 32 << 20
+"""Changes kept for the waiting books of a channel; where there would be more, the longest queue
+is dropped.
+"""
+_ASK_AGAIN_NS: Final = 2_000_000_000
+
+
+class Channel:
+    """What is known of one channel.
+
+    `epoch` counts its gaps, `lost_last` is the last number that was lost; `repairing` is the
+    number before which lost packets are being repaired, None = nothing is; `served` is set while
+    there is a recovery service; `away` while it is silent or its session has ended; `unsettled`
+    where some book may wait for an answer; `rival` where its venue has another channel.
+    """
+
+    __slots__ = (
+        "away",
+        "channel_id",
+        "ended",
+        "epoch",
+        "gap_ns",
+        "heard",
+        "heard_ns",
+        "instruments",
+        "interval_ns",
+        "joined",
+        "lost_last",
+        "repairing",
+        "rival",
+        "served",
+        "unsettled",
+        "venue",
+        "venue_id",
+    )
+
+    def __init__(
+        self, channel_id: int, venue_id: int, venue: str, now_ns: int, interval_ns: int
+    ) -> None:
+        """Begin at `now_ns`."""
+        self.channel_id = channel_id
+        self.venue_id = venue_id
+        self.venue = venue
+        self.epoch = 0
+        self.lost_last = 0
+        self.gap_ns = 0
+        self.repairing: int | None = None
+        self.served = False
+        self.rival = False
+        self.heard = False
+        self.joined = False
+        self.unsettled = False
+        self.away = False
+        self.ended = False
+        self.heard_ns = now_ns
+        self.interval_ns = interval_ns
+        self.instruments = 0
+
+
+class Change(NamedTuple):
+    """A book event that was applied: the book after it and the packets it came in."""
+
+    book: KernelBook
+    state: BookState
+    fragments: tuple[Fragment, ...]
+
+
+class _Track:
+    """One book.
+
+    `queue` holds its changes while it waits for a snapshot of the service; `true_at` is the
+    channel's number at which the snapshot was true that it began with, while it is `ahead` of
+    the channel.
+    """
+
+    __slots__ = (
+        "ahead",
+        "asked_ns",
+        "book",
+        "epoch",
+        "fragments",
+        "lost",
+        "queue",
+        "seen",
+        "true_at",
+        "upstream",
+    )
+
+    def __init__(self, epoch: int, book: KernelBook) -> None:
+        self.book = book
+        self.epoch = epoch
+        self.fragments: list[Fragment] = []
+        self.queue: deque[tuple[int, bytes]] | None = None
+        self.ahead = False
+        self.true_at = 0
+        self.asked_ns = 0
+        self.lost = False
+        self.seen = False
+        self.upstream = BookState.LIVE
+
+
+class Bookkeeper:
+    """All books of a channel, by instrument id."""
+
+    def __init__(self, channel: Channel) -> None:
+        """Start without books."""
+        self.channel = channel
+        self.backlog: list[bytes] = []
+        """Changes to be applied before anything else, after a call that joined a book."""
+        self._set = BookSet()
+        self._tracks: dict[int, _Track] = {}
+        self._parts: dict[int, list[bytes]] = {}
+        self._queued = 0
+
+    def apply(self, packet: Buffer, header: tuple[int, ...]) -> Change | bool:
+        """Apply one BOOK packet, a buffer of exactly its bytes, in its place in the channel.
+
+        Returns the Change that it completes; True when with it the book was found to have lost
+        something and waits for a snapshot; else False: more fragments follow, the book waits for
+        a snapshot, or the packet said nothing new.
+        """
+        channel = self.channel
+        flags, instrument = header[3], header[9]
+        track = self._tracks.get(instrument)
+        if track is None:
+            track = self._add(instrument)
+            if channel.served and not flags & _SNAPSHOT:
+                self._wait(track)
+        if track.queue is not None and not flags & _SNAPSHOT:
+            self._keep(track, header[11], packet)
+            return False
+        book = track.book
+        if track.ahead and not _is_after(header[11], book.instrument_seq):
+            return False
+        updates = book.updates
+        self._set.apply(packet, check_seq=True)
+        if header[15] == 0 and track.fragments:
+            track.fragments.clear()
+        if not flags & _LAST:
+            track.fragments.append(
+                Fragment(bytes(packet), HEADER_SIZE, header[4], header[5], header[14])
+            )
+            return self._check(track, header[11], packet)
+        if book.updates == updates:
+            if book.complete and flags & _SNAPSHOT and book.instrument_seq == header[11]:
+                track.epoch = channel.epoch
+            track.fragments.clear()
+            return self._check(track, header[11], packet)
+        track.epoch = channel.epoch
+        track.lost = track.ahead = False
+        track.seen = True
+        if flags & _SNAPSHOT:
+            track.upstream = BookState.LIVE
+            self._join(track)
+        if flags & (_SUSPECT | _STALE):
+            track.upstream = BookState.STALE if flags & _STALE else BookState.SUSPECT
+        last = Fragment(packet, HEADER_SIZE, header[4], header[5], header[14])
+        fragments = (*track.fragments, last) if track.fragments else (last,)
+        track.fragments.clear()
+        return Change(
+            book, track.upstream if channel.repairing is None else BookState.SUSPECT, fragments
+        )
+
+    def recovered(self, packet: Buffer, header: tuple[int, ...]) -> Change | bool:
+        """Take in a packet of a snapshot of the recovery service, which is applied once its last
+        one is there.
+
+        Returns the Change where the book begins with it anew; True where it proves the book to
+        be whole as it is; else False.
+        """
+        parts = self._parts.setdefault(header[9], [])
+        if header[15] == 0:
+            parts.clear()
+        if header[15] != len(parts):
+            parts.clear()
+            return False
+        parts.append(bytes(packet))
+        return self._begin(self._parts.pop(header[9]), header) if header[3] & _LAST else False
+
+    def instruments(self) -> list[int]:
+        """Return the instruments that the channel has brought books of."""
+        return list(self._tracks)
+
+    def book(self, instrument: int) -> tuple[KernelBook, BookState] | None:
+        """Return a book and its state; None before its first snapshot and while it shows no
+        levels for lack of one.
+        """
+        track = self._tracks.get(instrument)
+        if (
+            track is None
+            or not track.seen
+            or (track.book.depth == (0, 0) and not track.book.complete)
+        ):
+            return None
+        return track.book, self._state(track)
+
+    def status(self, instrument: int, state: int, channel_seq: int) -> None:
+        """Take in what the feeder said of a book at a number of the channel."""
+        track = self._tracks.get(instrument)
+        if track is None or (track.ahead and not _is_behind(track.true_at, channel_seq)):
+            return
+        if state == StatusState.LIVE:
+            track.upstream = BookState.LIVE
+        elif state == StatusState.STALE:
+            track.upstream = BookState.STALE
+        elif state < StatusState.CONNECTED:
+            track.upstream = BookState.SUSPECT
+
+    def missing(self, instrument: int) -> None:
+        """Take note that the service has no book of an instrument: its first one will come in
+        the channel's order.
+        """
+        track = self._tracks.get(instrument)
+        if track is not None and track.queue is not None:
+            self._drop_queue(track)
+
+    def wait(self) -> None:
+        """Keep the changes of every book that needs a snapshot from now on, because the service
+        is about to be asked.
+        """
+        for track in self._tracks.values():
+            if track.queue is None and (track.lost or not track.seen or not track.book.complete):
+                self._wait(track)
+
+    def abandon(self) -> None:
+        """Keep no changes any more, because there is no service: books wait for the cycle."""
+        for track in self._tracks.values():
+            if track.queue is not None:
+                self._drop_queue(track)
+
+    def unsettled(self, now_ns: int) -> list[int]:
+        """Return the books that need a snapshot or a proof and have not been asked for lately,
+        as asked for from now on.
+        """
+        out = []
+        waiting = False
+        for instrument, track in self._tracks.items():
+            if track.queue is None and (not track.seen or track.lost or self._is_proven(track)):
+                continue
+            waiting = True
+            if not track.asked_ns or now_ns - track.asked_ns >= _ASK_AGAIN_NS:
+                track.asked_ns = now_ns
+                out.append(instrument)
+        self.channel.unsettled = waiting
+        return out
+
+    def new_session(self) -> None:
+        """Clear every book."""
+        for instrument in self._tracks:
+            self._set.reset(instrument)
+        self._tracks.clear()
+        self._parts.clear()
+        self._queued = 0
+        self.backlog.clear()
+
+    def forget(self, instrument: int) -> None:
+        """Clear a book that turned out not to be wanted."""
+        track = self._tracks.pop(instrument, None)
+        if track is not None:
+            self._set.reset(instrument)
+            if track.queue is not None:
+                self._drop_queue(track)
+
+    def _begin(self, parts: list[bytes], header: tuple[int, ...]) -> Change | bool:
+        channel = self.channel
+        instrument, seq, true_at, flags = header[9], header[11], header[10], header[3]
+        track = self._tracks.get(instrument) or self._add(instrument)
+        book = track.book
+        whole = track.seen and not track.lost and track.queue is None and book.complete
+        proves = channel.epoch == 0 or not _is_behind(true_at, channel.lost_last)
+        if whole and (track.epoch == channel.epoch or not _is_after(seq, book.instrument_seq)):
+            proven = track.epoch != channel.epoch and proves and seq == book.instrument_seq
+            if proven:
+                track.epoch = channel.epoch
+            return proven
+        updates = book.updates
+        for part in parts:
+            self._set.apply(part)
+        if book.updates == updates:
+            return False
+        track.lost, track.seen, track.ahead, track.true_at = False, True, True, true_at
+        track.epoch = channel.epoch if proves else channel.epoch - 1
+        track.upstream = (
+            BookState.STALE
+            if flags & _STALE
+            else BookState.SUSPECT
+            if flags & _SUSPECT
+            else BookState.LIVE
+        )
+        track.fragments.clear()
+        self._join(track)
+        heads = [(part[6], part[7], part[38]) for part in parts]
+        fragments = [
+            Fragment(part, HEADER_SIZE, *head) for part, head in zip(parts, heads, strict=True)
+        ]
+        return Change(book, self._state(track), tuple(fragments))
+
+    def _add(self, instrument: int) -> _Track:
+        track = self._tracks[instrument] = _Track(self.channel.epoch, self._set.add(instrument))
+        return track
+
+    def _wait(self, track: _Track) -> None:
+        track.queue = deque()
+        track.asked_ns = 0
+        self.channel.unsettled = True
+
+    def _keep(self, track: _Track, seq: int, packet: Buffer) -> None:
+        assert track.queue is not None
+        data = bytes(packet)
+        track.queue.append((seq, data))
+        self._queued += len(data)
+        if self._queued > _QUEUED_BYTES:
+            waiting = [other for other in self._tracks.values() if other.queue]
+            longest = max(waiting, key=lambda other: len(other.queue or ()))
+            self._drop_queue(longest)
+            self._wait(longest)
+
+    def _drop_queue(self, track: _Track) -> None:
+        self._queued -= sum(len(data) for _, data in track.queue or ())
+        track.queue = None
+
+    def _join(self, track: _Track) -> None:
+        """Hand back the kept changes that the book does not have yet."""
+        if track.queue is None:
+            return
+        seq = track.book.instrument_seq
+        self.backlog += [data for number, data in track.queue if _is_after(number, seq)]
+        self._drop_queue(track)
+
+    def _check(self, track: _Track, seq: int, packet: Buffer) -> bool:
+        """Whether the book has just lost its thread."""
+        book = track.book
+        if track.lost or not track.seen or track.fragments or book.complete:
+            return False
+        track.lost = True
+        track.ahead = False
+        if self.channel.served:
+            self._wait(track)
+            self._keep(track, seq, packet)
+        return True
+
+    def _is_proven(self, track: _Track) -> bool:
+        channel = self.channel
+        return track.epoch == channel.epoch or (
+            track.ahead and not _is_behind(track.true_at, channel.lost_last)
+        )
+
+    def _state(self, track: _Track) -> BookState:
+        channel = self.channel
+        if channel.away or track.upstream == BookState.STALE:
+            return BookState.STALE
+        if (
+            channel.repairing is not None
+            or track.lost
+            or track.queue is not None
+            or not track.book.complete
+        ):
+            return BookState.SUSPECT
+        return track.upstream if self._is_proven(track) else BookState.SUSPECT
+
+
+def _is_behind(seq: int, other: int) -> bool:
+    """Whether a channel's number comes before another one."""
+    return (seq - other) % 2**64 >= 1 << 63
+
+
+def _is_after(seq: int, other: int) -> bool:
+    """Whether an instrument's number comes after another one."""
+    return 0 < (seq - other) % 2**32 < 1 << 31

@@ -1,0 +1,573 @@
+"""What a venue file fills in: the frozen specification type, and the small helpers that several
+venues share.
+
+Truth about a venue lives in its file under `feeder/venues/` and in `docs/venues/` (evidence per
+channel and message variant); what an operator may change (endpoints, symbols, rate limits) lives
+in `config/venues/*.toml`. Nothing here performs I/O, reads a clock or draws random numbers:
+requests and subscriptions are values, carried out by others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+
+from tapecast.feeder.extract.shapes import Shape
+from tapecast.protocol.decimals import parse_decimal
+from tapecast.protocol.schema import InstrumentKind, InstrumentState, MsgType, OptionType
+
+if TYPE_CHECKING:
+    from tapecast.feeder.symbols.volumes import Volumes
+
+__all__ = [
+    "Ack",
+    "Alive",
+    "BookRule",
+    "Control",
+    "Exact",
+    "Ignored",
+    "InstrumentDef",
+    "Instruments",
+    "InstrumentsError",
+    "IntegerLevels",
+    "Keepalive",
+    "Login",
+    "MarketState",
+    "Notice",
+    "Reply",
+    "RestRequest",
+    "ServerError",
+    "Stream",
+    "Subscription",
+    "Tokens",
+    "Topic",
+    "VenueSpec",
+    "connections",
+    "exact",
+    "exact_product",
+    "is_wire_symbol",
+    "market_and_symbol",
+    "matcher",
+    "milliseconds_to_ns",
+    "qualified",
+    "query_value",
+]
+
+MAX_SYMBOL_BYTES = 40
+"""Width of `symbol` in an instrument definition; a longer symbol could not be told apart from
+its neighbours.
+"""
+
+
+class InstrumentsError(ValueError):
+    """An instruments body is not what the venue documents."""
+
+
+class Exact(NamedTuple):
+    """An exact decimal number, mantissa x 10^exp, with the fewest fractional digits
+    (`protocol.decimals`).
+    """
+
+    mantissa: int
+    exp: int
+
+
+def exact(text: str) -> Exact | None:
+    """Return the number a text spells, exactly; None where it is empty. Raises InstrumentsError
+    for anything else.
+    """
+    if not text:
+        return None
+    try:
+        return Exact(*parse_decimal(text))
+    except ValueError as error:
+        raise InstrumentsError(str(error)) from None
+
+
+def exact_product(a: Exact, b: Exact) -> Exact:
+    """Return a x b."""
+    return Exact(*parse_decimal(f"{a.mantissa * b.mantissa}e{a.exp + b.exp}"))
+
+
+def milliseconds_to_ns(milliseconds: int) -> int:
+    """Return ns for an integer count of milliseconds."""
+    return milliseconds * 1_000_000
+
+
+IntegerLevels: TypeAlias = Sequence[tuple[int, int]]
+"""(price mantissa, quantity mantissa), best first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookRule:
+    """Which policies of the one book-rule machine a venue uses.
+
+    `sequence_rule` says what joins two messages, and with it how the first delta joins a
+    snapshot with id L:
+
+    - `spot` (Binance spot): next first_id <= last id + 1, older ones are ignored; the first with
+      last_id > L needs first_id <= L + 1.
+    - `prev` (Binance USD-M): prev_id = last id; the first with last_id >= L needs first_id <= L,
+      or prev_id = L.
+    - `next` (Bybit): last_id = last id + 1 behind the stream's snapshot; a message with id 1 is
+      a whole book.
+    - `linked` (OKX): prev_id = last id, whatever the order of the numbers; after a REST snapshot
+      the first needs prev_id <= L < last_id. Messages without ids (recordings of 2022) are
+      joined by their checksum alone.
+    - `full` (Upbit): every message is the whole book.
+    - `unverified` (Coinbase): messages of one book are joined by nothing. Where one is not
+      understood, the book is given up.
+    """
+
+    sequence_rule: Literal["spot", "prev", "next", "linked", "full", "unverified"]
+    snapshot: Literal["rest", "stream", "stream_or_rest"]
+    """Where the snapshot comes from; `stream_or_rest`: REST once `snapshot_wait_s` passed since
+    the acknowledgement, or an update came first.
+    """
+    snapshot_wait_s: float = 0.0
+    newer_only: bool = False
+    """A message whose exchange time is before the current one is left out (venues without
+    sequence numbers).
+    """
+    checksum: Callable[[IntegerLevels, IntegerLevels, int, int], int] | None = None
+    """(bids, asks, price_exp, qty_exp) -> the venue's checksum over `checksum_levels` of each
+    side.
+    """
+    checksum_levels: int = 0
+    checksum_unset: int | None = None
+    """A received checksum of this value says nothing."""
+    checksum_only: bool = False
+    """Nothing but the checksum shows a loss, so it is verified on live data too."""
+    depths: tuple[int, ...] = ()
+    """Levels a side that a subscription can have, ascending: the venue says nothing more of a
+    level that falls out of them, so it is deleted. The depth is that of the acknowledgement
+    (`Ack.depth`), else the smallest that holds the snapshot. Empty: the whole book, or one that
+    the venue itself keeps at its depth.
+    """
+    may_cross: bool = False
+    """Bids above asks are no fault: call auctions, and books of several exchanges in one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """A channel by the venue's own name: over which route it is subscribed and what it proves to
+    be alive.
+    """
+
+    route: str
+    carries: MsgType
+
+
+class Topic(NamedTuple):
+    """One channel of one symbol, both by the venue's own names; the symbol qualified by its
+    market (`qualified`).
+    """
+
+    channel: str
+    symbol: str
+
+
+class Subscription(NamedTuple):
+    """One connection to make: what to send over which route, and the topics whose first data
+    message proves it.
+    """
+
+    route: str
+    frames: tuple[bytes, ...]
+    topics: tuple[Topic, ...]
+    request_ids: tuple[str, ...]
+    """One for each frame; empty where the venue acknowledges nothing."""
+
+
+class RestRequest(NamedTuple):
+    """A GET, or the POST of a JSON `body`; `endpoint`: configuration key of the base URL;
+    `weight` in the venue's own units.
+    """
+
+    endpoint: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    weight: int = 1
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Tokens(NamedTuple):
+    """What a login answers: the access token, and for how many seconds the venue says that it
+    holds.
+    """
+
+    access_token: str
+    expires_in_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """How a venue that gives no data without a key is asked for an access token
+    (`feeder.login.client`).
+    """
+
+    endpoint: str
+    """Configuration key of the base URL."""
+    path: str
+    secrets: tuple[str, ...]
+    """Names of the keys (`runtime.secrets`), in the order that `form` takes them."""
+    form: Callable[[Sequence[str]], Mapping[str, str]]
+    """Keys -> fields of the request, a form."""
+    parse: Callable[[bytes], Tokens]
+    """Answer -> token. Raises ValueError, whose message quotes nothing of the answer."""
+    sign: Callable[[bytes, str], bytes]
+    """(subscription frame, token) -> the same frame with the token in it."""
+    headers: Callable[[str], tuple[tuple[str, str], ...]]
+    """Token -> headers that a REST request needs."""
+    refusals: tuple[str, ...]
+    """What the answer to a REST request (status, beginning of the body) contains where the token
+    is not accepted.
+    """
+    margin_s: float
+    """A token is renewed this long before it ends."""
+    renew_at_s: tuple[int, ...] = ()
+    """Seconds of the UTC day at which tokens are renewed whatever their term."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keepalive:
+    """What the client sends to keep a connection open; WebSocket pings are answered by the
+    transport.
+    """
+
+    interval_s: float
+    """Send after this long without traffic."""
+    payload: bytes | None = None
+    """A text frame; None: a WebSocket ping."""
+
+
+class Ack(msgspec.Struct, frozen=True, gc=False):
+    """The venue accepted a request; a proof of nothing but that."""
+
+    request_id: str | None = None
+    channel: str | None = None
+    symbol: str | None = None
+    accepted: tuple[Topic, ...] | None = None
+    """Every topic that the request brought, where the venue lists them: what else was asked for
+    will stay silent.
+    """
+    depth: int = 0
+    """Levels a side that the subscribed book has; 0 = the venue does not say, or keeps all."""
+
+
+class ServerError(msgspec.Struct, frozen=True, gc=False):
+    """The venue refused a request, or complains."""
+
+    code: str
+    text: str
+    request_id: str | None = None
+    channel: str | None = None
+    symbol: str | None = None
+    login: bool = False
+    """The access token is not accepted."""
+
+
+class MarketState(msgspec.Struct, frozen=True, gc=False):
+    """A part of the venue's market opened, closed or was halted: what holds now for the
+    instruments of that segment.
+    """
+
+    segment: str
+    state: InstrumentState
+    text: str
+
+
+class Alive(msgspec.Struct, frozen=True, gc=False):
+    """The connection is alive (a pong, a status); not data."""
+
+    text: str
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """The venue asks whether the client is alive: this frame is to be sent on the same
+    connection at once; not data.
+    """
+
+    frame: bytes
+
+
+class Notice(msgspec.Struct, frozen=True, gc=False):
+    """The venue announces something; `reconnect`: this connection ends soon, open its
+    replacement now.
+    """
+
+    code: str
+    text: str
+    reconnect: bool
+
+
+class Ignored(msgspec.Struct, frozen=True, gc=False):
+    """A known channel or message variant that carries nothing for the feed."""
+
+    channel: str
+
+
+Control: TypeAlias = Ack | ServerError | Alive | Reply | Notice | MarketState | Ignored
+
+
+class InstrumentDef(msgspec.Struct, frozen=True, kw_only=True):
+    """An instrument as its venue defines it. None = the venue does not say; numbers are exact."""
+
+    symbol: str
+    market: str = ""
+    """What qualifies the symbol where the venue has several markets."""
+    kind: InstrumentKind
+    state: InstrumentState
+    base: str
+    quote: str
+    settle: str
+    segment: str = ""
+    """The part of the market whose state it shares (`MarketState`); "" = none."""
+    tick: Exact | None = None
+    tick_bands: tuple[tuple[Exact, Exact], ...] = ()
+    """(from price, tick), lowest first, where the tick depends on the price."""
+    lot: Exact | None = None
+    min_qty: Exact | None = None
+    min_notional: Exact | None = None
+    multiplier: Exact | None = None
+    """Contract size: one unit of quantity is this much of the base (inverse: of the quote)."""
+    inverse: bool = False
+    expiry_ns: int = 0
+    strike: Exact | None = None
+    option_type: OptionType = OptionType.NONE
+    aliases: tuple[str, ...] = ()
+    """What else the venue calls it: a second product with the same book, the key of another
+    endpoint.
+    """
+
+    @property
+    def key(self) -> str:
+        """The symbol as configuration and session know it."""
+        return qualified(self.market, self.symbol)
+
+    @property
+    def price_exp(self) -> int | None:
+        """Exponent that every multiple of every tick fits; None = unknown."""
+        exps = [number.exp for band in self.tick_bands for number in band]
+        return min(exps if self.tick is None else [self.tick.exp, *exps], default=None)
+
+    @property
+    def qty_exp(self) -> int | None:
+        """Exponent that every multiple of the lot and the minimum quantity fit; None = unknown."""
+        exps = [number.exp for number in (self.lot, self.min_qty) if number is not None]
+        return min(exps, default=None)
+
+
+class Instruments(NamedTuple):
+    """What an instruments body says: definitions, and one text for each entry that was not
+    understood.
+    """
+
+    defs: tuple[InstrumentDef, ...]
+    rejected: tuple[str, ...]
+
+
+def qualified(market: str, symbol: str) -> str:
+    """Return `market:symbol`, or the symbol alone where the market is "" (the venue's only one,
+    or its first).
+    """
+    return f"{market}:{symbol}" if market else symbol
+
+
+def market_and_symbol(key: str) -> tuple[str, str]:
+    """Return what `qualified` joined."""
+    market, _, symbol = key.rpartition(":")
+    return market, symbol
+
+
+def _no_symbol(_: str) -> str | None:
+    return None
+
+
+def _never(_: int) -> bool:
+    return False
+
+
+def _no_notices(_: int) -> tuple[str, ...]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VenueSpec:
+    """Everything the feeder needs to know about a venue, as data and pure functions."""
+
+    name: str
+    venue_id: int
+    shapes: tuple[Shape, ...]
+    """Hot WebSocket messages, tried in order."""
+    rest_shapes: tuple[Shape, ...] = ()
+    """REST order books (symbol None)."""
+    rule: BookRule
+    default_price_exp: int
+    default_qty_exp: int
+    """Provisional exponents while no definition is known: coarse enough for the largest values
+    seen on the venue, because a finer value lowers them (status INEXACT), while one too large
+    for them is lost.
+    """
+    written_exponents: Callable[[bytes], tuple[int, int]] | None = None
+    """Frame of a shape -> (price_exp, qty_exp) that its numbers are written with, zeros at the
+    end included: for a venue whose checksum is over the digits as written. Asked only where
+    provisional exponents do not fit.
+    """
+    reframe: Callable[[bytes], bytes | None] | None = None
+    """Frame that is neither of a shape nor control -> the same message as an object with a shape
+    (arrays at the top level), or None, which it is for objects. Never raises.
+    """
+    channels: Mapping[str, Stream]
+    """Subscribable channels by the venue's own name."""
+    market_wide: frozenset[str] = frozenset()
+    """Channels that bring all instruments of a market: subscribed once, without topics; those
+    not followed are passed over.
+    """
+    kind_of: Callable[[str], InstrumentKind | None]
+    """None: not a symbol of this venue, its messages are quarantined."""
+    subscribe: Callable[[Sequence[str], Sequence[str], int], list[Subscription]]
+    """(symbols, channels, first request id) -> connections to make. Raises KeyError for a
+    channel that is not in `channels`.
+    """
+    unsubscribe: Callable[[Sequence[Topic], int], bytes] | None = None
+    """(topics, request id) -> frame; None: the venue has none."""
+    control: Callable[[bytes], Control | None]
+    """What a frame without a shape is; None = not understood. Never raises."""
+    peek: Callable[[bytes], Topic | None]
+    """What a frame is about, at a glance and for pre-scans only; the symbol as it stands there,
+    without market.
+    """
+    market: Callable[[str, bytes], str] | None = None
+    """(URL of the connection or "", frame) -> market whose symbols the frame names, where one
+    native symbol may be an instrument in several; None: symbols are unambiguous. Everything else
+    here takes and gives symbols qualified by their market.
+    """
+    requested: Callable[[str, bytes], list[Topic]]
+    """(URL, sent frame) -> topics that a recorded connect or send line asks for."""
+    reduced: Callable[[str, bytes], bytes | None] | None = None
+    """(connection, text) -> frame of a shape for a recorded line that its recorder cut (kind
+    `reduced`); None: it is not read.
+    """
+    snapshot_request: Callable[[str, int], RestRequest] | None = None
+    """(symbol, levels wanted) -> order book request with at least that many levels where the
+    venue gives them.
+    """
+    snapshot_symbol: Callable[[str], str | None] = _no_symbol
+    """Symbol whose book the body of a recorded REST URL is."""
+    instruments_requests: Callable[[], list[RestRequest]]
+    is_instruments_url: Callable[[str], bool]
+    parse_instruments: Callable[[bytes], Instruments]
+    """Raises InstrumentsError."""
+    next_page: Callable[[RestRequest, bytes], RestRequest | None] | None = None
+    """(request, body) -> the instruments request that continues a list given in pages; None:
+    there is no more.
+    """
+    volumes: Volumes | None = None
+    """None: there is no evidence of such an endpoint, so `top` cannot be configured."""
+    symbols_of_pair: Callable[[str, str], tuple[str, ...]]
+    """(base, quote) -> symbols that pair would have here, dated contracts left out; whether they
+    exist, definitions tell.
+    """
+    keepalive: Keepalive | None = None
+    silence_s: float
+    """The venue closes, or promises traffic, after this long; nothing at all for longer means
+    that the connection is dead.
+    """
+    connection_number: Callable[[bytes], int | None] | None = None
+    """The number of a frame, None where it has none, of a venue that counts all messages of a
+    connection together, by one.
+    """
+    trade_id_is_volume: bool = False
+    """Trade ids are the day's volume with the trade: the next id is this one plus the next
+    quantity (`feeder.session.volume`).
+    """
+    silence_allowed: Callable[[int], bool] = _never
+    """UTC ns -> whether no data need come then (outside trading hours)."""
+    login: Login | None = None
+    """None: the venue's public data need no key."""
+    notices: Callable[[int], tuple[str, ...]] = _no_notices
+    """UTC ns -> what an operator is told when the feed of this venue starts."""
+    replays_last_trade: bool = False
+    """The first trade message after a subscription is the last old trade."""
+    endpoints: tuple[str, ...] = field(default=("rest",))
+    """Keys that `[venue.endpoints]` must have: the routes and the REST base."""
+
+
+def connections(
+    symbols: Sequence[str],
+    channels: Sequence[str],
+    known: Mapping[str, Stream],
+    frame: Callable[[Sequence[Topic], int], bytes],
+    first_id: int,
+    *,
+    per_connection: int,
+    per_frame: int,
+    exists: Callable[[Topic], bool] = lambda _: True,
+) -> list[Subscription]:
+    """Spread the topics that exist over routes, connections and frames. Raises KeyError for a
+    channel that is not known.
+    """
+    by_route: dict[str, list[Topic]] = {}
+    for channel in channels:
+        wanted = (Topic(channel, symbol) for symbol in symbols)
+        by_route.setdefault(known[channel].route, []).extend(filter(exists, wanted))
+    out: list[Subscription] = []
+    next_id = first_id
+    for route, topics in by_route.items():
+        for chunk in _chunks(topics, per_connection):
+            pieces = list(_chunks(chunk, per_frame))
+            ids = range(next_id, next_id + len(pieces))
+            frames = tuple(frame(piece, number) for piece, number in zip(pieces, ids, strict=True))
+            out.append(Subscription(route, frames, tuple(chunk), tuple(map(str, ids))))
+            next_id += len(pieces)
+    return out
+
+
+def _chunks(topics: Sequence[Topic], size: int) -> Iterable[Sequence[Topic]]:
+    return (topics[start : start + size] for start in range(0, len(topics), size))
+
+
+def matcher(key: str) -> Callable[[bytes], str | None]:
+    """Return a function that finds the first string value of a JSON key in raw bytes, whatever
+    the spacing (pre-scans only).
+    """
+    pattern = re.compile(rb'"' + re.escape(key.encode()) + rb'"\s*:\s*("(?:[^"\\]|\\.)*")')
+
+    def find(frame: bytes) -> str | None:
+        found = pattern.search(frame)
+        if found is None:
+            return None
+        text = found[1]
+        try:
+            return msgspec.json.decode(text, type=str) if b"\\" in text else text[1:-1].decode()
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+
+    return find
+
+
+def query_value(url: str, path: str, key: str) -> str | None:
+    """Return a query parameter of a URL whose path matches the regular expression; None where
+    either is missing.
+    """
+    parts = urlsplit(url)
+    if re.fullmatch(path, parts.path) is None:
+        return None
+    values = parse_qs(parts.query).get(key)
+    return values[0] if values else None
+
+
+def is_wire_symbol(symbol: str) -> bool:
+    """Return whether a text fits a definition and has nothing in it that no venue's symbol has."""
+    return (
+        0 < len(symbol.encode("utf-8", "surrogatepass")) <= MAX_SYMBOL_BYTES
+        and symbol.isprintable()
+        and " " not in symbol
+    )

@@ -1,0 +1,172 @@
+"""Parts of the recovery service around its brain (`protocol.publish.recovery_server`): what it
+serves, its limits, a client's account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeAlias
+
+from tapecast.protocol.records import Header
+from tapecast.protocol.ring import Ring
+
+__all__ = ["Allowance", "Client", "Limits", "Piece", "Source", "State", "Step"]
+
+_SECOND = 1_000_000_000
+Piece: TypeAlias = bytes | bytearray
+
+
+class State:
+    """How an instrument stood at one moment: stamped packets, in pieces that are made when they
+    are first asked for.
+    """
+
+    __slots__ = ("_pieces", "channel_seq", "nbytes", "packets")
+
+    def __init__(
+        self,
+        channel_seq: int,
+        packets: int,
+        nbytes: int,
+        pieces: Sequence[Piece | Callable[[], Piece]],
+    ) -> None:
+        self.channel_seq = channel_seq
+        """The last number published at that moment."""
+        self.packets = packets
+        self.nbytes = nbytes
+        self._pieces = list(pieces)
+
+    def __len__(self) -> int:
+        """Return the number of pieces."""
+        return len(self._pieces)
+
+    def made(self, number: int) -> bool:
+        """Whether a piece is there already."""
+        return not callable(self._pieces[number])
+
+    def piece(self, number: int) -> Piece:
+        """Return a piece; make it if need be."""
+        piece = self._pieces[number]
+        if callable(piece):
+            piece = self._pieces[number] = piece()
+        return piece
+
+
+class Source(Protocol):
+    """A channel as it stands now. Instruments are known by their index, which never changes; new
+    ones come at the end.
+    """
+
+    ring: Ring
+
+    @property
+    def header(self) -> Header:
+        """The channel, venue, session and flags of its packets."""
+        ...
+
+    @property
+    def next_seq(self) -> int:
+        """`channel_seq` of the next packet."""
+        ...
+
+    @property
+    def instruments(self) -> int:
+        """How many there are."""
+        ...
+
+    def find(self, instrument_id: int) -> int | None:
+        """Return the index of an instrument."""
+        ...
+
+    def definition(self, index: int, now_ns: int) -> State:
+        """Return an instrument's definition."""
+        ...
+
+    def book(self, index: int, now_ns: int) -> State:
+        """Return an instrument's definition, and its book or the reason why there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What clients may take; rates are for each client, and a second's worth may come at once."""
+
+    clients: int
+    packets_per_s: int
+    bytes_per_s: int
+    books_per_s: int
+    backlog: int
+    """Requests that wait; a client with more is not read until they are answered."""
+    idle_ns: int
+    stall_ns: int
+    """A client that cannot be written to for so long is closed."""
+
+
+class Allowance:
+    """So much a second. One request may overdraw it, so that the largest one is possible; the
+    next one waits the longer.
+    """
+
+    __slots__ = ("_at_ns", "_left", "_per_s")
+
+    def __init__(self, per_s: int, now_ns: int) -> None:
+        self._per_s = per_s
+        self._left = per_s * _SECOND
+        self._at_ns = now_ns
+
+    def wait_ns(self, now_ns: int) -> int:
+        """Return how long to wait until something is left; 0 = now."""
+        self._left = min(self._left + (now_ns - self._at_ns) * self._per_s, self._per_s * _SECOND)
+        self._at_ns = now_ns
+        return 0 if self._left > 0 else -self._left // self._per_s + 1
+
+    def spend(self, amount: int) -> None:
+        """Take `amount`."""
+        self._left -= amount * _SECOND
+
+
+class Client:
+    """One connection."""
+
+    __slots__ = (
+        "answer",
+        "backlog",
+        "blocked_ns",
+        "books",
+        "busy",
+        "closing",
+        "ended",
+        "nbytes",
+        "packets",
+        "queued",
+        "request_ns",
+    )
+
+    def __init__(self, limits: Limits, now_ns: int) -> None:
+        self.packets = Allowance(limits.packets_per_s, now_ns)
+        self.nbytes = Allowance(limits.bytes_per_s, now_ns)
+        self.books = Allowance(limits.books_per_s, now_ns)
+        self.backlog = bytearray()
+        """Bytes that were not looked at yet."""
+        self.answer: Iterator[Piece] | None = None
+        self.request_ns = now_ns
+        """When it last asked for something."""
+        self.blocked_ns: int | None = None
+        """Since when it cannot be written to."""
+        self.queued = False
+        self.ended = False
+        """It will send no more: close it after its answers."""
+        self.busy = 0
+        """How often in a row it was told BUSY."""
+        self.closing = ""
+        """Why it is to be closed once it has what it was sent; empty = it is not."""
+
+
+class Step(NamedTuple):
+    """What a turn came to: `data` to write, then close where `client.closing` says why."""
+
+    client: Client
+    data: Piece
+    error: Exception | None = None
+    """A defect of ours that this client met."""
