@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -13,16 +14,25 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LONG_FILES: dict[str, str] = {
-    "tests/feeder/session/test_session.py": "one behaviour after the other of one object",
+    "consumers/feed/engine.py": "one machine with one buffer: what a packet does, in its order",
+    "feeder/session/session.py": "one object: what a venue's frame does, in its order",
     "protocol/net/sequencing_reference.py": (
         "the whole machine in one piece, to be read from top to bottom"
     ),
-    "tests/feeder/session/test_sync.py": "every rule of every chain, side by side",
+    "tests/consumers/feed/test_engine.py": "every event of one machine",
     "tests/feeder/extract/test_extract.py": "every rule of the shapes, for both extractors",
+    "tests/feeder/extract/test_extract_declarations.py": "every word a shape is declared with",
+    "tests/feeder/replay/test_replay_server.py": "one behaviour after the other of one server",
+    "tests/feeder/session/test_session.py": "one behaviour after the other of one object",
+    "tests/feeder/session/test_sync.py": "every rule of every chain, side by side",
+    "tests/feeder/symbols/test_universe.py": "every rule of one choice, side by side",
+    "tests/feeder/test_live.py": "one behaviour after the other of one process",
+    "tests/feeder/venues/test_venue_bybit.py": "everything that one venue sends",
     "tests/protocol/net/test_sequencing.py": "every rule of the machine, for both implementations",
-    "tests/support/shapes_sample.py": "every shape that both extractors are tested with",
+    "tests/protocol/test_codec.py": "every message type and every way to refuse one",
 }
-"""Files over 500 lines, each with its reason."""
+"""Files over 600 lines, each with its reason."""
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-wheel.lock")
 REGISTRY = re.compile(
     r"(https?://|@)[\w.-]*(pypi|pythonhosted|npmjs|maven|crates)[\w.-]*|--(extra-)?index-url|--find-links",
     re.I,
@@ -82,13 +92,13 @@ def test_no_recording_is_tracked() -> None:
 
 
 def test_no_file_is_too_long_without_a_reason() -> None:
-    """A module that does not fit in the head is two modules."""
+    """A file's borders come from its idea; 600 lines are an alarm, and the list says why not."""
     long = {
         str(path.relative_to(ROOT))
         for path in tracked("*.py", "*.c", "*.h")
-        if text(path).count("\n") > 500
+        if text(path).count("\n") > 600
     }
-    assert long == set(LONG_FILES)
+    assert long - set(LONG_FILES) == set()
 
 
 def test_c_files_stay_below_400_lines() -> None:
@@ -96,7 +106,7 @@ def test_c_files_stay_below_400_lines() -> None:
     assert [path.name for path in tracked("*.c") if text(path).count("\n") >= 400] == []
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("name", LOCKS)
 def test_every_locked_package_is_pinned_with_hashes(name: str) -> None:
     """An exact version and at least one hash each: the installer accepts nothing else."""
     entries = re.split(r"\n(?=\S)", (ROOT / name).read_text().strip())
@@ -107,8 +117,8 @@ def test_every_locked_package_is_pinned_with_hashes(name: str) -> None:
 
 
 def test_the_lock_files_hold_every_declared_dependency_and_agree() -> None:
-    """What `pyproject.toml` asks for is locked, and the development set is a superset at the
-    same versions.
+    """What `pyproject.toml` asks for is locked, and the sets of development and of the wheel are
+    supersets at the same versions.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     pins = {
@@ -116,29 +126,40 @@ def test_the_lock_files_hold_every_declared_dependency_and_agree() -> None:
         for name in LOCKS
     }
     assert pins["requirements.lock"] <= pins["requirements-dev.lock"]
+    assert pins["requirements.lock"] <= pins["requirements-wheel.lock"]
     declared = project["project"]["dependencies"] + project["dependency-groups"]["build"]
     for lock, wanted in (
         ("requirements.lock", declared),
         ("requirements-dev.lock", project["dependency-groups"]["dev"]),
+        ("requirements-wheel.lock", project["dependency-groups"]["wheel"]),
     ):
         locked = {pin.partition("==")[0] for pin in pins[lock]}
         assert {re.split(r"[<>=!~ ]", line)[0] for line in wanted} <= locked
 
 
-LOCKS = ("requirements.lock", "requirements-dev.lock")
-
-
-def test_every_package_is_installed() -> None:
-    """A folder with an `__init__.py` that `pyproject.toml` forgets would be missing after an
-    installation.
+def test_every_tracked_module_is_installed_and_nothing_else(tmp_path: Path) -> None:
+    """What setuptools copies for a wheel are the modules of the rooms, their configuration and
+    `py.typed`, all below `tapecast/`; the build of the C core stays behind.
     """
-    listed = set(
-        tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    )
-    found = {
-        str(path.parent.relative_to(ROOT)).replace("/", ".") for path in tracked("*/__init__.py")
+    words = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
+    subprocess.run(words, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    copied = {
+        str(path.relative_to(tmp_path))
+        for path in tmp_path.rglob("*")
+        if path.is_file() and path.name != "_native.abi3.so"
     }
-    assert {name for name in found if not name.startswith(("tests", "benchmarks"))} == listed
+    assert copied == installed_files()
+
+
+def installed_files() -> set[str]:
+    """Return what an installation holds of the tracked files, by the paths it has there."""
+    names = {str(path.relative_to(ROOT)) for path in tracked("*.py", "config/*.toml")}
+    rooms = ("protocol/", "runtime/", "feeder/", "consumers/", "monitors/", "config/")
+    return {"tapecast/py.typed"} | {
+        name if name.startswith("tapecast/") else f"tapecast/{name}"
+        for name in names
+        if name.startswith((*rooms, "tapecast/")) and not name.startswith("protocol/native/")
+    }
 
 
 def test_every_room_of_the_readme_exists() -> None:

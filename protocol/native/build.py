@@ -18,15 +18,23 @@ import cffi
 
 __all__ = ["build", "builder"]
 
-_HERE = Path(__file__).resolve().parent
-_ROOT = _HERE.parent.parent
+_ROOT = Path(__file__).absolute().parents[3]
+"""The folder that holds `tapecast/`: no link is resolved, so that it is the same one in a clone,
+where `tapecast/protocol` is a link, and in an unpacked sdist, where it is a folder.
+"""
 _SOURCES = Path("tapecast") / "protocol" / "native"
-"""As the package sees this folder; relative to the root, as setuptools wants it."""
+"""This folder from the root: setuptools wants relative paths, and no path of the machine that
+builds enters the module.
+"""
+_HERE = _ROOT / _SOURCES
 _CPU = ["-march=x86-64-v2"] if platform.machine() in ("x86_64", "AMD64") else []
 """SSE4.1 and its like, in every x86-64 server since 2009; other machines take the portable
 paths.
 """
-_FLAGS = ["-std=gnu11", "-O3", *_CPU, "-Wall", "-Wextra", "-Werror", "-fno-strict-aliasing"]
+_FLAGS = ["-std=gnu11", "-O3", "-g0", *_CPU, "-Wall", "-Wextra", "-Werror", "-fno-strict-aliasing"]
+"""`-g0`: line tables would double the module and name the folder of the build; function names
+stay, for `perf`.
+"""
 _SANITIZE = [
     "-O1",
     "-g",
@@ -46,7 +54,9 @@ def _declarations() -> str:
 
 
 def builder(sanitize: bool = False) -> cffi.FFI:
-    """Return the cffi builder of `protocol._native` (abi3, API mode)."""
+    """Return the cffi builder of `tapecast.protocol._native` (abi3, API mode); its paths are
+    relative, so the root has to be the working folder when it compiles.
+    """
     ffi = cffi.FFI()
     ffi.cdef(_declarations())
     headers = [
@@ -57,7 +67,7 @@ def builder(sanitize: bool = False) -> cffi.FFI:
         "tapecast.protocol._native",
         "\n".join(f'#include "{name}"' for name in headers),
         sources=[str(_SOURCES / path.name) for path in sorted(_HERE.glob("*.c"))],
-        include_dirs=[str(_HERE)],
+        include_dirs=[str(_SOURCES)],
         depends=[str(_SOURCES / path.name) for path in sorted(_HERE.glob("*.h"))],
         extra_compile_args=flags,
         extra_link_args=_SANITIZE[2:3] if sanitize else [],
@@ -68,7 +78,7 @@ def builder(sanitize: bool = False) -> cffi.FFI:
 
 
 def build(sanitize: bool = False) -> str:
-    """Compile in place and return the path of the module."""
+    """Compile in place and return the module's path. Changes the working folder to the root."""
     os.chdir(_ROOT)
     return str(builder(sanitize).compile(tmpdir=str(_ROOT), verbose=False))
 

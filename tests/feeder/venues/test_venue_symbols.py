@@ -62,7 +62,9 @@ def test_one_pair_has_each_venues_own_names() -> None:
     assert OKX.symbols_of_pair("BTC", "USDT") == ("BTC-USDT", "BTC-USDT-SWAP")
     assert UPBIT.symbols_of_pair("BTC", "KRW") == ("KRW-BTC",)
     for venue in (BINANCE, FUTURES, OKX, UPBIT):
-        assert all(venue.kind_of(symbol) is not None for symbol in venue.symbols_of_pair("ETH", "BTC"))
+        assert all(
+            venue.kind_of(symbol) is not None for symbol in venue.symbols_of_pair("ETH", "BTC")
+        )
 
 
 URLS = [
