@@ -16,9 +16,9 @@ from typing import Any
 from tapecast.feeder.frame_handler import FrameHandler
 from tapecast.feeder.session.session import Session
 from tapecast.feeder.symbols.listing import is_refusal, pages
-from tapecast.feeder.venues.spec import RestRequest
 from tapecast.runtime import logs
-from tapecast.runtime.net.rest import RestAnswer, RestClient
+from tapecast.runtime.net.request import RestAnswer, RestRequest
+from tapecast.runtime.net.rest import RestClient
 
 __all__ = ["SnapshotFetcher"]
 

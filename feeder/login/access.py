@@ -2,7 +2,8 @@
 belongs, given up when refused.
 
 Of a venue without a login all of it does nothing, so whoever connects and asks need not know
-which kind it is. The token's life is the matter of `feeder.login.client`.
+which kind it is. For REST it is the `runtime.net.request.Authorization` of its venue. The
+token's life is the matter of `feeder.login.client`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from http import HTTPStatus
 from picows import WSInvalidStatusError
 
 from tapecast.feeder.login.client import LoginClient
+from tapecast.runtime.net.request import RestRequest
 
 __all__ = ["Access"]
 
@@ -73,9 +75,11 @@ class Access:
         """Return a token for a REST request; empty where none is needed."""
         return "" if self._login is None else await self._login.token()
 
-    def headers(self, token: str) -> tuple[tuple[str, str], ...]:
-        """Return what a REST request with this token must carry."""
-        return () if self._login is None else self._login.login.headers(token)
+    def authorized(self, request: RestRequest, token: str) -> RestRequest:
+        """Return a REST request with the headers that carry this token."""
+        if self._login is None:
+            return request
+        return request._replace(headers=(*request.headers, *self._login.login.headers(token)))
 
     def refused(self, token: str, answer: str) -> bool:
         """Whether the answer to a REST request (status, beginning of the body) says that its

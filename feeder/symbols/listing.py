@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import NamedTuple
 
-from tapecast.feeder.venues.spec import InstrumentDef, RestRequest, VenueSpec
-from tapecast.runtime.net.rest import RestAnswer, RestClient
+from tapecast.feeder.venues.spec import InstrumentDef, VenueSpec
+from tapecast.runtime.net.request import RestAnswer, RestRequest
+from tapecast.runtime.net.rest import RestClient
 
 __all__ = ["Listing", "fetch_listing", "fetch_volumes", "is_refusal", "pages"]
 

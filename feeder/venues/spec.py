@@ -20,6 +20,7 @@ import msgspec
 from tapecast.feeder.extract.shapes import Shape
 from tapecast.protocol.decimals import parse_decimal
 from tapecast.protocol.schema import InstrumentKind, InstrumentState, MsgType, OptionType
+from tapecast.runtime.net.request import RestRequest
 
 if TYPE_CHECKING:
     from tapecast.feeder.symbols.volumes import Volumes
@@ -182,19 +183,6 @@ class Subscription(NamedTuple):
     topics: tuple[Topic, ...]
     request_ids: tuple[str, ...]
     """One for each frame; empty where the venue acknowledges nothing."""
-
-
-class RestRequest(NamedTuple):
-    """A GET, or the POST of a JSON `body`; `endpoint`: configuration key of the base URL;
-    `weight` in the venue's own units.
-    """
-
-    endpoint: str
-    path: str
-    query: tuple[tuple[str, str], ...] = ()
-    weight: int = 1
-    body: bytes = b""
-    headers: tuple[tuple[str, str], ...] = ()
 
 
 class Tokens(NamedTuple):

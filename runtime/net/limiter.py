@@ -1,11 +1,13 @@
-"""What a venue grants one host in a time: connects and request weight, shared by all processes
-of the host, bans included.
+"""What a venue grants one host, or one account, in a time: connects, request weight, orders;
+shared by all processes of the host, bans included.
 
 `Rate` and `grant` are the arithmetic, sans-I/O: one number, the time at which everything granted
 so far is paid off, holds the whole state. `HostLimiter` keeps that number and the ban of each
 kind in a small file under a lock of the kernel, on the monotonic clock, which all processes of a
-host share; a process that dies holds no lock and loses no ban. Decision record 0006. It does not
-decide what is sent: callers ask before they connect or request, and wait.
+host share; a process that dies holds no lock and loses no ban. Decision record 0006. Feeders and
+order management that run on one host open the same venue's file, so that they cannot exceed its
+limits together; what the venue grants an account (its orders) is a file of that account. It does
+not decide what is sent: callers ask before they connect or request, and wait.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from tapecast.runtime import logs
 __all__ = ["CONNECT", "REST", "HostLimiter", "Rate", "grant"]
 
 CONNECT, REST = "connect", "rest"
-_KINDS = (CONNECT, REST)
+"""The kinds of a venue's own limits, per IP address."""
 _SECOND = 1_000_000_000
 _LONGEST_BAN_NS = 3 * 86_400 * _SECOND
 _RETRY_S = 0.002
@@ -33,7 +35,6 @@ _COMPLAIN_S = 5.0
 _LONGEST_PAUSE_NS = 10 * _SECOND
 """Of a window that the venue says is used up; its next answer tells more."""
 _MAGIC = b"TCLIMIT1"
-_RECORD = struct.Struct(f"<8s36s{3 * len(_KINDS)}qI")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 log = logs.get("runtime.net.limiter")
@@ -84,15 +85,18 @@ class _Entry:
 
 
 class HostLimiter:
-    """The limits of one venue on this host. Without a file they are this object's alone.
+    """The limits of one venue, or of one account there, on this host; one a process is enough.
+    Without a file they are this object's alone.
 
-    Raises OSError where the file cannot be made.
+    Kinds are the names of `rates`; each method raises KeyError for another one. All processes
+    that share a file give it the same names. Raises OSError where the file cannot be made.
     """
 
     def __init__(self, path: Path | None, rates: Mapping[str, Rate]) -> None:
         self._path = path
-        self._rates = {kind: rates.get(kind, Rate.of(1, 1.0)) for kind in _KINDS}
-        self._entries = {kind: _Entry() for kind in _KINDS}
+        self._rates = dict(sorted(rates.items()))
+        self._entries = {kind: _Entry() for kind in self._rates}
+        self._record = struct.Struct(f"<8s36s{3 * len(self._rates)}qI")
         self._file: int | None = None
         self._boot = _boot_id()
         self._failed = False
@@ -104,12 +108,24 @@ class HostLimiter:
     def of(
         cls, state_dir: Path | None, venue: str, limits: Mapping[str, int | float]
     ) -> HostLimiter:
-        """Return a venue's limiter from the limits of its configuration."""
+        """Return a venue's limiter, of kinds CONNECT and REST, from the limits of its
+        configuration; `state_dir` None = for this process alone.
+        """
         rates = {
             CONNECT: Rate.of(limits.get("connects", 1), limits.get("connects_window_s", 1)),
             REST: Rate.of(limits.get("rest_weight", 60), limits.get("rest_window_s", 60)),
         }
         return cls(None if state_dir is None else state_dir / "limits" / venue, rates)
+
+    @classmethod
+    def of_account(
+        cls, state_dir: Path | None, venue: str, account: str, rates: Mapping[str, Rate]
+    ) -> HostLimiter:
+        """Return the limiter of what a venue grants one account, whoever uses it on this host;
+        `account` is its name in the configuration, not a key.
+        """
+        file = f"{venue}@{account}"
+        return cls(None if state_dir is None else state_dir / "limits" / file, rates)
 
     def close(self) -> None:
         """Close the file."""
@@ -122,11 +138,11 @@ class HostLimiter:
         too.
         """
         held_since = None
-        told = False
+        reported = False
         while True:
             wait_ns = self.take(kind, weight)
-            if not told and self.banned_s(kind) > _COMPLAIN_S:
-                told = True
+            if not reported and self.banned_s(kind) > _COMPLAIN_S:
+                reported = True
                 log.error(
                     "the venue wants nothing of us",
                     what=kind,
@@ -162,9 +178,7 @@ class HostLimiter:
             self._end()
 
     def ban(self, kind: str, seconds: float) -> None:
-        """Note that the venue wants to hear nothing of this kind for so long; a ban never
-        shrinks.
-        """
+        """Note that the venue accepts nothing of this kind for so long; a ban never shrinks."""
         length = min(int(seconds * _SECOND), _LONGEST_BAN_NS)
         entry = self._entries[kind]
         entry.ban_ns = max(entry.ban_ns, time.monotonic_ns() + length)
@@ -204,15 +218,14 @@ class HostLimiter:
         if self._path is None or self._file is None:
             return True
         try:
-            if (
-                os.fstat(self._file).st_nlink == 0
-            ):  # removed by an operator: the other processes have, or will make, another one
+            # Removed by an operator: the other processes have, or will make, another one.
+            if os.fstat(self._file).st_nlink == 0:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 removed = self._file
                 self._open(self._path)
                 os.close(removed)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._read(os.pread(self._file, _RECORD.size, 0))
+            self._read(os.pread(self._file, self._record.size, 0))
         except BlockingIOError:
             return False
         except OSError as error:
@@ -223,13 +236,12 @@ class HostLimiter:
         """Write, and let others on."""
         if self._file is None:
             return
-        entries = [self._entries[kind] for kind in _KINDS]
         numbers = [
             number
-            for entry in entries
+            for entry in self._entries.values()
             for number in (entry.paid_ns, entry.ban_ns, entry.ban_utc_ns)
         ]
-        head = _RECORD.pack(_MAGIC, self._boot, *numbers, 0)[:-4]
+        head = self._record.pack(_MAGIC, self._boot, *numbers, 0)[:-4]
         try:
             os.pwrite(self._file, head + zlib.crc32(head).to_bytes(4, "little"), 0)
         except OSError as error:
@@ -254,13 +266,13 @@ class HostLimiter:
         if not data:
             return
         now_ns, utc_ns = time.monotonic_ns(), time.time_ns()
-        numbers: list[int] = [0] * (3 * len(_KINDS))
+        numbers: list[int] = [0] * (3 * len(self._rates))
         boot, whole = b"", False
-        if len(data) == _RECORD.size:
-            magic, boot, *numbers, check = _RECORD.unpack(data)
+        if len(data) == self._record.size:
+            magic, boot, *numbers, check = self._record.unpack(data)
             whole = magic == _MAGIC and zlib.crc32(data[:-4]) == check
-        for position, kind in enumerate(_KINDS):
-            entry, rate = self._entries[kind], self._rates[kind]
+        for position, (kind, rate) in enumerate(self._rates.items()):
+            entry = self._entries[kind]
             paid_ns, ban_ns, ban_utc_ns = numbers[3 * position : 3 * position + 3]
             if not whole or boot != self._boot:
                 paid_ns = now_ns + rate.burst * rate.unit_ns

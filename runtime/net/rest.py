@@ -1,9 +1,10 @@
-"""REST shell: order books and instruments of one venue, one request after another within its
-weight, on aiohttp.
+"""REST client of one venue on aiohttp, for feeders and order management alike: each request
+leaves when the venue's limits permit it.
 
-429, 418 and 403 are obeyed: nothing is asked before the time the venue names (or a default), and
-that time never shrinks. What may be asked, and the bans, are the host's matter
-(`runtime.net.limiter`); where the venue tells what is left, that counts.
+Obeys 429, 418 and 403: sends nothing before the time that the venue names (or a default), and
+that time never shrinks. The limits and the bans belong to the host (`runtime.net.limiter`); what
+the venue says is left of a window counts as well. It does not know what a body means, and
+repeats nothing.
 """
 
 from __future__ import annotations
@@ -12,15 +13,13 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import aiohttp
 
-from tapecast.feeder.login.access import Access
-from tapecast.feeder.venues.spec import RestRequest
 from tapecast.runtime.net.limiter import REST, HostLimiter, Rate
+from tapecast.runtime.net.request import Anonymous, Authorization, RestAnswer, RestRequest
 
-__all__ = ["RestAnswer", "RestClient", "pause_s"]
+__all__ = ["RestClient", "pause_s"]
 
 _DEFAULT_PAUSE_S = {429: 10.0, 418: 120.0, 403: 60.0}
 _LONGEST_PAUSE_S = 3 * 86_400.0
@@ -33,23 +32,13 @@ _SEC = re.compile(r"\bsec=(\d+)")
 _JSON = (("Content-Type", "application/json; charset=utf-8"),)
 
 
-@dataclass(frozen=True, slots=True)
-class RestAnswer:
-    """The outcome of a request: `body` on success, otherwise `error` names what happened."""
-
-    body: bytes
-    ts_recv_ns: int
-    error: str = ""
-    url: str = ""
-
-
 class RestClient:
     """Requests of one venue.
 
     `bases` maps endpoint names to base URLs; `weight` per `window_s` is what the venue grants
     this host; `access`: its login. Without the host's `limiter` the client keeps to them alone.
     `record` is called with URL, body and receive time of what was fetched, right before the
-    caller gets it.
+    caller gets it. Belongs to one event loop; `close` it at the end.
     """
 
     def __init__(
@@ -61,11 +50,11 @@ class RestClient:
         timeout_s: float = 10.0,
         record: Callable[[str, bytes, int], None] | None = None,
         limiter: HostLimiter | None = None,
-        access: Access | None = None,
+        access: Authorization | None = None,
     ) -> None:
         self._bases = bases
         self._record = record
-        self._access = access or Access()
+        self._access: Authorization = access or Anonymous()
         self._weight = int(weight)
         self._limiter = (
             HostLimiter(None, {REST: Rate.of(weight, window_s)}) if limiter is None else limiter
@@ -78,7 +67,7 @@ class RestClient:
         """Of all requests, as the venue's documentation counts them."""
         self.refused = 0
         self.used_weight: int | None = None
-        """As the venue last told it."""
+        """As the venue last gave it."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -86,8 +75,8 @@ class RestClient:
             await self._session.close()
 
     async def get(self, request: RestRequest) -> RestAnswer:
-        """Fetch; waits for token, turn, weight, and the end of a ban. Never raises for what the
-        venue or network does.
+        """Send a request and return its answer; waits for token, turn, weight, and the end of a
+        ban. Never raises for what the venue or network does; KeyError for an unknown endpoint.
         """
         answer = await self._get(request)
         if self._record is not None and not answer.error:
@@ -98,6 +87,7 @@ class RestClient:
         token = await self._access.token()
         async with self._turn:
             await self._limiter.acquire(REST, request.weight)
+        request = self._access.authorized(request, token)
         url = self._bases[request.endpoint].rstrip("/") + request.path
         self.requests += 1
         self.weight_spent += request.weight
@@ -106,12 +96,12 @@ class RestClient:
                 timeout=self._timeout, headers={"User-Agent": "tapecast"}
             )
         try:
-            method, data = ("POST", request.body) if request.body else ("GET", None)
-            headers = dict(
-                (*request.headers, *self._access.headers(token), *(_JSON if request.body else ()))
-            )
             async with self._session.request(
-                method, url, params=dict(request.query), data=data, headers=headers
+                request.method or ("POST" if request.body else "GET"),
+                url,
+                params=dict(request.query),
+                data=request.body or None,
+                headers=dict((*request.headers, *(_JSON if request.body else ()))),
             ) as response:
                 self._note_left(response.headers)
                 if response.status != 200:
@@ -138,9 +128,9 @@ class RestClient:
         if remaining is not None:
             self._limiter.left(REST, int(remaining[1]))
 
-    def _refuse(self, status: int, told: str | None) -> None:
+    def _refuse(self, status: int, retry_after: str | None) -> None:
         self.refused += 1
-        pause = pause_s(status, told)
+        pause = pause_s(status, retry_after)
         if pause:
             self._limiter.ban(REST, pause)
 

@@ -53,6 +53,8 @@ class Asked:
     at_s: float
     path: str
     query: dict[str, str]
+    method: str
+    headers: Mapping[str, str]
 
 
 class VenueServer:
@@ -138,7 +140,9 @@ class VenueServer:
                 await self.hear(link, data)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        asked = Asked(time.monotonic(), request.path, dict(request.query))
+        asked = Asked(
+            time.monotonic(), request.path, dict(request.query), request.method, request.headers
+        )
         self.asked.append(asked)
         answer = self._rest(asked) if self._rest is not None else Answer(404)
         if answer.wait_s:

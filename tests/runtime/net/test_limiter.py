@@ -250,3 +250,30 @@ def test_what_the_venue_says_is_left_is_believed_when_it_is_less() -> None:
     assert 0 < (limits.take(REST) or 0) <= Rate.of(40, 60.0).unit_ns
     limits.left(REST, 0)
     assert (limits.take(REST) or 0) > 9 * _SECOND
+
+
+def test_an_account_has_limits_of_its_own(tmp_path: Path) -> None:
+    """Order management shares the venue's limits with the feeders of the host, and each account
+    has kinds of its own, shared by whoever uses that account.
+    """
+    feeder = HostLimiter.of(tmp_path, "binance", {"rest_weight": 4, "rest_window_s": 60.0})
+    orders = HostLimiter.of(tmp_path, "binance", {"rest_weight": 4, "rest_window_s": 60.0})
+    assert feeder.take(REST) == 0
+    assert orders.take(REST)
+
+    rates = {"orders_10s": Rate.of(8, 10.0), "orders_day": Rate.of(160_000, 86_400.0)}
+    main, again, other = (
+        HostLimiter.of_account(tmp_path, "binance", account, rates)
+        for account in ("main", "main", "hedge")
+    )
+    assert main.take("orders_10s", 2) == 0
+    assert again.take("orders_10s")
+    assert again.take("orders_day") == 0
+    assert other.take("orders_10s", 2) == 0
+    with pytest.raises(KeyError):
+        main.take(REST)
+    assert sorted(path.name for path in (tmp_path / "limits").iterdir()) == [
+        "binance",
+        "binance@hedge",
+        "binance@main",
+    ]

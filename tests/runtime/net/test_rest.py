@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tapecast.feeder.venues.spec import RestRequest
 from tapecast.runtime.net import rest
+from tapecast.runtime.net.request import RestRequest
 from tapecast.runtime.net.rest import RestClient
 from tests.support.processes import free_port
 from tests.support.venue_server import Answer, Asked, VenueServer, eventually
@@ -63,6 +63,53 @@ async def test_a_body_comes_with_its_time_and_url(client: Callable[..., RestClie
         assert [(asked.path, asked.query) for asked in server.asked] == [
             (BOOK.path, dict(BOOK.query))
         ]
+
+
+class Signing:
+    """A login that signs the whole request, as order management does."""
+
+    def __init__(self) -> None:
+        """Begin with a good key."""
+        self.given_up: list[str] = []
+
+    async def token(self) -> str:
+        """Return the key."""
+        return "key-1"
+
+    def authorized(self, request: RestRequest, token: str) -> RestRequest:
+        """Return the request with a signature in query and headers."""
+        return request._replace(
+            query=(*request.query, ("signature", f"{request.method}{request.path}")),
+            headers=(("X-KEY", token),),
+        )
+
+    def refused(self, token: str, answer: str) -> bool:
+        """Return whether the answer says so."""
+        if "bad key" not in answer:
+            return False
+        self.given_up.append(token)
+        return True
+
+
+async def test_a_login_signs_the_whole_request_and_learns_of_a_refusal() -> None:
+    """Any method; what leaves is what the login made of the request, and a refusal inside an
+    answer of status 200 is an error.
+    """
+    access = Signing()
+    answers = Script(GOOD, Answer(body=b'{"code":"bad key"}'))
+    async with VenueServer(rest=answers).running() as server:
+        ours = RestClient({"rest": server.http}, weight=100, window_s=1, access=access)
+        cancel = RestRequest("rest", "/api/v3/order", (("orderId", "7"),), method="DELETE")
+        assert (await ours.get(cancel)).error == ""
+        assert access.given_up == []
+        refused = await ours.get(TIME)
+        await ours.close()
+        assert (refused.body, access.given_up) == (b"", ["key-1"])
+        assert "bad key" in refused.error
+        first, second = server.asked
+        assert (first.method, first.headers["X-KEY"]) == ("DELETE", "key-1")
+        assert first.query == {"orderId": "7", "signature": "DELETE/api/v3/order"}
+        assert second.method == "GET"
 
 
 @pytest.mark.parametrize("status", [429, 418, 403, 503])
