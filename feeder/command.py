@@ -111,7 +111,7 @@ async def run_feeders(
     """
     for feeder in feeders:
         for notice in venue(feeder.name).notices(time.time_ns()):
-            log.warning("venue", venue=feeder.name, notice=notice)
+            log.warning("venue_notice", venue=feeder.name, notice=notice)
     settings = config.service
     port = (
         settings.port_base + port_offset + venue(feeders[0].name).venue_id

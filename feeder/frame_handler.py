@@ -83,9 +83,10 @@ class FrameHandler:
             self._now_ns = now_ns = monotonic_ns()
             try:
                 session.on_frame(link.key, data, ts_recv_ns, now_ns)
-            except Exception as error:  # a defect of ours costs the message it met, never the feed
+            # A defect of ours costs the message it met, never the feed.
+            except Exception as error:
                 log.error(
-                    "message not handled",
+                    "message_failed",
                     venue=session.spec.name,
                     connection=link.key,
                     error=repr(error),
@@ -108,11 +109,10 @@ class FrameHandler:
         publisher.instruments(len(session.instruments))
         try:
             session.flush(publisher.publish, self._now_ns, self._ts_ns)
-        except (
-            Exception
-        ) as error:  # a defect of ours costs a batch, counted and told, never the connection
+        # A defect of ours costs a batch, counted and published, never the connection.
+        except Exception as error:
             session.counts["batches_failed"] += 1
-            log.error("batch not sent", venue=session.spec.name, error=repr(error), exc_info=error)
+            log.error("batch_failed", venue=session.spec.name, error=repr(error), exc_info=error)
             self._owed = True
         if self._owed and self._now_ns - self._repaid_ns >= _REPAY_NS:
             self._owed, self._repaid_ns = False, self._now_ns

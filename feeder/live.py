@@ -235,7 +235,7 @@ class LiveFeeder:
                 self._access.rejected(command.connection)
             elif command.kind is CommandKind.ROTATE:
                 log.warning(
-                    "venue announces a restart",
+                    "venue_restart_announced",
                     venue=venue,
                     connection=command.connection,
                     text=command.reason,
@@ -243,7 +243,7 @@ class LiveFeeder:
                 self.connections.rotate(command)
             elif command.kind is CommandKind.COMPLAIN:
                 log.error(
-                    "the venue answered an error",
+                    "venue_error",
                     venue=venue,
                     connection=command.connection,
                     text=command.reason,
@@ -270,7 +270,7 @@ class LiveFeeder:
                 self._tick(schedule, time.monotonic_ns())
                 self.ticked_ns = time.monotonic_ns()
             except Exception as error:  # a defect here must not silence the heartbeats
-                log.error("tick failed", venue=self._spec.name, error=repr(error), exc_info=error)
+                log.error("tick_failed", venue=self._spec.name, error=repr(error), exc_info=error)
                 await asyncio.sleep(1.0)
 
     def _tick(self, schedule: Schedule, now_ns: int) -> None:
@@ -309,7 +309,7 @@ class LiveFeeder:
         if self._clock.steps != steps:
             self.session.counts["clock_steps"] += 1
             log.error(
-                "our clock was set",
+                "clock_set",
                 venue=self._spec.name,
                 by_s=round(self._clock.step_ns / _SECOND, 3),
             )
@@ -343,7 +343,7 @@ class LiveFeeder:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error(
-                "task failed",
+                "task_failed",
                 venue=self._spec.name,
                 error=repr(task.exception()),
                 exc_info=task.exception(),

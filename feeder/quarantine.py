@@ -66,7 +66,7 @@ class QuarantineFile:
         except OSError as error:
             self.lost += len(messages)
             log.error(
-                "quarantine file not written",
+                "quarantine_failed",
                 file=str(self._path),
                 error=str(error),
                 messages=len(messages),

@@ -1,13 +1,17 @@
-"""Structured logs on stderr or in a file: an event name and fields, readable on a terminal, JSON
+"""Structured logs on stderr or in a file: an event key and fields, readable on a terminal, JSON
 lines elsewhere.
 
-`configure` is called once by the process (before that: level info, format auto), `get` by
-whoever has something to say; never per packet. Secrets never get out: values of fields whose
-name says that they are secret are replaced, and so are secrets inside URLs, headers and JSON
-texts, and every value that `hide` was told, wherever it stands. Control characters from a
-venue's text never reach a terminal; a long text is cut between characters. What libraries tell
-the standard `logging` module goes the same way. Writing a log never fails its caller
-(`runtime.log_sink`). stdout stays free for data.
+Daemons log with `get(room).warning("connection_lost", venue=…)`; keys are snake_case and listed
+in `docs/operations.md`. Libraries, which is all that a user's script may import, use the standard
+`logging` with the same keys and `extra={…}` for the fields: a script decides what becomes of them,
+and in a daemon they come out as the same kind of line. Nothing is logged per packet. A process
+calls `configure` once (before that: level info, format auto).
+
+Secrets never get out: values of fields whose name says that they are secret are replaced, and so
+are secrets inside URLs, headers and JSON texts, and every value that `hide` was given, wherever
+it stands. Control characters from a venue's text never reach a terminal; a long text is cut
+between characters. Writing a log never fails its caller (`runtime.log_sink`). stdout stays free
+for data.
 """
 
 from __future__ import annotations
@@ -63,6 +67,12 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _Event = MutableMapping[str, object]
 
+_OURS = "tapecast"
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+"""Attributes that every record of `logging` has; what else one carries came as `extra`."""
+_LINE = frozenset({"event", "room", "level", "timestamp"})
+"""Fields that each line has anyway: one of that name gets an underscore."""
+
 _hidden: set[str] = set()
 _sink: StreamSink | FileSink = StreamSink(None)
 
@@ -86,12 +96,13 @@ def configure(
 
 
 def configure_from(settings: Log, process: str) -> None:
-    """Set up logging of a process that is ours alone, `process` its name. Raises ConfigError
-    where its file cannot be written.
+    """Set up logging of a process that is ours alone, `process` its name: our libraries at the
+    configured level, those of others from warnings on. Raises ConfigError where its file cannot
+    be written.
     """
-    logging.basicConfig(
-        handlers=[_Bridge()], level=max(_LEVELS[settings.level], logging.WARNING), force=True
-    )
+    level = _LEVELS[settings.level]
+    logging.basicConfig(handlers=[_Bridge()], level=max(level, logging.WARNING), force=True)
+    logging.getLogger(_OURS).setLevel(level)
     if not settings.dir:
         configure(settings.level, settings.format)
         return
@@ -105,8 +116,8 @@ def configure_from(settings: Log, process: str) -> None:
 
 
 def hide(secret: str) -> None:
-    """Replace this text wherever it would be logged from now on; credentials are told here when
-    they are read.
+    """Replace this text wherever it would be logged from now on; whoever reads a credential
+    calls it.
     """
     if len(secret) >= _SHORTEST_SECRET:
         _hidden.add(secret)
@@ -161,12 +172,17 @@ class _Logger:
 
 
 class _Bridge(logging.Handler):
-    """Takes what libraries tell the standard `logging` module."""
+    """Takes what libraries log with the standard `logging` module."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Pass one record on."""
-        logger = structlog.get_logger(room=record.name)
-        logger.log(record.levelno, record.getMessage(), exc_info=record.exc_info)
+        """Pass one record on, with the fields of its `extra`."""
+        fields = {
+            f"{name}_" if name in _LINE else name: value
+            for name, value in vars(record).items()
+            if name not in _STANDARD
+        }
+        logger = structlog.get_logger(room=record.name.removeprefix(f"{_OURS}."))
+        logger.log(record.levelno, record.getMessage(), exc_info=record.exc_info, **fields)
 
 
 def get(room: str, **fields: object) -> FilteringBoundLogger:

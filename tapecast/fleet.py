@@ -118,7 +118,7 @@ class Process:
                 async with asyncio.timeout(_GRACE_S):
                     await self._process.wait()
             except TimeoutError:
-                log.error("killed", process=self.name, after_s=_GRACE_S)
+                log.error("process_killed", process=self.name, after_s=_GRACE_S)
                 self._process.kill()
                 await self._process.wait()
         if self._reader is not None:
@@ -142,7 +142,7 @@ class Process:
                 line = orjson.loads(text)
             except orjson.JSONDecodeError:
                 log.warning(
-                    "not a JSON line", process=self.name, text=text[:200].decode("utf-8", "replace")
+                    "output_not_json", process=self.name, text=text[:200].decode("utf-8", "replace")
                 )
                 continue
             self._lines.append(line)
@@ -256,7 +256,7 @@ class Fleet:
             if time.monotonic() - started > 60.0:
                 pause = 1.0
             log.error(
-                "process ended",
+                "process_ended",
                 process=name,
                 exit_code=code,
                 log=str(path),

@@ -199,7 +199,7 @@ def test_a_feeder_that_cannot_start_is_told_and_tried_again(up: Start, tmp_path:
     run = up(
         "upbit", "--no-monitor", network__interface="203.0.113.7", network__authentication="off"
     )
-    until(lambda: run.stderr().count('"process ended"') >= 2)
+    until(lambda: run.stderr().count('"process_ended"') >= 2)
     assert '"process":"feed-upbit"' in run.stderr()
     log = tmp_path / "state/logs/feed-upbit.log"
     assert str(log.relative_to(tmp_path)) in run.stderr()

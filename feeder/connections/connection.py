@@ -11,6 +11,7 @@ no other.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import ssl
 import time
@@ -137,9 +138,10 @@ class Connection:
                 await self._around.limiter.acquire(CONNECT)
                 self._backoff.connecting(time.monotonic_ns())
                 reason, least_s = await self._once()
-            except Exception as error:  # whatever it was, the venue is tried again
+            # Whatever it was, the venue is tried again.
+            except Exception as error:
                 log.error(
-                    "connection failed",
+                    "connection_failed",
                     venue=venue,
                     connection=name,
                     error=repr(error),
@@ -149,9 +151,9 @@ class Connection:
             self.losses += 1
             delay, tripped = self._backoff.lost(time.monotonic_ns(), random.random())  # noqa: S311 - jitter, not a secret
             delay = max(delay, least_s)
-            level = log.error if tripped or least_s else log.warning
-            level(
-                "connection lost",
+            log.log(
+                logging.ERROR if tripped or least_s else logging.WARNING,
+                "connection_lost",
                 venue=venue,
                 connection=name,
                 reason=reason,
@@ -267,10 +269,11 @@ class Connection:
                 continue
             try:
                 self._look(link, time.monotonic_ns())
-            except (
-                Exception
-            ) as error:  # a defect in a watchdog must not cost the connection it watches
-                log.error("look failed", connection=self.name, error=repr(error), exc_info=error)
+            # A defect in a watchdog must not cost the connection it watches.
+            except Exception as error:
+                log.error(
+                    "watchdog_failed", connection=self.name, error=repr(error), exc_info=error
+                )
 
     def _look(self, link: Link, now_ns: int) -> None:
         """Once a second: data keep the backoff young, silence is answered with a ping, what the
@@ -305,12 +308,6 @@ class Connection:
         for found in self._watch.look(
             around.publisher.counters, waiting, last_ns, now_ns, trading=not rests
         ):
-            words = {
-                "venue": session.spec.name,
-                "connection": self.name,
-                "url": link.url,
-                "what": found.text,
-            }
             session.on_topics(
                 found.kind.name,
                 found.topics,
@@ -319,16 +316,26 @@ class Connection:
             )
             if not found.ends:
                 log.warning(
-                    found.kind.value,
-                    **words,
+                    "topic_silent" if found.kind is FindingKind.SILENT else "topic_recovered",
+                    venue=session.spec.name,
+                    connection=self.name,
+                    url=link.url,
+                    what=found.text,
                     topics=[f"{topic.channel} {topic.symbol}" for topic in found.topics],
                 )
                 if found.kind is FindingKind.SILENT:
                     around.resubscribe(self.name, found.topics)
                 continue
-            log.error(found.kind.value, **words)
+            unproven = found.kind is FindingKind.UNPROVEN
+            log.error(
+                "first_data_missing" if unproven else "data_idle",
+                venue=session.spec.name,
+                connection=self.name,
+                url=link.url,
+                what=found.text,
+            )
             self._strikes += 1
-            self._url += found.kind is FindingKind.UNPROVEN
+            self._url += unproven
             link.close(found.text)
             return
 
@@ -340,7 +347,7 @@ class Connection:
         """
         around, session = self._around, self._around.session
         venue, key = session.spec.name, self._successor_key
-        log.info("replacing", venue=venue, connection=self.name, reason=reason)
+        log.info("replacement_started", venue=venue, connection=self.name, reason=reason)
         link = self._successor = Link(key, around.frame_handler, around.limits, around.access)
         self._settled_ns = None
         try:
@@ -368,7 +375,7 @@ class Connection:
         except _FAILURES as error:
             around.access.failed(key, error)
             log.error(
-                "not replaced",
+                "replacement_failed",
                 venue=venue,
                 connection=self.name,
                 error=f"{type(error).__name__}: {error}",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, auto
 from typing import NamedTuple
 
 import numpy as np
@@ -53,13 +53,13 @@ class Watched(NamedTuple):
 class FindingKind(Enum):
     """What is wrong."""
 
-    UNPROVEN = "no first data"
+    UNPROVEN = auto()
     """Of a whole class: the subscription was swallowed; another connection, or another URL."""
-    IDLE = "no data any more"
+    IDLE = auto()
     """Of a whole class, or of the connection: another connection."""
-    SILENT = "topic without data"
+    SILENT = auto()
     """One topic, while others of its class speak: told once, subscribed again once."""
-    SPEAKS = "topic has data now"
+    SPEAKS = auto()
     """One that was told to be silent."""
 
 

@@ -74,7 +74,11 @@ class SnapshotFetcher:
         )
         everything.cancel()
         stopped.cancel()
-        log.info("instruments", venue=self._session.spec.name, definitions=len(self._session.known))
+        log.info(
+            "instruments_fetched",
+            venue=self._session.spec.name,
+            definitions=len(self._session.known),
+        )
         return all(
             task.done() and not task.cancelled() and not task.exception() and task.result()
             for task in learning
@@ -88,7 +92,7 @@ class SnapshotFetcher:
             self._fetching.discard(symbol)
         if answer.error:
             log.warning(
-                "order book not fetched",
+                "snapshot_failed",
                 venue=session.spec.name,
                 symbol=symbol,
                 error=answer.error,
@@ -107,7 +111,7 @@ class SnapshotFetcher:
         if not answer.error:
             return True
         log.warning(
-            "instruments not fetched",
+            "instruments_failed",
             venue=self._session.spec.name,
             error=answer.error,
             url=answer.url,

@@ -175,9 +175,7 @@ async def connect(url: str, handlers: Handlers, timeout_s: float) -> Socket:
             address = _last_good.get(where)
             if address is None or isinstance(error, ssl.SSLError):
                 raise
-            log.warning(
-                "last known address tried", host=where, address=address[0], error=repr(error)
-            )
+            log.warning("last_address_tried", host=where, address=address[0], error=repr(error))
             connection = await _open(url, handlers, timeout_s, address)
     if connection.peer is not None:
         _last_good[where] = connection.peer

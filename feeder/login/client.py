@@ -64,7 +64,7 @@ def with_keys(specs: Iterable[VenueSpec]) -> list[VenueSpec]:
     if problems and not ready:
         raise MissingKeysError(problems)
     for problem in problems:
-        log.warning("venue left out", reason=problem)
+        log.warning("venue_left_out", reason=problem)
     return ready
 
 
@@ -135,7 +135,7 @@ class LoginClient:
 
     def rejected(self, token: str) -> None:
         """Note that the venue does not accept a token; the next `token()` brings another."""
-        log.warning("access token not accepted", venue=self._venue)
+        log.warning("token_rejected", venue=self._venue)
         self._machine.rejected(token, self._clock_ns())
 
     def accepted(self, token: str) -> None:
@@ -171,9 +171,7 @@ class LoginClient:
                 if response.status == 200:
                     tokens = self.login.parse(body)
                     self._machine.issued(tokens.access_token, tokens.expires_in_s, self._clock_ns())
-                    log.info(
-                        "access token renewed", venue=self._venue, expires_in_s=tokens.expires_in_s
-                    )
+                    log.info("token_renewed", venue=self._venue, expires_in_s=tokens.expires_in_s)
                     return
                 problem, refused = f"HTTP {response.status}", response.status in _REFUSED
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -183,9 +181,7 @@ class LoginClient:
         now_ns = self._clock_ns()
         self._machine.failed(now_ns, refused=refused)
         retry_s = round((self._machine.state.not_before_ns - now_ns) / 1e9)
-        log.error(
-            "no access token", venue=self._venue, url=self._url, error=problem, retry_s=retry_s
-        )
+        log.error("token_failed", venue=self._venue, url=self._url, error=problem, retry_s=retry_s)
 
     # the file that the processes share
 
@@ -209,16 +205,22 @@ class LoginClient:
         try:
             if self._path.stat().st_mode & 0o077:
                 log.warning(
-                    "token file ignored: others may read it",
+                    "token_file_ignored",
                     venue=self._venue,
                     file=str(self._path),
+                    reason="others may read it",
                 )
                 return TokenState()
             stored = msgspec.json.decode(self._path.read_bytes(), type=_Stored)
         except FileNotFoundError:
             return TokenState()
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-            log.warning("token file ignored: not readable", venue=self._venue, file=str(self._path))
+            log.warning(
+                "token_file_ignored",
+                venue=self._venue,
+                file=str(self._path),
+                reason="not readable",
+            )
             return TokenState()
         return stored.state if stored.owner == self._owner else TokenState()
 

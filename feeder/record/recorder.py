@@ -148,7 +148,7 @@ class Recorder:
         self._thread.join(_JOIN_S)
         if self._waiting:
             log.error(
-                "recording ended before everything was written",
+                "recording_incomplete",
                 venue=self.venue,
                 bytes=self._waiting,
             )
@@ -229,13 +229,13 @@ class Recorder:
             if not self.error:
                 self.failures += 1
                 log.error(
-                    "recording stopped", venue=self.venue, error=repr(error), tried_again_s=_RETRY_S
+                    "recording_stopped", venue=self.venue, error=repr(error), tried_again_s=_RETRY_S
                 )
             self.error = str(error) or repr(error)
             return False
         if self.error:
             self.error = ""
-            log.warning("recording resumed", venue=self.venue, dropped=self.dropped)
+            log.warning("recording_resumed", venue=self.venue, dropped=self.dropped)
         return True
 
     def _pause(self) -> None:
@@ -250,7 +250,7 @@ class Recorder:
             self._files.close()
         except OSError as error:
             self.failures += 1
-            log.error("the end of the recording may be missing", venue=self.venue, error=str(error))
+            log.error("recording_end_failed", venue=self.venue, error=str(error))
 
 
 def _head(connection: str, url: str | None) -> bytes:

@@ -9,6 +9,7 @@ rules are `feeder.symbols.universe`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -79,14 +80,14 @@ async def _starting_symbols(
     definitions = dict(known)
     if not whole and cached is not None:
         log.warning(
-            "definitions of the last refresh are used too",
+            "definitions_from_cache",
             venue=spec.name,
             age_s=_age_s(cached.fetched_ns),
         )
         definitions = cached.by_key() | definitions
     if not definitions:
-        level = log.error if needs_listing(venue) else log.warning
-        level("no definitions: configured names are taken as they are", venue=spec.name, cache=why)
+        level = logging.ERROR if needs_listing(venue) else logging.WARNING
+        log.log(level, "definitions_missing", venue=spec.name, cache=why)
         return _limited(spec, config, known, without_listing(spec, venue))
     volumes, failed = await _volumes(spec, rest) if venue.top else ({}, ())
     if whole:
@@ -96,9 +97,7 @@ async def _starting_symbols(
         await _keep(kept, Path(config.feeder.state_dir))
     if failed:
         age_s = None if cached is None else _age_s(cached.volumes_ns)
-        log.error(
-            "volumes not fetched, older ones rank", venue=spec.name, failed=failed, age_s=age_s
-        )
+        log.error("volumes_failed", venue=spec.name, failed=failed, age_s=age_s)
         volumes = ({} if cached is None else cached.volumes) | volumes
     return _limited(
         spec,
@@ -112,7 +111,7 @@ def _limited(
     spec: VenueSpec, config: Config, known: Mapping[str, InstrumentDef], universe: Universe
 ) -> tuple[str, ...]:
     for symbol, reason in universe.left_out:
-        log.warning("symbol left out", venue=spec.name, symbol=symbol, reason=reason)
+        log.warning("symbol_left_out", venue=spec.name, symbol=symbol, reason=reason)
     keys = config.limited(
         universe.keys, lambda key: known[key].kind if key in known else spec.kind_of(key)
     )
@@ -121,7 +120,7 @@ def _limited(
     )
     by_kind = {getattr(kind, "name", str(kind)).lower(): count for kind, count in kinds.items()}
     log.info(
-        "universe",
+        "universe_resolved",
         venue=spec.name,
         symbols=len(keys),
         limited=config.feeder.limited_mode,
@@ -156,7 +155,7 @@ async def _keep(listed: symbol_cache.Cached, state_dir: Path) -> None:
     try:
         await asyncio.to_thread(symbol_cache.save, state_dir, listed)
     except OSError as error:
-        log.warning("definitions not kept", venue=listed.venue, error=str(error))
+        log.warning("definitions_not_kept", venue=listed.venue, error=str(error))
 
 
 def _age_s(since_ns: int) -> float:

@@ -144,7 +144,7 @@ class HostLimiter:
             if not reported and self.banned_s(kind) > _COMPLAIN_S:
                 reported = True
                 log.error(
-                    "the venue wants nothing of us",
+                    "venue_ban_holds",
                     what=kind,
                     file=str(self._path),
                     wait_s=round(self.banned_s(kind)),
@@ -157,7 +157,7 @@ class HostLimiter:
                 continue
             held_since = held_since or time.monotonic()
             if time.monotonic() - held_since > _COMPLAIN_S:
-                log.error("limits are locked by another process", file=str(self._path))
+                log.error("limits_locked", file=str(self._path))
                 held_since = time.monotonic()
             await asyncio.sleep(_RETRY_S)
 
@@ -254,9 +254,7 @@ class HostLimiter:
         keeps to the limits by itself.
         """
         if not self._failed:
-            log.error(
-                "limits are not shared with other processes", file=str(self._path), error=str(error)
-            )
+            log.error("limits_not_shared", file=str(self._path), error=str(error))
         self._failed = True
 
     def _read(self, data: bytes) -> None:

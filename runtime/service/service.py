@@ -97,7 +97,7 @@ class Service:
             endpoint = Endpoint(self._settings.address, self._port, self._metrics, self._health)
             self.port = await endpoint.start()
             self._endpoint = endpoint
-            log.info("metrics and health", url=f"http://{self._settings.address}:{self.port}")
+            log.info("endpoint_listening", url=f"http://{self._settings.address}:{self.port}")
         self._task = asyncio.create_task(self._beat())
         return self
 

@@ -286,7 +286,7 @@ def test_a_stopped_consumer_loses_alone_and_recovers(
         assert quick.feed.stats.kernel_drops == 0
         assert not [one for one in quick.told if isinstance(one, Gap)]
         assert set(quick.states()) == {BookState.LIVE}
-        assert "process ended" not in run.stderr()
+        assert "process_ended" not in run.stderr()
 
 
 def test_a_killed_consumer_disturbs_nobody(start: Start, net: Net, tmp_path: Path) -> None:

@@ -285,14 +285,14 @@ def test_a_full_disk_stops_the_recording_and_not_the_feed(
     assert asked(f"{url}/readyz")[0] == 503
     before = metric(url, "tapecast_packets_total")
     until(lambda: metric(url, "tapecast_packets_total") > before + 20)
-    assert '"event":"recording stopped"' in feeder.stderr()
+    assert '"event":"recording_stopped"' in feeder.stderr()
     (seen / "filler").unlink()
     until(lambda: metric(url, "tapecast_record_stopped") == 0.0)
     server.expect("end", 60.0)
     until(lambda: metric(url, "tapecast_record_waiting_bytes") == 0.0)
     assert heard(sorted(seen.glob("recordings/upbit/*"))) == heard([file])
     assert feeder.end() == 0
-    assert '"event":"recording resumed"' in feeder.stderr()
+    assert '"event":"recording_resumed"' in feeder.stderr()
 
 
 def test_a_limit_on_the_size_of_files_begins_new_ones(start: Start, tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_a_limit_on_the_size_of_files_begins_new_ones(start: Start, tmp_path: Pa
     files = recorded_files(tmp_path, "upbit")
     assert len(files) >= 3
     assert heard(files) == heard([file])
-    assert "recording stopped" not in recorder.stderr()
+    assert "recording_stopped" not in recorder.stderr()
 
 
 def test_recording_needs_no_channel_and_a_port_in_use_is_named(

@@ -31,7 +31,9 @@ class Terminal(io.StringIO):
 def as_before() -> Iterator[None]:
     """Leave neither our handler of the standard `logging` nor hidden values behind."""
     handlers, level = logging.root.handlers[:], logging.root.level
+    ours = logging.getLogger("tapecast").level
     yield
+    logging.getLogger("tapecast").setLevel(ours)
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
     logs._hidden.clear()
@@ -214,6 +216,35 @@ def test_a_hidden_value_never_gets_out() -> None:
         "sent [redacted]",
         "error",
     )
+
+
+def test_a_library_keeps_its_fields_in_a_daemon() -> None:
+    """What our libraries log with the standard module is a line like a daemon's: event key,
+    fields of `extra`, traceback; and secrets in it are hidden all the same.
+    """
+    stream = io.StringIO()
+    logs.configure_from(LOG, "feed-okx")
+    logs.configure(stream=stream)
+    library = logging.getLogger("tapecast.protocol.publish.recovery_service")
+    library.info("recovery_listening", extra={"venue": "okx", "port": 5, "token": "hunter2"})
+    library.debug("below_the_level")
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        library.exception("recovery_step_failed", extra={"level": 3})
+    logging.getLogger("aiohttp.client").info("of no interest")
+    first, second = logged(stream)
+    assert first.pop("timestamp")
+    assert first == {
+        "event": "recovery_listening",
+        "level": "info",
+        "room": "protocol.publish.recovery_service",
+        "venue": "okx",
+        "port": 5,
+        "token": logs.REDACTED,
+    }
+    assert (second["level"], second["level_"]) == ("error", 3)
+    assert "ValueError: broken" in str(second["exception"])
 
 
 def test_a_long_text_is_cut_between_characters() -> None:
