@@ -114,13 +114,13 @@ def load(venue_name: str, name: str, lines: int) -> Corpus:
     border = 0
     only = None
     for position, line in enumerate(taken):
-        if line.kind == "http" and not (line.url and spec.is_instruments_url(line.url)):
-            symbol = spec.snapshot_symbol(line.url) if line.url else only
+        if line.kind == "http" and not (line.url and spec.recordings.is_listing(line.url)):
+            symbol = spec.recordings.snapshot_symbol(line.url) if line.url else only
             if symbol is not None and symbol not in bodies:
                 bodies[symbol] = line.raw
                 border = position + 1
         elif line.kind == "recv":
-            topic = spec.peek(line.raw)
+            topic = spec.stream.peek(line.raw)
             only = only or (topic.symbol if topic else None)
         _handle(trial, line, only)
         trial.flush(_nowhere, 1, 1)
@@ -155,7 +155,7 @@ def new_extractor(
     """
     make = ReferenceExtractor if reference else Extractor
     out = make(
-        (*spec.shapes, *spec.rest_shapes),
+        (*spec.stream.shapes, *spec.rule.rest_shapes),
         venue_id=spec.venue_id,
         channel_id=spec.venue_id,
         max_payload=max_payload,
@@ -230,14 +230,14 @@ def _handle(session: Session, line: Line, only: str | None) -> None:
     spec = session.spec
     if line.kind == "recv":
         session.on_frame("1", line.raw, 1, 1)
-    elif line.kind == "http" and not (line.url and spec.is_instruments_url(line.url)):
-        symbol = spec.snapshot_symbol(line.url) if line.url else only
+    elif line.kind == "http" and not (line.url and spec.recordings.is_listing(line.url)):
+        symbol = spec.recordings.snapshot_symbol(line.url) if line.url else only
         if symbol is not None:
             session.on_snapshot(symbol, line.raw, 1, 1)
 
 
 def _kind(spec: VenueSpec, extractor: Extractor) -> str:
-    shape = spec.shapes[extractor.r.shape]
+    shape = spec.stream.shapes[extractor.r.shape]
     if shape.snapshot_if is None or shape.msg_type is not MsgType.BOOK:
         return shape.name
     return f"{shape.name} {'snapshot' if extractor.r.snapshot else 'update'}"

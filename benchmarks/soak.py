@@ -126,10 +126,10 @@ def load(source: Source) -> Loop:
         last_ns = line.ts_recv_ns or last_ns
         first_ns = first_ns or last_ns
         symbol = _symbol(source.venue, line)
-        if line.kind == "http" and line.url and spec.is_instruments_url(line.url):
+        if line.kind == "http" and line.url and spec.recordings.is_listing(line.url):
             instruments.append(line.raw)
         elif line.kind in ("recv", "http") and (
-            symbol is not None or spec.connection_number is not None
+            symbol is not None or spec.stream.connection_number is not None
         ):
             if wanted and symbol not in wanted:
                 continue
@@ -169,16 +169,16 @@ def _symbol(name: str, line: Line) -> str | None:
     """
     spec = venue(name)
     if line.kind == "http":
-        return (spec.snapshot_symbol(line.url) if line.url else "") or (
+        return (spec.recordings.snapshot_symbol(line.url) if line.url else "") or (
             "" if b'"lastUpdateId"' in line.raw[:300] else None
         )
-    topic = spec.peek(line.raw)
-    if topic is None or spec.control(line.raw) is not None:
+    topic = spec.stream.peek(line.raw)
+    if topic is None or spec.stream.control(line.raw) is not None:
         return None
     return (
         topic.symbol
-        if spec.market is None
-        else qualified(spec.market(line.url or "", line.raw), topic.symbol)
+        if spec.stream.market is None
+        else qualified(spec.stream.market(line.url or "", line.raw), topic.symbol)
     )
 
 

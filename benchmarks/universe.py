@@ -114,16 +114,16 @@ def symbol_of(name: str, line: Line) -> str | None:
     """
     spec = venue(name)
     if line.kind == "http":
-        return spec.snapshot_symbol(line.url) if line.url else None
-    if line.kind != "recv" or spec.control(line.raw) is not None:
+        return spec.recordings.snapshot_symbol(line.url) if line.url else None
+    if line.kind != "recv" or spec.stream.control(line.raw) is not None:
         return None
-    topic = spec.peek(line.raw)
+    topic = spec.stream.peek(line.raw)
     if topic is None:
         return None
     return (
         topic.symbol
-        if spec.market is None
-        else qualified(spec.market(line.url or "", line.raw), topic.symbol)
+        if spec.stream.market is None
+        else qualified(spec.stream.market(line.url or "", line.raw), topic.symbol)
     )
 
 
@@ -133,9 +133,9 @@ def listed(source: Source) -> list[str]:
     """
     spec, found = venue(source.venue), dict[str, None]()
     for line in read([captures() / (source.names or source.file)]):
-        if line.kind == "http" and line.url and spec.is_instruments_url(line.url):
+        if line.kind == "http" and line.url and spec.recordings.is_listing(line.url):
             found |= dict.fromkeys(
-                definition.key for definition in spec.parse_instruments(line.raw).defs
+                definition.key for definition in spec.listing.parse(line.raw).defs
             )
         elif line.kind == "reduced":
             found |= dict.fromkeys(text.decode() for text in MARKET.findall(line.raw))
@@ -148,7 +148,7 @@ def write(source: Source, folder: Path, most: int, seconds: float) -> Load:
     """
     spec, name = venue(source.venue), source.venue
     lines = list(islice(read([captures() / source.file]), source.lines))
-    numbered = spec.connection_number is not None
+    numbered = spec.stream.connection_number is not None
     by_symbol: dict[str, list[tuple[int, Line]]] = {}
     last_ns = start_ns = 0
     only = next((found for line in lines if (found := symbol_of(name, line)) is not None), "")
@@ -232,8 +232,8 @@ def write(source: Source, folder: Path, most: int, seconds: float) -> Load:
 
 def _is_book(name: str, line: Line) -> bool:
     spec = venue(name)
-    topic = spec.peek(line.raw)
-    channel = None if topic is None else spec.channels.get(topic.channel)
+    topic = spec.stream.peek(line.raw)
+    channel = None if topic is None else spec.stream.streams.get(topic.channel)
     return channel is not None and channel.carries is MsgType.BOOK
 
 

@@ -382,7 +382,7 @@ def feeder_process(
     key = f"VENUES__{corpus.venue.upper()}__"
     found = json.dumps([instrument.symbol for instrument in corpus.instruments])
     channels = {MsgType.BOOK: "", MsgType.BBO: "", MsgType.TRADE: ""}
-    for name, channel in corpus.spec.channels.items():
+    for name, channel in corpus.spec.stream.streams.items():
         channels[channel.carries] = channels.get(channel.carries) or name
     settings = {
         "NETWORK__GROUP_PREFIX": PREFIX,

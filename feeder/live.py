@@ -258,7 +258,7 @@ class LiveFeeder:
             sum(n for name, n in counts.items() if name.startswith("control_"))
             - counts["control_ignored"]
         )
-        return controls if self._spec.connection_number is None else 0
+        return controls if self._spec.stream.connection_number is None else 0
 
     # what beats
 

@@ -68,7 +68,7 @@ class Offline:
             session=session,
             base_flags=int(Flag.REPLAY),
         )
-        self.trade_texts = TradeTexts(spec.shapes)
+        self.trade_texts = TradeTexts(spec.stream.shapes)
         """Texts behind the hashed trade ids of the present step."""
         self.lines = 0
         self.truncated: list[str] = []
@@ -119,7 +119,11 @@ class Offline:
         elif line.kind == "handover":
             self._handover(line.conn, line.raw.decode(), ts_ns)
         elif line.kind == "reduced":
-            frame = None if self.spec.reduced is None else self.spec.reduced(line.conn, line.raw)
+            frame = (
+                None
+                if self.spec.recordings.reduced is None
+                else self.spec.recordings.reduced(line.conn, line.raw)
+            )
             if frame is None:
                 session.quarantine(
                     line.conn,
@@ -149,11 +153,11 @@ class Offline:
 
     def _body(self, line: Line, ts_ns: int) -> None:
         session = self.session
-        if line.url is not None and self.spec.is_instruments_url(line.url):
+        if line.url is not None and self.spec.recordings.is_listing(line.url):
             session.on_instruments(line.raw, ts_ns, self._clock_ns)
             return
         symbol = (
-            self.spec.snapshot_symbol(line.url)
+            self.spec.recordings.snapshot_symbol(line.url)
             if line.url is not None
             else self.universe.only_symbol
         )

@@ -275,16 +275,22 @@ class _Told:
         spec = venue(name)
         found = universe(paths, spec)
         channels = list(
-            dict.fromkeys(topic.channel for topic in found.topics if topic.channel in spec.channels)
+            dict.fromkeys(
+                topic.channel for topic in found.topics if topic.channel in spec.stream.streams
+            )
         )
-        books = [channel for channel in channels if spec.channels[channel].carries is MsgType.BOOK]
+        books = [
+            channel for channel in channels if spec.stream.streams[channel].carries is MsgType.BOOK
+        ]
         if name.startswith("binance"):
             # The server takes every speed of the diff stream for the same one: two would bring
             # each update twice.
             channels = [channel for channel in channels if channel not in books[1:]]
         self.reduced = found.reduced > 0
         self.nothing = (
-            NOT_SERVED if self.reduced else f"no recorded stream of {', '.join(spec.channels)}"
+            NOT_SERVED
+            if self.reduced
+            else f"no recorded stream of {', '.join(spec.stream.streams)}"
         )
         """Why there is nothing to play where `channels` is empty."""
         self._name = name
@@ -292,7 +298,7 @@ class _Told:
         self._endpoints = config.venues[name].endpoints
         # Where a venue numbers all messages of a connection, a recording can only be played to
         # one.
-        numbered = spec.connection_number is not None
+        numbered = spec.stream.connection_number is not None
         self._per_connection = (
             max(1, len(found.symbols)) if numbered else config.symbols_per_connection(name)
         )

@@ -248,7 +248,7 @@ class Connection:
         """
         session, subscription = self._around.session, self._shard.subscription
         for frame, request_id in zip(subscription.frames, subscription.request_ids, strict=False):
-            session.on_request(link.key, request_id, session.spec.requested("", frame))
+            session.on_request(link.key, request_id, session.spec.stream.requested("", frame))
         link.post(subscription.frames)
         await link.posted()
         if link.closed.done():
@@ -284,8 +284,8 @@ class Connection:
         if last_ns > link.opened_ns:
             self._backoff.data(now_ns)
             self._around.access.proved(self.name)
-        if session.spec.keepalive is not None:
-            link.keep_alive(session.spec.keepalive, now_ns - last_ns, now_ns)
+        if session.spec.stream.keepalive is not None:
+            link.keep_alive(session.spec.stream.keepalive, now_ns - last_ns, now_ns)
         if now_ns - link.opened_ns > _STEADY_NS:
             self._strikes = 0
         self._find(link, last_ns, now_ns)
@@ -301,7 +301,7 @@ class Connection:
             for one in self._watched
             if (sync := session.instruments[one.row].sync).heard and not sync.live
         }
-        rests = session.spec.silence_allowed(time.time_ns())
+        rests = session.spec.stream.silence_allowed(time.time_ns())
         if rests and around.access.outdated(self.name):
             link.close("its access token is due")  # made anew while nothing is to be lost
             return
@@ -404,7 +404,7 @@ class Connection:
         log.info("replaced", venue=session.spec.name, connection=self.name, url=link.url)
 
     def _carries(self, topic: Topic) -> MsgType | None:
-        channel = self._around.session.spec.channels.get(topic.channel)
+        channel = self._around.session.spec.stream.streams.get(topic.channel)
         return None if channel is None else channel.carries
 
     def _least_wait(self, error: BaseException) -> float:

@@ -147,7 +147,7 @@ class Connections:
         cannot do that for single topics.
         """
         if (
-            self._session.spec.unsubscribe is not None
+            self._session.spec.stream.unsubscribe is not None
             and topics
             and (key, topics) not in self._asked
         ):
@@ -164,21 +164,25 @@ class Connections:
         finally:
             self._asked.discard((key, topics))
         link, spec = self._link(key), self._session.spec
-        if link is None or spec.unsubscribe is None:
+        if link is None or spec.stream.unsubscribe is None:
             return
         by_channel: dict[str, list[str]] = {}
         for topic in topics:
             by_channel.setdefault(topic.channel, []).append(topic.symbol)
         for channel, symbols in by_channel.items():
             link.post(
-                [spec.unsubscribe([Topic(channel, symbol) for symbol in symbols], self._next_id(1))]
+                [
+                    spec.stream.unsubscribe(
+                        [Topic(channel, symbol) for symbol in symbols], self._next_id(1)
+                    )
+                ]
             )
-            for subscription in spec.subscribe(symbols, [channel], self._request_id):
+            for subscription in spec.stream.subscribe(symbols, [channel], self._request_id):
                 self._next_id(len(subscription.frames))
                 for frame, request_id in zip(
                     subscription.frames, subscription.request_ids, strict=False
                 ):
-                    self._session.on_request(key, request_id, spec.requested("", frame))
+                    self._session.on_request(key, request_id, spec.stream.requested("", frame))
                 link.post(subscription.frames)
         self._session.counts["resubscribed"] += len(topics)
         log.info(
@@ -197,7 +201,7 @@ class Connections:
         return next((link for link in found if link is not None and link.is_open), None)
 
     def _carries(self, name: str) -> MsgType | None:
-        channel = self._session.spec.channels.get(name)
+        channel = self._session.spec.stream.streams.get(name)
         return None if channel is None else channel.carries
 
 

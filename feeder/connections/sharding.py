@@ -2,7 +2,7 @@
 own, with stable names.
 
 Pure: symbols and configuration in, a `Plan` out. What a connection may carry at most is the
-venue's own rule (`VenueSpec.subscribe`); how many symbols share one is the operator's choice. A
+venue's own rule (`StreamSpec.subscribe`); how many symbols share one is the operator's choice. A
 symbol added at the end moves no other.
 """
 
@@ -75,9 +75,9 @@ def _subscriptions(
             wanted = (
                 channels
                 if not out
-                else [channel for channel in channels if channel not in spec.market_wide]
+                else [channel for channel in channels if channel not in spec.stream.market_wide]
             )
-            found = spec.subscribe(members[start : start + size], wanted, first_id)
+            found = spec.stream.subscribe(members[start : start + size], wanted, first_id)
             first_id += sum(len(subscription.frames) for subscription in found)
             out += _merged(found, urls)
     return out

@@ -51,7 +51,7 @@ class SnapshotFetcher:
         """Fetch a book, unless that is being done: during a ban the rule asks again and again,
         the venue is asked once.
         """
-        request = self._session.spec.snapshot_request
+        request = self._session.spec.rule.snapshot_request
         if request is not None and symbol not in self._fetching:
             self._fetching.add(symbol)
             self._spawn(self._fetch(symbol, request(symbol, self._levels)))
@@ -64,8 +64,7 @@ class SnapshotFetcher:
         provisional.
         """
         learning = [
-            self._spawn(self._learn(request))
-            for request in self._session.spec.instruments_requests()
+            self._spawn(self._learn(request)) for request in self._session.spec.listing.requests()
         ]
         stopped = asyncio.ensure_future(stop.wait())
         everything = asyncio.ensure_future(asyncio.wait(learning)) if learning else stopped

@@ -184,22 +184,24 @@ def universe(paths: Iterable[Path], venue: VenueSpec) -> Universe:
             urls[line.url] = None
         cut += line.kind == "reduced"
         if line.kind == "recv":
-            topic = venue.peek(line.raw)
+            topic = venue.stream.peek(line.raw)
             if topic is not None:
-                if venue.market is not None:
+                if venue.stream.market is not None:
                     topic = topic._replace(
-                        symbol=qualified(venue.market(line.url or "", line.raw), topic.symbol)
+                        symbol=qualified(
+                            venue.stream.market(line.url or "", line.raw), topic.symbol
+                        )
                     )
                 topics[topic] = None
         elif line.kind in ("connect", "send"):
             sent = line.raw if line.kind == "send" else b""
-            topics.update(dict.fromkeys(venue.requested(line.url or "", sent)))
+            topics.update(dict.fromkeys(venue.stream.requested(line.url or "", sent)))
         elif line.kind == "http":
             if line.url is None:
                 anonymous += 1
-            elif (symbol := venue.snapshot_symbol(line.url)) is not None:
+            elif (symbol := venue.recordings.snapshot_symbol(line.url)) is not None:
                 snapshots[symbol] = None
-            elif venue.is_instruments_url(line.url):
+            elif venue.recordings.is_listing(line.url):
                 has_instruments = True
     known = tuple(topic for topic in topics if venue.kind_of(topic.symbol) is not None)
     symbols = tuple(dict.fromkeys(topic.symbol for topic in known))

@@ -57,8 +57,8 @@ class Bybit:
             return None
         if not frame.topic or not frame.data:
             return None
-        assert VENUE.market is not None
-        stream = f"{VENUE.market(url, raw) or 'linear'}/{frame.topic}"
+        assert VENUE.stream.market is not None
+        stream = f"{VENUE.stream.market(url, raw) or 'linear'}/{frame.topic}"
         return Route(stream, self.symbol_of(stream), _DEPTH.match(frame.topic) is not None)
 
     def resolve(self, stream: str, recorded: Collection[str]) -> str:

@@ -39,7 +39,7 @@ class Ls:
 
     def route(self, raw: bytes) -> Route | None:
         """Take code and key of a data frame; market states go to everybody, answers to nobody."""
-        topic = VENUE.peek(raw)
+        topic = VENUE.stream.peek(raw)
         if topic is None or b'"rsp_cd"' in raw:
             return None
         if CHANNELS[topic.channel].carries is MsgType.STATUS:

@@ -374,8 +374,8 @@ class SessionBooks:
         """Give up the books that a message names which was not understood, where no id would
         show what they lack.
         """
-        topic = self.spec.peek(data)
-        channel = None if topic is None else self.spec.channels.get(topic.channel)
+        topic = self.spec.stream.peek(data)
+        channel = None if topic is None else self.spec.stream.streams.get(topic.channel)
         if channel is None or channel.carries is not MsgType.BOOK:
             return
         for instrument in self.instruments:

@@ -1,7 +1,7 @@
 """The instruments of a session: entered in both extractors under one index, with the exponents
 that both use.
 
-Definitions are the venue's (`VenueSpec.parse_instruments`); without one, exponents are the
+Definitions are the venue's (`ListingSpec.parse`); without one, exponents are the
 venue's provisional ones. It publishes nothing and does not decide when exponents change
 (`feeder.session.session`, `feeder.session.exponents`).
 """
@@ -29,7 +29,7 @@ class InstrumentTable:
     def __init__(self, spec: VenueSpec, options: SessionOptions) -> None:
         self._spec = spec
         self._options = options
-        shapes = (*spec.shapes, *spec.rest_shapes)
+        shapes = (*spec.stream.shapes, *spec.rule.rest_shapes)
         self.extractor = Extractor(
             shapes,
             venue_id=spec.venue_id,
@@ -59,7 +59,7 @@ class InstrumentTable:
         if kind is None:
             return None
         symbol = key
-        if spec.market is not None:
+        if spec.stream.market is not None:
             market, symbol = market_and_symbol(key)
             self.select(market)
         number = instrument_id(f"{spec.name}.{kind.name.lower()}.{symbol}")
@@ -92,7 +92,10 @@ class InstrumentTable:
         """Return (price_exp, qty_exp) for a definition: its own, or the venue's provisional ones
         where it names none.
         """
-        price_exp, qty_exp = self._spec.default_price_exp, self._spec.default_qty_exp
+        price_exp, qty_exp = (
+            self._spec.listing.default_price_exp,
+            self._spec.listing.default_qty_exp,
+        )
         if definition is not None:
             price_exp = price_exp if definition.price_exp is None else definition.price_exp
             qty_exp = qty_exp if definition.qty_exp is None else definition.qty_exp

@@ -4,7 +4,7 @@ of.
 Sans-I/O: a `ConnectionSequence` is told the number of each message of each connection and
 answers whether one is missing. What a missing number means for the books of that connection is
 decided in `feeder.session.books`; where the number stands in a message, by the venue's
-`VenueSpec.connection_number`.
+`StreamSpec.connection_number`.
 """
 
 from __future__ import annotations

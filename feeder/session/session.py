@@ -78,11 +78,11 @@ class Session(SessionHandover):
         """(Connection, request id) -> the topics of a request that the venue has not answered.
         """
         self._bad: dict[str, deque[int]] = {}
-        self._markets: dict[str, str] | None = None if spec.market is None else {}
+        self._markets: dict[str, str] | None = None if spec.stream.market is None else {}
         """Connection -> market, as its URL tells."""
         self._market = ""
-        self._volumes = TradeVolumes() if spec.trade_id_is_volume else None
-        self._number_of = spec.connection_number
+        self._volumes = TradeVolumes() if spec.stream.trade_id_is_volume else None
+        self._number_of = spec.stream.connection_number
         self._sequence = ConnectionSequence()
 
     # what the shells bring
@@ -91,8 +91,8 @@ class Session(SessionHandover):
         """Note the URL of a connection: where a venue has several markets, it tells whose
         symbols the messages name.
         """
-        if self._markets is not None and self.spec.market is not None:
-            self._markets[connection] = self.spec.market(url, b"")
+        if self._markets is not None and self.spec.stream.market is not None:
+            self._markets[connection] = self.spec.stream.market(url, b"")
 
     def on_connect(self, connection: str, now_ns: int, ts_recv_ns: int) -> None:
         """Note a new venue connection; one that was thought open is closed first. A replacement
@@ -273,7 +273,7 @@ class Session(SessionHandover):
         Instruments in use are redefined.
         """
         try:
-            definitions, rejected = self.spec.parse_instruments(body)
+            definitions, rejected = self.spec.listing.parse(body)
         except (ValueError, RecursionError) as error:
             self.quarantine("rest", body, f"instruments: {error}", 0, ts_recv_ns, None)
             return None
@@ -358,9 +358,9 @@ class Session(SessionHandover):
             if self._accept_symbol(symbol, ts_recv_ns):
                 self.on_frame(connection, data, ts_recv_ns, now_ns, again=True)
             elif (
-                self.spec.market_wide
-                and (topic := self.spec.peek(data))
-                and topic.channel in self.spec.market_wide
+                self.spec.stream.market_wide
+                and (topic := self.spec.stream.peek(data))
+                and topic.channel in self.spec.stream.market_wide
             ):
                 self.counts["not_followed"] += 1
                 self.last_data_ns[connection] = now_ns
@@ -383,7 +383,10 @@ class Session(SessionHandover):
         if control is not None:
             self._on_control(connection, control, now_ns, ts_recv_ns)
             return
-        if self.spec.reframe is not None and (reframed := self.spec.reframe(data)) is not None:
+        if (
+            self.spec.stream.reframe is not None
+            and (reframed := self.spec.stream.reframe(data)) is not None
+        ):
             self.on_frame(connection, reframed, ts_recv_ns, now_ns)
             return
         self._on_reference(connection, data, ts_recv_ns, now_ns)
@@ -495,14 +498,14 @@ class Session(SessionHandover):
     def _select_market(self, connection: str, data: bytes) -> None:
         """Let the extractors take a message's symbols as those of its connection's market."""
         assert self._markets is not None
-        assert self.spec.market is not None
+        assert self.spec.stream.market is not None
         market = self._markets.get(connection)
-        self._market = self.spec.market("", data) if market is None else market
+        self._market = self.spec.stream.market("", data) if market is None else market
         self._table.select(self._market)
 
     def _control(self, data: bytes) -> Control | None:
         try:
-            return self.spec.control(data)
+            return self.spec.stream.control(data)
         except (
             ValueError,
             RecursionError,
@@ -561,9 +564,9 @@ class Session(SessionHandover):
 
     def _on_ack(self, connection: str, ack: Ack, ts_recv_ns: int) -> None:
         """Note what an acknowledgement says of data to come."""
-        channel = self.spec.channels.get(ack.channel or "")
+        channel = self.spec.stream.streams.get(ack.channel or "")
         repeats = (
-            self.spec.replays_last_trade
+            self.spec.stream.replays_last_trade
             and channel is not None
             and channel.carries is MsgType.TRADE
         )
@@ -670,8 +673,8 @@ class Session(SessionHandover):
         """
         old = instrument.price_exp, instrument.qty_exp
         fitting = fitting_exponents(self._reference, instrument.index, data, old, rest=rest)
-        if fitting is not None and self.spec.written_exponents is not None:
-            written = self.spec.written_exponents(data)
+        if fitting is not None and self.spec.stream.written_exponents is not None:
+            written = self.spec.stream.written_exponents(data)
             fitting = min(fitting[0], written[0]), min(fitting[1], written[1])
         if fitting is None or fitting == old:
             self._reference.set_exponents(instrument.index, *old)

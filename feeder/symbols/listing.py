@@ -32,7 +32,9 @@ async def pages(
         answer = await rest.get(request)
         yield answer
         following = (
-            None if answer.error or spec.next_page is None else spec.next_page(request, answer.body)
+            None
+            if answer.error or spec.listing.next_page is None
+            else spec.listing.next_page(request, answer.body)
         )
         if following is None:
             return
@@ -61,7 +63,7 @@ async def fetch_listing(rest: RestClient, spec: VenueSpec) -> Listing:
     rejected: list[str] = []
     refused: list[str] = []
     failed: list[str] = []
-    for request in spec.instruments_requests():
+    for request in spec.listing.requests():
         async for answer in pages(rest, spec, request):
             if answer.error:
                 (refused if is_refusal(answer.error) else failed).append(
@@ -69,7 +71,7 @@ async def fetch_listing(rest: RestClient, spec: VenueSpec) -> Listing:
                 )
                 continue
             try:
-                found = spec.parse_instruments(answer.body)
+                found = spec.listing.parse(answer.body)
             except (ValueError, RecursionError) as error:
                 failed.append(f"{answer.url}: {error}")
                 continue
@@ -91,15 +93,15 @@ async def fetch_volumes(
     """Return (name to 24 h turnover, what failed); names are keys or aliases of instruments."""
     out: dict[str, Decimal] = {}
     failed: list[str] = []
-    for request in [] if spec.volumes is None else spec.volumes.requests():
+    for request in [] if spec.listing.volumes is None else spec.listing.volumes.requests():
         answer = await rest.get(request)
         if answer.error:
             if not is_refusal(answer.error):
                 failed.append(f"{answer.url}: {answer.error}")
             continue
         try:
-            assert spec.volumes is not None
-            out.update(spec.volumes.parse(request, answer.body))
+            assert spec.listing.volumes is not None
+            out.update(spec.listing.volumes.parse(request, answer.body))
         except (ValueError, RecursionError) as error:
             failed.append(f"{answer.url}: {error}")
     return out, tuple(failed)

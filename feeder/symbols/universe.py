@@ -56,7 +56,7 @@ class Universe(NamedTuple):
 
 def check_universe(spec: VenueSpec, venue: Venue) -> None:
     """Raise ConfigError where the configuration asks for what the venue gives no evidence of."""
-    if venue.top and spec.volumes is None:
+    if venue.top and spec.listing.volumes is None:
         why = (
             f"{spec.name} has no known endpoint of 24 h volumes; use patterns without top, or names"
         )
@@ -89,7 +89,7 @@ def without_listing(spec: VenueSpec, venue: Venue) -> Universe:
         known = (
             [text]
             if spec.kind_of(text) is not None
-            else [key for key in spec.symbols_of_pair(base, quote) if base and quote]
+            else [key for key in spec.listing.symbols_of_pair(base, quote) if base and quote]
         )
         keys += [key for key in known if spec.kind_of(key) is not None]
         if not known:

@@ -32,5 +32,5 @@ def venue(name: str) -> VenueSpec:
     """Return a venue's specification. Raises KeyError for a name that is not in `VENUES`."""
     if name not in VENUES:
         raise KeyError(name)
-    spec: VenueSpec = import_module(f"feeder.venues.{name}").VENUE
+    spec: VenueSpec = import_module(f"{__name__}.{name}").VENUE
     return spec

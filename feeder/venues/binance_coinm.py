@@ -30,8 +30,11 @@ from tapecast.feeder.venues.common.binance import (
 from tapecast.feeder.venues.spec import (
     BookRule,
     Instruments,
+    ListingSpec,
+    RecordingSpec,
     RestRequest,
     Stream,
+    StreamSpec,
     VenueSpec,
     is_wire_symbol,
     query_value,
@@ -151,25 +154,34 @@ def _parse_instruments(body: bytes) -> Instruments:
 VENUE = VenueSpec(
     name="binance_coinm",
     venue_id=VENUES["binance_coinm"],
-    shapes=SHAPES,
-    rest_shapes=REST_SHAPES,
-    rule=BookRule(sequence_rule="prev", snapshot="rest"),
-    default_price_exp=-5,  # DOGEUSD_PERP; finer values lower it
-    default_qty_exp=0,  # contracts
-    channels=CHANNELS,
-    endpoints=("public", "market", "rest"),
     kind_of=_kind_of,
-    subscribe=subscriber(CHANNELS),
-    unsubscribe=stream_frame("UNSUBSCRIBE"),
-    control=futures_control,
-    peek=peek,
-    requested=requested,
-    snapshot_request=depth_request("/dapi/v1/depth", SNAPSHOT_WEIGHTS),
-    snapshot_symbol=lambda url: query_value(url, r"/dapi/v1/depth", "symbol"),
-    instruments_requests=lambda: [RestRequest("rest", "/dapi/v1/exchangeInfo", weight=1)],
-    is_instruments_url=lambda url: "/dapi/v1/exchangeInfo" in url,
-    parse_instruments=_parse_instruments,
-    volumes=ticker_volumes("/dapi/v1/ticker/24hr", weight=40),
-    symbols_of_pair=lambda base, quote: (f"{base}{quote}_PERP",) if quote == "USD" else (),
-    silence_s=400.0,
+    endpoints=("public", "market", "rest"),
+    stream=StreamSpec(
+        shapes=SHAPES,
+        streams=CHANNELS,
+        subscribe=subscriber(CHANNELS),
+        unsubscribe=stream_frame("UNSUBSCRIBE"),
+        control=futures_control,
+        peek=peek,
+        requested=requested,
+        silence_s=400.0,
+    ),
+    rule=BookRule(
+        sequence_rule="prev",
+        snapshot="rest",
+        rest_shapes=REST_SHAPES,
+        snapshot_request=depth_request("/dapi/v1/depth", SNAPSHOT_WEIGHTS),
+    ),
+    listing=ListingSpec(
+        default_price_exp=-5,  # DOGEUSD_PERP; finer values lower it
+        default_qty_exp=0,  # contracts
+        requests=lambda: [RestRequest("rest", "/dapi/v1/exchangeInfo", weight=1)],
+        parse=_parse_instruments,
+        volumes=ticker_volumes("/dapi/v1/ticker/24hr", weight=40),
+        symbols_of_pair=lambda base, quote: (f"{base}{quote}_PERP",) if quote == "USD" else (),
+    ),
+    recordings=RecordingSpec(
+        snapshot_symbol=lambda url: query_value(url, r"/dapi/v1/depth", "symbol"),
+        is_listing=lambda url: "/dapi/v1/exchangeInfo" in url,
+    ),
 )

@@ -16,7 +16,6 @@ from decimal import Decimal
 import msgspec
 
 from tapecast.feeder.extract.shapes import Numbers, PairRows, Shape, TimeUnit
-from tapecast.feeder.symbols.volumes import Volumes, decode_volumes
 from tapecast.feeder.venues.spec import (
     Alive,
     BookRule,
@@ -26,15 +25,20 @@ from tapecast.feeder.venues.spec import (
     Instruments,
     InstrumentsError,
     Keepalive,
+    ListingSpec,
+    RecordingSpec,
     RestRequest,
     ServerError,
     Stream,
+    StreamSpec,
     Subscription,
     Topic,
     VenueSpec,
+    Volumes,
     is_wire_symbol,
     matcher,
 )
+from tapecast.feeder.venues.volumes import decode_volumes
 from tapecast.protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
 
 __all__ = ["VENUE"]
@@ -255,25 +259,34 @@ def _volumes(request: RestRequest, body: bytes) -> dict[str, Decimal]:
 VENUE = VenueSpec(
     name="bithumb",
     venue_id=VENUES["bithumb"],
-    shapes=SHAPES,
-    rule=BookRule(sequence_rule="full", snapshot="stream", newer_only=True),
-    default_price_exp=-8,
-    default_qty_exp=-8,
-    channels=CHANNELS,
-    endpoints=("ws", "rest"),
     kind_of=_kind_of,
-    subscribe=_subscribe,
-    control=_control,
-    peek=_peek,
-    requested=_requested,
-    instruments_requests=lambda: [RestRequest("rest", "/v1/market/all", (("isDetails", "true"),))],
-    is_instruments_url=lambda url: "/v1/market/all" in url,
-    parse_instruments=_parse_instruments,
-    volumes=Volumes(
-        requests=lambda: [RestRequest("rest", _TICKERS + quote) for quote in ("KRW", "BTC")],
-        parse=_volumes,
+    endpoints=("ws", "rest"),
+    stream=StreamSpec(
+        shapes=SHAPES,
+        streams=CHANNELS,
+        subscribe=_subscribe,
+        control=_control,
+        peek=_peek,
+        requested=_requested,
+        keepalive=Keepalive(interval_s=60.0, payload=b"PING"),
+        silence_s=120.0,
     ),
-    symbols_of_pair=lambda base, quote: (f"{quote}-{base}",),
-    keepalive=Keepalive(interval_s=60.0, payload=b"PING"),
-    silence_s=120.0,
+    rule=BookRule(
+        sequence_rule="full",
+        snapshot="stream",
+    ),
+    listing=ListingSpec(
+        default_price_exp=-8,
+        default_qty_exp=-8,
+        requests=lambda: [RestRequest("rest", "/v1/market/all", (("isDetails", "true"),))],
+        parse=_parse_instruments,
+        volumes=Volumes(
+            requests=lambda: [RestRequest("rest", _TICKERS + quote) for quote in ("KRW", "BTC")],
+            parse=_volumes,
+        ),
+        symbols_of_pair=lambda base, quote: (f"{quote}-{base}",),
+    ),
+    recordings=RecordingSpec(
+        is_listing=lambda url: "/v1/market/all" in url,
+    ),
 )

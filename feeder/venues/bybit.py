@@ -18,7 +18,6 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from tapecast.feeder.extract.shapes import IdKind, Numbers, Rows, Shape, StatField
-from tapecast.feeder.symbols.volumes import Volumes, amount, decode_volumes
 from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
@@ -30,12 +29,16 @@ from tapecast.feeder.venues.spec import (
     Instruments,
     InstrumentsError,
     Keepalive,
+    ListingSpec,
+    RecordingSpec,
     RestRequest,
     ServerError,
     Stream,
+    StreamSpec,
     Subscription,
     Topic,
     VenueSpec,
+    Volumes,
     connections,
     exact,
     is_wire_symbol,
@@ -44,6 +47,7 @@ from tapecast.feeder.venues.spec import (
     milliseconds_to_ns,
     qualified,
 )
+from tapecast.feeder.venues.volumes import amount, decode_volumes
 from tapecast.protocol.schema import (
     VENUES,
     InstrumentKind,
@@ -437,38 +441,47 @@ def _positive(text: str) -> Exact | None:
 VENUE = VenueSpec(
     name="bybit",
     venue_id=VENUES["bybit"],
-    shapes=SHAPES,
-    rule=BookRule(sequence_rule="next", snapshot="stream"),
-    default_price_exp=-8,
-    default_qty_exp=-6,  # BTCUSDT spot; holds sizes of 10^12
-    channels=CHANNELS,
-    endpoints=("linear", "spot", "rest"),
     kind_of=_kind_of,
-    market=_market,
-    subscribe=_subscribe,
-    unsubscribe=_request("unsubscribe"),
-    control=_control,
-    peek=_peek,
-    requested=_requested,
-    instruments_requests=lambda: [
-        RestRequest(
-            "rest",
-            "/v5/market/instruments-info",
-            (("category", category), ("status", "Trading"), ("limit", "1000")),
-        )
-        for category in ("linear", "spot")
-    ],
-    is_instruments_url=lambda url: "/v5/market/instruments-info" in url,
-    parse_instruments=_parse_instruments,
-    next_page=_next_page,
-    volumes=Volumes(
-        requests=lambda: [
-            RestRequest("rest", "/v5/market/tickers", (("category", name),))
-            for name in ("linear", "spot")
-        ],
-        parse=_volumes,
+    endpoints=("linear", "spot", "rest"),
+    stream=StreamSpec(
+        shapes=SHAPES,
+        streams=CHANNELS,
+        market=_market,
+        subscribe=_subscribe,
+        unsubscribe=_request("unsubscribe"),
+        control=_control,
+        peek=_peek,
+        requested=_requested,
+        keepalive=Keepalive(interval_s=20.0, payload=b'{"op":"ping"}'),
+        silence_s=600.0,
     ),
-    symbols_of_pair=lambda base, quote: (base + quote, qualified(SPOT, base + quote)),
-    keepalive=Keepalive(interval_s=20.0, payload=b'{"op":"ping"}'),
-    silence_s=600.0,
+    rule=BookRule(
+        sequence_rule="next",
+        snapshot="stream",
+    ),
+    listing=ListingSpec(
+        default_price_exp=-8,
+        default_qty_exp=-6,  # BTCUSDT spot; holds sizes of 10^12
+        requests=lambda: [
+            RestRequest(
+                "rest",
+                "/v5/market/instruments-info",
+                (("category", category), ("status", "Trading"), ("limit", "1000")),
+            )
+            for category in ("linear", "spot")
+        ],
+        parse=_parse_instruments,
+        next_page=_next_page,
+        volumes=Volumes(
+            requests=lambda: [
+                RestRequest("rest", "/v5/market/tickers", (("category", name),))
+                for name in ("linear", "spot")
+            ],
+            parse=_volumes,
+        ),
+        symbols_of_pair=lambda base, quote: (base + quote, qualified(SPOT, base + quote)),
+    ),
+    recordings=RecordingSpec(
+        is_listing=lambda url: "/v5/market/instruments-info" in url,
+    ),
 )

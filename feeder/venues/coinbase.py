@@ -15,7 +15,6 @@ from decimal import Decimal
 import msgspec
 
 from tapecast.feeder.extract.shapes import Numbers, Shape, SidedRows, TimeUnit
-from tapecast.feeder.symbols.volumes import Volumes, amount, decode_volumes
 from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
@@ -25,16 +24,21 @@ from tapecast.feeder.venues.spec import (
     InstrumentDef,
     Instruments,
     InstrumentsError,
+    ListingSpec,
+    RecordingSpec,
     RestRequest,
     ServerError,
     Stream,
+    StreamSpec,
     Subscription,
     Topic,
     VenueSpec,
+    Volumes,
     exact,
     is_wire_symbol,
     matcher,
 )
+from tapecast.feeder.venues.volumes import amount, decode_volumes
 from tapecast.protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
 
 __all__ = ["VENUE"]
@@ -279,26 +283,34 @@ def _state(product: _Product) -> InstrumentState:
 VENUE = VenueSpec(
     name="coinbase",
     venue_id=VENUES["coinbase"],
-    shapes=SHAPES,
-    # what joins is connection_number
-    rule=BookRule(sequence_rule="unverified", snapshot="stream"),
-    default_price_exp=-8,
-    default_qty_exp=-5,  # memecoins rest in sizes of 10^12
-    channels=CHANNELS,
-    endpoints=("ws", "rest"),
     kind_of=_kind_of,
-    subscribe=_subscribe,
-    unsubscribe=lambda topics, _: _request(
-        "unsubscribe", topics[0].channel, [topic.symbol for topic in topics]
+    endpoints=("ws", "rest"),
+    stream=StreamSpec(
+        shapes=SHAPES,
+        streams=CHANNELS,
+        subscribe=_subscribe,
+        unsubscribe=lambda topics, _: _request(
+            "unsubscribe", topics[0].channel, [topic.symbol for topic in topics]
+        ),
+        control=_control,
+        peek=_peek,
+        requested=_requested,
+        connection_number=_connection_number,
+        silence_s=15.0,
     ),
-    control=_control,
-    peek=_peek,
-    requested=_requested,
-    instruments_requests=lambda: [PRODUCTS],
-    is_instruments_url=lambda url: "/api/v3/brokerage/market/products" in url,
-    parse_instruments=_parse_instruments,
-    volumes=Volumes(requests=lambda: [PRODUCTS], parse=_volumes),
-    symbols_of_pair=lambda base, quote: (f"{base}-{quote}",),
-    connection_number=_connection_number,
-    silence_s=15.0,
+    rule=BookRule(
+        sequence_rule="unverified",
+        snapshot="stream",
+    ),
+    listing=ListingSpec(
+        default_price_exp=-8,
+        default_qty_exp=-5,  # memecoins rest in sizes of 10^12
+        requests=lambda: [PRODUCTS],
+        parse=_parse_instruments,
+        volumes=Volumes(requests=lambda: [PRODUCTS], parse=_volumes),
+        symbols_of_pair=lambda base, quote: (f"{base}-{quote}",),
+    ),
+    recordings=RecordingSpec(
+        is_listing=lambda url: "/api/v3/brokerage/market/products" in url,
+    ),
 )

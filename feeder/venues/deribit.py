@@ -17,7 +17,6 @@ from decimal import Decimal
 import msgspec
 
 from tapecast.feeder.extract.shapes import IdKind, Numbers, Quote, Rows, Shape, StatField
-from tapecast.feeder.symbols.volumes import Volumes, decode_volumes
 from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
@@ -28,19 +27,24 @@ from tapecast.feeder.venues.spec import (
     InstrumentDef,
     Instruments,
     InstrumentsError,
+    ListingSpec,
+    RecordingSpec,
     Reply,
     RestRequest,
     ServerError,
     Stream,
+    StreamSpec,
     Subscription,
     Topic,
     VenueSpec,
+    Volumes,
     connections,
     exact,
     is_wire_symbol,
     matcher,
     milliseconds_to_ns,
 )
+from tapecast.feeder.venues.volumes import decode_volumes
 from tapecast.protocol.decimals import parse_decimal
 from tapecast.protocol.schema import (
     VENUES,
@@ -424,41 +428,52 @@ def _exact(number: Decimal | None) -> Exact | None:
 VENUE = VenueSpec(
     name="deribit",
     venue_id=VENUES["deribit"],
-    shapes=SHAPES,
-    rule=BookRule(sequence_rule="linked", snapshot="stream"),
-    default_price_exp=-8,
-    default_qty_exp=-8,
-    channels=CHANNELS,
-    endpoints=("ws", "rest"),
     kind_of=_kind_of,
-    subscribe=_subscribe,
-    unsubscribe=lambda topics, request_id: _call(
-        "unsubscribe", request_id, channels=[_full_name(topic) for topic in topics]
+    endpoints=("ws", "rest"),
+    stream=StreamSpec(
+        shapes=SHAPES,
+        streams=CHANNELS,
+        subscribe=_subscribe,
+        unsubscribe=lambda topics, request_id: _call(
+            "unsubscribe", request_id, channels=[_full_name(topic) for topic in topics]
+        ),
+        control=_control,
+        peek=_peek,
+        requested=_requested,
+        silence_s=60.0,
     ),
-    control=_control,
-    peek=_peek,
-    requested=_requested,
-    instruments_requests=lambda: [
-        RestRequest(
-            "rest", "/api/v2/public/get_instruments", (("currency", currency), ("expired", "false"))
-        )
-        for currency in LISTED
-    ],
-    is_instruments_url=lambda url: "/public/get_instruments" in url,
-    parse_instruments=_parse_instruments,
-    volumes=Volumes(
+    rule=BookRule(
+        sequence_rule="linked",
+        snapshot="stream",
+    ),
+    listing=ListingSpec(
+        default_price_exp=-8,
+        default_qty_exp=-8,
         requests=lambda: [
             RestRequest(
-                "rest", "/api/v2/public/get_book_summary_by_currency", (("currency", currency),)
+                "rest",
+                "/api/v2/public/get_instruments",
+                (("currency", currency), ("expired", "false")),
             )
             for currency in LISTED
         ],
-        parse=_volumes,
+        parse=_parse_instruments,
+        volumes=Volumes(
+            requests=lambda: [
+                RestRequest(
+                    "rest", "/api/v2/public/get_book_summary_by_currency", (("currency", currency),)
+                )
+                for currency in LISTED
+            ],
+            parse=_volumes,
+        ),
+        symbols_of_pair=lambda base, quote: (
+            (f"{base}-PERPETUAL",)
+            if quote == "USD"
+            else (f"{base}_{quote}-PERPETUAL", f"{base}_{quote}")
+        ),
     ),
-    symbols_of_pair=lambda base, quote: (
-        (f"{base}-PERPETUAL",)
-        if quote == "USD"
-        else (f"{base}_{quote}-PERPETUAL", f"{base}_{quote}")
+    recordings=RecordingSpec(
+        is_listing=lambda url: "/public/get_instruments" in url,
     ),
-    silence_s=60.0,
 )

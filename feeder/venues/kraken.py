@@ -16,7 +16,6 @@ from decimal import Decimal
 import msgspec
 
 from tapecast.feeder.extract.shapes import Numbers, ObjectRows, Shape, TimeUnit
-from tapecast.feeder.symbols.volumes import Volumes, decode_volumes
 from tapecast.feeder.venues.common import kraken_v1
 from tapecast.feeder.venues.spec import (
     Ack,
@@ -30,17 +29,22 @@ from tapecast.feeder.venues.spec import (
     InstrumentsError,
     IntegerLevels,
     Keepalive,
+    ListingSpec,
     Notice,
+    RecordingSpec,
     RestRequest,
     ServerError,
     Stream,
+    StreamSpec,
     Subscription,
     Topic,
     VenueSpec,
+    Volumes,
     exact,
     is_wire_symbol,
     matcher,
 )
+from tapecast.feeder.venues.volumes import decode_volumes
 from tapecast.protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
 
 __all__ = ["VENUE"]
@@ -402,7 +406,21 @@ def _tick(size: Exact | None, exp: int) -> Exact:
 VENUE = VenueSpec(
     name="kraken",
     venue_id=VENUES["kraken"],
-    shapes=SHAPES,
+    kind_of=_kind_of,
+    endpoints=("ws", "rest"),
+    stream=StreamSpec(
+        shapes=SHAPES,
+        written_exponents=_written_exponents,
+        reframe=kraken_v1.reframe,
+        streams=CHANNELS,
+        subscribe=_subscribe,
+        unsubscribe=_unsubscribe,
+        control=_control,
+        peek=_peek,
+        requested=_requested,
+        keepalive=Keepalive(interval_s=20.0, payload=b'{"method":"ping"}'),
+        silence_s=30.0,
+    ),
     rule=BookRule(
         sequence_rule="linked",  # no ids at all: the checksum alone joins
         snapshot="stream",
@@ -411,23 +429,15 @@ VENUE = VenueSpec(
         checksum_only=True,
         depths=(10, 25, 100, 500, 1000),
     ),
-    default_price_exp=0,
-    default_qty_exp=0,
-    written_exponents=_written_exponents,
-    reframe=kraken_v1.reframe,
-    channels=CHANNELS,
-    endpoints=("ws", "rest"),
-    kind_of=_kind_of,
-    subscribe=_subscribe,
-    unsubscribe=_unsubscribe,
-    control=_control,
-    peek=_peek,
-    requested=_requested,
-    instruments_requests=lambda: [RestRequest("rest", "/0/public/AssetPairs")],
-    is_instruments_url=lambda url: "/0/public/AssetPairs" in url,
-    parse_instruments=_parse_instruments,
-    volumes=Volumes(requests=lambda: [RestRequest("rest", "/0/public/Ticker")], parse=_volumes),
-    symbols_of_pair=lambda base, quote: (f"{base}/{quote}",),
-    keepalive=Keepalive(interval_s=20.0, payload=b'{"method":"ping"}'),
-    silence_s=30.0,
+    listing=ListingSpec(
+        default_price_exp=0,
+        default_qty_exp=0,
+        requests=lambda: [RestRequest("rest", "/0/public/AssetPairs")],
+        parse=_parse_instruments,
+        volumes=Volumes(requests=lambda: [RestRequest("rest", "/0/public/Ticker")], parse=_volumes),
+        symbols_of_pair=lambda base, quote: (f"{base}/{quote}",),
+    ),
+    recordings=RecordingSpec(
+        is_listing=lambda url: "/0/public/AssetPairs" in url,
+    ),
 )

@@ -17,7 +17,6 @@ from decimal import Decimal
 import msgspec
 
 from tapecast.feeder.extract.shapes import Numbers, Rows, Shape, StatField
-from tapecast.feeder.symbols.volumes import Volumes, amount, decode_volumes
 from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
@@ -30,13 +29,17 @@ from tapecast.feeder.venues.spec import (
     InstrumentsError,
     IntegerLevels,
     Keepalive,
+    ListingSpec,
     Notice,
+    RecordingSpec,
     RestRequest,
     ServerError,
     Stream,
+    StreamSpec,
     Subscription,
     Topic,
     VenueSpec,
+    Volumes,
     connections,
     exact,
     exact_product,
@@ -45,6 +48,7 @@ from tapecast.feeder.venues.spec import (
     milliseconds_to_ns,
     query_value,
 )
+from tapecast.feeder.venues.volumes import amount, decode_volumes
 from tapecast.protocol.decimals import format_decimal
 from tapecast.protocol.schema import (
     VENUES,
@@ -479,8 +483,21 @@ def _multiplier(value: Exact | None, factor: Exact | None) -> Exact | None:
 VENUE = VenueSpec(
     name="okx",
     venue_id=VENUES["okx"],
-    shapes=SHAPES,
-    rest_shapes=REST_SHAPES,
+    kind_of=_kind_of,
+    endpoints=("public", "business", "rest"),
+    stream=StreamSpec(
+        shapes=SHAPES,
+        streams=CHANNELS,
+        market_wide=frozenset({LIQUIDATIONS}),
+        subscribe=_subscribe,
+        unsubscribe=lambda topics, request_id: _request("unsubscribe", topics, request_id),
+        control=_control,
+        peek=_peek,
+        requested=_requested,
+        keepalive=Keepalive(interval_s=20.0, payload=b"ping"),
+        silence_s=30.0,
+        replays_last_trade=True,
+    ),
     rule=BookRule(
         sequence_rule="linked",
         snapshot="stream_or_rest",
@@ -488,35 +505,30 @@ VENUE = VenueSpec(
         checksum=_checksum,
         checksum_levels=25,
         checksum_unset=0,  # constant since June 2026
+        rest_shapes=REST_SHAPES,
+        snapshot_request=lambda symbol, _: RestRequest(
+            "rest", "/api/v5/market/books", (("instId", symbol), ("source", "0"))
+        ),
     ),
-    default_price_exp=-11,  # ELON-USDT, and still prices of 10^7
-    default_qty_exp=-5,  # ELON-USDT had levels of 6 x 10^12
-    channels=CHANNELS,
-    market_wide=frozenset({LIQUIDATIONS}),
-    endpoints=("public", "business", "rest"),
-    kind_of=_kind_of,
-    subscribe=_subscribe,
-    unsubscribe=lambda topics, request_id: _request("unsubscribe", topics, request_id),
-    control=_control,
-    peek=_peek,
-    requested=_requested,
-    snapshot_request=lambda symbol, _: RestRequest(
-        "rest", "/api/v5/market/books", (("instId", symbol), ("source", "0"))
-    ),
-    snapshot_symbol=lambda url: query_value(url, r"/api/v5/market/books(?:-full)?", "instId"),
-    instruments_requests=lambda: [
-        RestRequest("rest", "/api/v5/public/instruments", (("instType", kind),)) for kind in LISTED
-    ],
-    is_instruments_url=lambda url: "/api/v5/public/instruments" in url,
-    parse_instruments=_parse_instruments,
-    volumes=Volumes(
+    listing=ListingSpec(
+        default_price_exp=-11,  # ELON-USDT, and still prices of 10^7
+        default_qty_exp=-5,  # ELON-USDT had levels of 6 x 10^12
         requests=lambda: [
-            RestRequest("rest", "/api/v5/market/tickers", (("instType", kind),)) for kind in LISTED
+            RestRequest("rest", "/api/v5/public/instruments", (("instType", kind),))
+            for kind in LISTED
         ],
-        parse=_volumes,
+        parse=_parse_instruments,
+        volumes=Volumes(
+            requests=lambda: [
+                RestRequest("rest", "/api/v5/market/tickers", (("instType", kind),))
+                for kind in LISTED
+            ],
+            parse=_volumes,
+        ),
+        symbols_of_pair=lambda base, quote: (f"{base}-{quote}", f"{base}-{quote}-SWAP"),
     ),
-    symbols_of_pair=lambda base, quote: (f"{base}-{quote}", f"{base}-{quote}-SWAP"),
-    keepalive=Keepalive(interval_s=20.0, payload=b"ping"),
-    silence_s=30.0,
-    replays_last_trade=True,
+    recordings=RecordingSpec(
+        snapshot_symbol=lambda url: query_value(url, r"/api/v5/market/books(?:-full)?", "instId"),
+        is_listing=lambda url: "/api/v5/public/instruments" in url,
+    ),
 )

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -21,9 +22,6 @@ from tapecast.feeder.extract.shapes import Shape
 from tapecast.protocol.decimals import parse_decimal
 from tapecast.protocol.schema import InstrumentKind, InstrumentState, MsgType, OptionType
 from tapecast.runtime.net.request import RestRequest
-
-if TYPE_CHECKING:
-    from tapecast.feeder.symbols.volumes import Volumes
 
 __all__ = [
     "Ack",
@@ -37,17 +35,21 @@ __all__ = [
     "InstrumentsError",
     "IntegerLevels",
     "Keepalive",
+    "ListingSpec",
     "Login",
     "MarketState",
     "Notice",
+    "RecordingSpec",
     "Reply",
     "RestRequest",
     "ServerError",
     "Stream",
+    "StreamSpec",
     "Subscription",
     "Tokens",
     "Topic",
     "VenueSpec",
+    "Volumes",
     "connections",
     "exact",
     "exact_product",
@@ -98,60 +100,6 @@ def exact_product(a: Exact, b: Exact) -> Exact:
 def milliseconds_to_ns(milliseconds: int) -> int:
     """Return ns for an integer count of milliseconds."""
     return milliseconds * 1_000_000
-
-
-IntegerLevels: TypeAlias = Sequence[tuple[int, int]]
-"""(price mantissa, quantity mantissa), best first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BookRule:
-    """Which policies of the one book-rule machine a venue uses.
-
-    `sequence_rule` says what joins two messages, and with it how the first delta joins a
-    snapshot with id L:
-
-    - `spot` (Binance spot): next first_id <= last id + 1, older ones are ignored; the first with
-      last_id > L needs first_id <= L + 1.
-    - `prev` (Binance USD-M): prev_id = last id; the first with last_id >= L needs first_id <= L,
-      or prev_id = L.
-    - `next` (Bybit): last_id = last id + 1 behind the stream's snapshot; a message with id 1 is
-      a whole book.
-    - `linked` (OKX): prev_id = last id, whatever the order of the numbers; after a REST snapshot
-      the first needs prev_id <= L < last_id. Messages without ids (recordings of 2022) are
-      joined by their checksum alone.
-    - `full` (Upbit): every message is the whole book.
-    - `unverified` (Coinbase): messages of one book are joined by nothing. Where one is not
-      understood, the book is given up.
-    """
-
-    sequence_rule: Literal["spot", "prev", "next", "linked", "full", "unverified"]
-    snapshot: Literal["rest", "stream", "stream_or_rest"]
-    """Where the snapshot comes from; `stream_or_rest`: REST once `snapshot_wait_s` passed since
-    the acknowledgement, or an update came first.
-    """
-    snapshot_wait_s: float = 0.0
-    newer_only: bool = False
-    """A message whose exchange time is before the current one is left out (venues without
-    sequence numbers).
-    """
-    checksum: Callable[[IntegerLevels, IntegerLevels, int, int], int] | None = None
-    """(bids, asks, price_exp, qty_exp) -> the venue's checksum over `checksum_levels` of each
-    side.
-    """
-    checksum_levels: int = 0
-    checksum_unset: int | None = None
-    """A received checksum of this value says nothing."""
-    checksum_only: bool = False
-    """Nothing but the checksum shows a loss, so it is verified on live data too."""
-    depths: tuple[int, ...] = ()
-    """Levels a side that a subscription can have, ascending: the venue says nothing more of a
-    level that falls out of them, so it is deleted. The depth is that of the acknowledgement
-    (`Ack.depth`), else the smallest that holds the snapshot. Empty: the whole book, or one that
-    the venue itself keeps at its depth.
-    """
-    may_cross: bool = False
-    """Bids above asks are no fault: call auctions, and books of several exchanges in one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,88 +334,128 @@ def _no_notices(_: int) -> tuple[str, ...]:
     return ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VenueSpec:
-    """Everything the feeder needs to know about a venue, as data and pure functions."""
+IntegerLevels: TypeAlias = Sequence[tuple[int, int]]
+"""(price mantissa, quantity mantissa), best first."""
 
-    name: str
-    venue_id: int
-    shapes: tuple[Shape, ...]
-    """Hot WebSocket messages, tried in order."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookRule:
+    """Which policies of the one book-rule machine a venue uses.
+
+    `sequence_rule` says what joins two messages, and with it how the first delta joins a
+    snapshot with id L:
+
+    - `spot` (Binance spot): next first_id <= last id + 1, older ones are ignored; the first with
+      last_id > L needs first_id <= L + 1.
+    - `prev` (Binance USD-M): prev_id = last id; the first with last_id >= L needs first_id <= L,
+      or prev_id = L.
+    - `next` (Bybit): last_id = last id + 1 behind the stream's snapshot; a message with id 1 is
+      a whole book.
+    - `linked` (OKX): prev_id = last id, whatever the order of the numbers; after a REST snapshot
+      the first needs prev_id <= L < last_id. Messages without ids (recordings of 2022) are
+      joined by their checksum alone.
+    - `full` (Upbit): every message is the whole book.
+    - `unverified` (Coinbase): messages of one book are joined by nothing. Where one is not
+      understood, the book is given up.
+    """
+
+    sequence_rule: Literal["spot", "prev", "next", "linked", "full", "unverified"]
+    snapshot: Literal["rest", "stream", "stream_or_rest"]
+    """Where the snapshot comes from; `stream_or_rest`: REST once `snapshot_wait_s` passed since
+    the acknowledgement, or an update came first.
+    """
+    snapshot_wait_s: float = 0.0
+    checksum: Callable[[IntegerLevels, IntegerLevels, int, int], int] | None = None
+    """(bids, asks, price_exp, qty_exp) -> the venue's checksum over `checksum_levels` of each
+    side.
+    """
+    checksum_levels: int = 0
+    checksum_unset: int | None = None
+    """A received checksum of this value says nothing."""
+    checksum_only: bool = False
+    """Nothing but the checksum shows a loss, so it is verified on live data too."""
+    depths: tuple[int, ...] = ()
+    """Levels a side that a subscription can have, ascending: the venue says nothing more of a
+    level that falls out of them, so it is deleted. The depth is that of the acknowledgement
+    (`Ack.depth`), else the smallest that holds the snapshot. Empty: the whole book, or one that
+    the venue itself keeps at its depth.
+    """
+    may_cross: bool = False
+    """Bids above asks are no fault: call auctions, and books of several exchanges in one."""
     rest_shapes: tuple[Shape, ...] = ()
     """REST order books (symbol None)."""
-    rule: BookRule
-    default_price_exp: int
-    default_qty_exp: int
-    """Provisional exponents while no definition is known: coarse enough for the largest values
-    seen on the venue, because a finer value lowers them (status INEXACT), while one too large
-    for them is lost.
+    snapshot_request: Callable[[str, int], RestRequest] | None = None
+    """(symbol, levels wanted) -> order book request with at least that many levels where the
+    venue gives them. None: there is none, or none whose book joins the stream.
     """
-    written_exponents: Callable[[bytes], tuple[int, int]] | None = None
-    """Frame of a shape -> (price_exp, qty_exp) that its numbers are written with, zeros at the
-    end included: for a venue whose checksum is over the digits as written. Asked only where
-    provisional exponents do not fit.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volumes:
+    """How much of each instrument was traded in 24 hours, by the venue's own ticker endpoint."""
+
+    requests: Callable[[], list[RestRequest]]
+    parse: Callable[[RestRequest, bytes], dict[str, Decimal]]
+    """(request, body) -> key or alias -> turnover, comparable between instruments of one kind
+    and quote currency. Raises InstrumentsError.
     """
-    reframe: Callable[[bytes], bytes | None] | None = None
-    """Frame that is neither of a shape nor control -> the same message as an object with a shape
-    (arrays at the top level), or None, which it is for objects. Never raises.
-    """
-    channels: Mapping[str, Stream]
-    """Subscribable channels by the venue's own name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSpec:
+    """The venue's WebSocket: what can be subscribed, what its messages are, what keeps it open."""
+
+    shapes: tuple[Shape, ...]
+    """Hot messages, tried in order."""
+    streams: Mapping[str, Stream]
+    """What can be subscribed, by the venue's own name of the channel."""
     market_wide: frozenset[str] = frozenset()
     """Channels that bring all instruments of a market: subscribed once, without topics; those
     not followed are passed over.
     """
-    kind_of: Callable[[str], InstrumentKind | None]
-    """None: not a symbol of this venue, its messages are quarantined."""
     subscribe: Callable[[Sequence[str], Sequence[str], int], list[Subscription]]
     """(symbols, channels, first request id) -> connections to make. Raises KeyError for a
-    channel that is not in `channels`.
+    channel that is not in `streams`.
     """
     unsubscribe: Callable[[Sequence[Topic], int], bytes] | None = None
     """(topics, request id) -> frame; None: the venue has none."""
+    requested: Callable[[str, bytes], list[Topic]]
+    """(URL, frame that a client sends; empty for the connect itself) -> topics it asks for,
+    qualified: the inverse of `subscribe`. Live, the venue's list of accepted topics
+    (`Ack.accepted`) is compared with these, and what is missing there is reported; in a
+    recording they say what was subscribed. [] for any other frame. Never raises.
+    """
     control: Callable[[bytes], Control | None]
     """What a frame without a shape is; None = not understood. Never raises."""
     peek: Callable[[bytes], Topic | None]
-    """What a frame is about, at a glance and for pre-scans only; the symbol as it stands there,
-    without market.
+    """What a frame is about, found by its keys without reading the rest; the symbol as it stands
+    there, without market. Decisions hang on it: a frame of a book channel that was not
+    understood gives up the live books that it names (venues without sequence numbers), and a
+    frame of a market-wide channel about an instrument not followed is passed over instead of
+    quarantined. Recordings are surveyed by it too. None where the frame names no channel and
+    symbol. Never raises.
     """
     market: Callable[[str, bytes], str] | None = None
     """(URL of the connection or "", frame) -> market whose symbols the frame names, where one
     native symbol may be an instrument in several; None: symbols are unambiguous. Everything else
     here takes and gives symbols qualified by their market.
     """
-    requested: Callable[[str, bytes], list[Topic]]
-    """(URL, sent frame) -> topics that a recorded connect or send line asks for."""
-    reduced: Callable[[str, bytes], bytes | None] | None = None
-    """(connection, text) -> frame of a shape for a recorded line that its recorder cut (kind
-    `reduced`); None: it is not read.
+    reframe: Callable[[bytes], bytes | None] | None = None
+    """Frame that is neither of a shape nor control -> the same message as an object with a shape
+    (arrays at the top level), or None, which it is for objects. Never raises.
     """
-    snapshot_request: Callable[[str, int], RestRequest] | None = None
-    """(symbol, levels wanted) -> order book request with at least that many levels where the
-    venue gives them.
-    """
-    snapshot_symbol: Callable[[str], str | None] = _no_symbol
-    """Symbol whose book the body of a recorded REST URL is."""
-    instruments_requests: Callable[[], list[RestRequest]]
-    is_instruments_url: Callable[[str], bool]
-    parse_instruments: Callable[[bytes], Instruments]
-    """Raises InstrumentsError."""
-    next_page: Callable[[RestRequest, bytes], RestRequest | None] | None = None
-    """(request, body) -> the instruments request that continues a list given in pages; None:
-    there is no more.
-    """
-    volumes: Volumes | None = None
-    """None: there is no evidence of such an endpoint, so `top` cannot be configured."""
-    symbols_of_pair: Callable[[str, str], tuple[str, ...]]
-    """(base, quote) -> symbols that pair would have here, dated contracts left out; whether they
-    exist, definitions tell.
+    written_exponents: Callable[[bytes], tuple[int, int]] | None = None
+    """Frame of a shape -> (price_exp, qty_exp) that its numbers are written with, zeros at the
+    end included: for a venue whose checksum is over the digits as written. Asked only where
+    provisional exponents do not fit.
     """
     keepalive: Keepalive | None = None
     silence_s: float
     """The venue closes, or promises traffic, after this long; nothing at all for longer means
     that the connection is dead.
     """
+    silence_allowed: Callable[[int], bool] = _never
+    """UTC ns -> whether no data need come then (outside trading hours)."""
     connection_number: Callable[[bytes], int | None] | None = None
     """The number of a frame, None where it has none, of a venue that counts all messages of a
     connection together, by one.
@@ -476,16 +464,67 @@ class VenueSpec:
     """Trade ids are the day's volume with the trade: the next id is this one plus the next
     quantity (`feeder.session.volume`).
     """
-    silence_allowed: Callable[[int], bool] = _never
-    """UTC ns -> whether no data need come then (outside trading hours)."""
+    replays_last_trade: bool = False
+    """The first trade message after a subscription is the last old trade."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListingSpec:
+    """The venue's list of instruments, and what holds while it is not known."""
+
+    requests: Callable[[], list[RestRequest]]
+    parse: Callable[[bytes], Instruments]
+    """Raises InstrumentsError."""
+    next_page: Callable[[RestRequest, bytes], RestRequest | None] | None = None
+    """(request, body) -> the request that continues a list given in pages; None: there is no
+    more.
+    """
+    volumes: Volumes | None = None
+    """None: there is no evidence of such an endpoint, so `top` cannot be configured."""
+    symbols_of_pair: Callable[[str, str], tuple[str, ...]]
+    """(base, quote) -> symbols that pair would have here, dated contracts left out; whether they
+    exist, definitions tell.
+    """
+    default_price_exp: int
+    default_qty_exp: int
+    """Provisional exponents while no definition is known: coarse enough for the largest values
+    seen on the venue, because a finer value lowers them (status INEXACT), while one too large
+    for them is lost.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingSpec:
+    """How the HTTP and the cut lines of a recording are recognised; live, nothing asks these."""
+
+    is_listing: Callable[[str], bool]
+    """URL -> whether its body may be a list of instruments."""
+    snapshot_symbol: Callable[[str], str | None] = _no_symbol
+    """URL -> symbol whose book its body is."""
+    reduced: Callable[[str, bytes], bytes | None] | None = None
+    """(connection, text) -> frame of a shape for a recorded line that its recorder cut (kind
+    `reduced`); None: it is not read.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VenueSpec:
+    """Everything the feeder needs to know about a venue, as data and pure functions."""
+
+    name: str
+    venue_id: int
+    kind_of: Callable[[str], InstrumentKind | None]
+    """Qualified symbol -> kind. None: not a symbol of this venue, its messages are quarantined."""
+    endpoints: tuple[str, ...]
+    """Keys that `[venue.endpoints]` must have: the routes and the REST base."""
+    stream: StreamSpec
+    rule: BookRule
+    listing: ListingSpec
+    recordings: RecordingSpec
     login: Login | None = None
     """None: the venue's public data need no key."""
     notices: Callable[[int], tuple[str, ...]] = _no_notices
-    """UTC ns -> what an operator is told when the feed of this venue starts."""
-    replays_last_trade: bool = False
-    """The first trade message after a subscription is the last old trade."""
-    endpoints: tuple[str, ...] = field(default=("rest",))
-    """Keys that `[venue.endpoints]` must have: the routes and the REST base."""
+    """UTC ns -> what an operator reads when the feed of this venue starts."""
 
 
 def connections(

@@ -350,9 +350,11 @@ async def test_silence_is_answered_with_the_venues_own_ping(
     """OKX wants the text `ping`, Upbit `PING`, after half of the agreed time without data, and
     again.
     """
-    spec = replace(venue(name), keepalive=Keepalive(interval_s=1.0, payload=text))
-    assert venue(name).keepalive is not None
-    assert venue(name).keepalive.payload == text  # type: ignore[union-attr]
+    spec = venue(name)
+    keepalive = Keepalive(interval_s=1.0, payload=text)
+    spec = replace(spec, stream=replace(spec.stream, keepalive=keepalive))
+    assert venue(name).stream.keepalive is not None
+    assert venue(name).stream.keepalive.payload == text  # type: ignore[union-attr]
     server = VenueServer()
     async with server.running(), feeding(name, server, net, tmp_path, spec=spec):
         await eventually(lambda: server.heard.count(text) >= 2, within_s=8.0)

@@ -69,7 +69,7 @@ _FRAMES = EXAMPLES | {
 
 def _tables(name: str) -> bytes:
     spec = venue(name)
-    tables = compile_shapes(spec.shapes + spec.rest_shapes)
+    tables = compile_shapes(spec.stream.shapes + spec.rule.rest_shapes)
     out = [struct.pack("<I", tables.count)]
     for index, arrays in enumerate(tables.keep):
         program = tables.programs[index]

@@ -15,7 +15,6 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from tapecast.feeder.extract.shapes import Numbers, Shape, StatField
-from tapecast.feeder.symbols.volumes import Volumes, decode_volumes
 from tapecast.feeder.venues.spec import (
     Ack,
     Control,
@@ -30,11 +29,13 @@ from tapecast.feeder.venues.spec import (
     Stream,
     Subscription,
     Topic,
+    Volumes,
     connections,
     exact,
     matcher,
     milliseconds_to_ns,
 )
+from tapecast.feeder.venues.volumes import decode_volumes
 from tapecast.protocol.schema import InstrumentKind, InstrumentState, MsgType, Side, StatKind
 
 __all__ = [

@@ -42,7 +42,9 @@ def test_every_topic_is_on_one_connection(name: str, size: int) -> None:
     symbols = [symbol for symbol in settings.symbols if not has_wildcard(symbol)]
     shards = plan(spec, symbols, settings.channels, settings.endpoints, size)
     whole = Counter(
-        topic for sub in spec.subscribe(symbols, settings.channels, 1) for topic in sub.topics
+        topic
+        for sub in spec.stream.subscribe(symbols, settings.channels, 1)
+        for topic in sub.topics
     )
     assert Counter(topic for shard in shards for topic in shard.subscription.topics) == whole
     assert max(whole.values()) == 1
@@ -50,7 +52,9 @@ def test_every_topic_is_on_one_connection(name: str, size: int) -> None:
         assert len({topic.symbol for topic in shard.subscription.topics}) <= size
         assert shard.subscription.route == shard.name.split(".")[0]
         requested = [
-            topic for frame in shard.subscription.frames for topic in spec.requested("", frame)
+            topic
+            for frame in shard.subscription.frames
+            for topic in spec.stream.requested("", frame)
         ]
         assert {topic.symbol.rpartition(":")[2] for topic in requested} <= {
             topic.symbol.rpartition(":")[2] for topic in shard.subscription.topics

@@ -22,7 +22,7 @@ from tapecast.feeder.replay.server import ReplayServer
 from tapecast.feeder.replay.venues import DIALECTS, guess_venue
 from tapecast.feeder.venues import venue
 from tapecast.feeder.venues.ls import VENUE
-from tapecast.feeder.venues.spec import Ack, ServerError
+from tapecast.feeder.venues.spec import Ack, ServerError, VenueSpec
 from tests.support.ls_frames import BOOKS, JIF, TRADES
 from tests.support.processes import Net
 from tests.support.venue_server import (
@@ -179,6 +179,12 @@ async def test_a_good_token_after_a_refused_one_is_used(net: Net, tmp_path: Path
         assert tokens.given == 2
 
 
+def _silent(allowed: Callable[[int], bool]) -> VenueSpec:
+    """LS with its own answer to when no data need come."""
+    spec = venue("ls")
+    return replace(spec, stream=replace(spec.stream, silence_allowed=allowed))
+
+
 @pytest.mark.parametrize("quiet", [True, False])
 async def test_silence_is_an_alarm_in_trading_hours_only(
     quiet: bool, net: Net, tmp_path: Path
@@ -190,7 +196,7 @@ async def test_silence_is_an_alarm_in_trading_hours_only(
         asked.append(now_ns)
         return quiet
 
-    spec = replace(venue("ls"), silence_allowed=allowed)
+    spec = _silent(allowed)
     server = VenueServer(None, Tokens())
     settings: dict[str, object] = {**LS, "feeder__data_idle_reconnect_s": 0.1}
     async with (
@@ -209,7 +215,7 @@ async def test_silence_is_an_alarm_in_trading_hours_only(
 async def test_connections_are_made_anew_with_a_renewed_token(net: Net, tmp_path: Path) -> None:
     """Once the token is due, while silence is normal; in trading hours the connection stays."""
     quiet = [False]
-    spec = replace(venue("ls"), silence_allowed=lambda _: quiet[0])
+    spec = _silent(lambda _: quiet[0])
     tokens = Tokens(expires_in=2)
     server = VenueServer(None, tokens)
     async with (
@@ -240,16 +246,16 @@ def test_the_server_takes_one_subscription_a_message() -> None:
     """With a token, acknowledged by code and key; tr_type 4 ends it; anything else is refused."""
     one = dialect_session()
     assert DIALECTS["ls"].connect("/", {}) is None
-    (wanted,) = VENUE.subscribe([SYMBOL], ["US3", "UH1"], 1)
+    (wanted,) = VENUE.stream.subscribe([SYMBOL], ["US3", "UH1"], 1)
     assert VENUE.login is not None
     unsigned, signed = (
         wanted.frames[0].decode(),
         [VENUE.login.sign(frame, "t").decode() for frame in wanted.frames],
     )
-    assert VENUE.control(one.receive(unsigned)[0].encode()) == ServerError(
+    assert VENUE.stream.control(one.receive(unsigned)[0].encode()) == ServerError(
         "IGW00121", "no token", channel="US3", symbol=SYMBOL, login=True
     )
-    assert [VENUE.control(one.receive(text)[0].encode()) for text in signed] == [
+    assert [VENUE.stream.control(one.receive(text)[0].encode()) for text in signed] == [
         Ack(channel="US3", symbol=SYMBOL),
         Ack(channel="UH1", symbol=SYMBOL),
     ]
@@ -264,7 +270,7 @@ def test_the_server_takes_one_subscription_a_message() -> None:
         signed[0].replace("US3", "SC0"),
         signed[0].replace('"3"', '"1"'),
     ):
-        assert isinstance(VENUE.control(one.receive(wrong)[0].encode()), ServerError), wrong
+        assert isinstance(VENUE.stream.control(one.receive(wrong)[0].encode()), ServerError), wrong
     assert list(one.streams()) == ["US3 U005930"]
 
 

@@ -155,9 +155,12 @@ class Run:
         session = self.session
         if line.kind == "recv":
             session.on_frame(connection, line.raw, RECV_NS, self.now_ns)
-        elif line.url is not None and self._spec.is_instruments_url(line.url):
+        elif line.url is not None and self._spec.recordings.is_listing(line.url):
             session.on_instruments(line.raw, RECV_NS, self.now_ns)
-        elif line.url is not None and (symbol := self._spec.snapshot_symbol(line.url)) is not None:
+        elif (
+            line.url is not None
+            and (symbol := self._spec.recordings.snapshot_symbol(line.url)) is not None
+        ):
             session.on_snapshot(symbol, line.raw, RECV_NS, self.now_ns)
         session.commands.clear()
         self._publisher.instruments(len(session.instruments))

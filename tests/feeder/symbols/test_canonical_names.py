@@ -43,9 +43,9 @@ def listed(name: str) -> dict[str, InstrumentDef]:
     spec = venue(name)
     found: dict[str, InstrumentDef] = {}
     for line in lines(captures() / LISTS[name][0], "http"):
-        if line.url and spec.is_instruments_url(line.url):
+        if line.url and spec.recordings.is_listing(line.url):
             found |= {
-                definition.key: definition for definition in spec.parse_instruments(line.raw).defs
+                definition.key: definition for definition in spec.listing.parse(line.raw).defs
             }
     return found
 
@@ -88,7 +88,7 @@ def test_consumers_name_instruments_as_the_feeder_does(name: str) -> None:
     spec, defs = venue(name), listed(name)
     session = Session(spec, SessionOptions(channel_id=spec.venue_id))
     for line in lines(captures() / LISTS[name][0], "http"):
-        if line.url and spec.is_instruments_url(line.url):
+        if line.url and spec.recordings.is_listing(line.url):
             session.on_instruments(line.raw, 1, 1)
     session.subscribe(defs, 1)
     buffers: list[bytes] = []
@@ -162,7 +162,7 @@ def test_upbit_and_bithumb_put_the_quote_first() -> None:
     for name in ("upbit", "bithumb"):
         (pair,) = (
             venue(name)
-            .parse_instruments(b'[{"market":"KRW-BTC","korean_name":"x","english_name":"Bitcoin"}]')
+            .listing.parse(b'[{"market":"KRW-BTC","korean_name":"x","english_name":"Bitcoin"}]')
             .defs
         )
         assert (pair.symbol, canonical(pair)) == ("KRW-BTC", "BTC-KRW")
@@ -266,23 +266,24 @@ def test_recorded_tickers_give_the_turnover(
 ) -> None:
     """The recorded bodies of the endpoints that are asked."""
     spec = venue(name)
-    assert spec.volumes is not None
+    assert spec.listing.volumes is not None
     line = list(lines(captures() / file, "http"))[place]
     (request,) = [
         request
-        for request in spec.volumes.requests()
+        for request in spec.listing.volumes.requests()
         if line.url is not None and line.url.endswith(request.path)
     ]
-    assert str(spec.volumes.parse(request, line.raw)[symbol]) == volume
+    assert str(spec.listing.volumes.parse(request, line.raw)[symbol]) == volume
 
 
 def test_recorded_deribit_summaries_give_the_turnover() -> None:
     """`get_book_summary_by_…`, as recorded on a stream (examples 21 and 22)."""
     spec = venue("deribit")
-    assert spec.volumes is not None
+    assert spec.listing.volumes is not None
     examples = [line.raw for line in lines(captures() / "deribit/examples.jsonl")]
     found = [
-        spec.volumes.parse(spec.volumes.requests()[0], examples[place - 1]) for place in (21, 22)
+        spec.listing.volumes.parse(spec.listing.volumes.requests()[0], examples[place - 1])
+        for place in (21, 22)
     ]
     assert [{name: str(volume) for name, volume in one.items()} for one in found] == [
         {"BTC-24JUN22": "12498220.0"},
@@ -307,7 +308,7 @@ def test_a_rest_ticker_has_the_fields_of_the_streams() -> None:
         )["data"][0]
         for symbol in ("UNI-USD-SWAP", "BTC-USDT")
     )
-    okx, bybit, upbit = (venue(name).volumes for name in ("okx", "bybit", "upbit"))
+    okx, bybit, upbit = (venue(name).listing.volumes for name in ("okx", "bybit", "upbit"))
     assert okx is not None
     assert bybit is not None
     assert upbit is not None
@@ -332,7 +333,7 @@ def test_documented_tickers_give_the_turnover() -> None:
     """The documented answers of Binance's `ticker/24hr` and Kraken's `Ticker`; Kraken's 24 h
     volume times its mean price.
     """
-    spot, kraken = venue("binance").volumes, venue("kraken").volumes
+    spot, kraken = venue("binance").listing.volumes, venue("kraken").listing.volumes
     assert spot is not None
     assert kraken is not None
     ticker = {
@@ -356,12 +357,13 @@ def test_documented_tickers_give_the_turnover() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in (*LISTS, "upbit", "bithumb", "binance_coinm") if venue(name).volumes]
+    "name",
+    [name for name in (*LISTS, "upbit", "bithumb", "binance_coinm") if venue(name).listing.volumes],
 )
 def test_what_is_no_ticker_is_told(name: str) -> None:
     """An error body, another page, half a message: never volumes of nothing."""
     spec = venue(name)
-    assert spec.volumes is not None
+    assert spec.listing.volumes is not None
     for body in (
         b"",
         b"<html>",
@@ -370,4 +372,4 @@ def test_what_is_no_ticker_is_told(name: str) -> None:
         b'{"error":["EGeneral:x"]}',
     ):
         with pytest.raises(InstrumentsError):
-            spec.volumes.parse(spec.volumes.requests()[0], body)
+            spec.listing.volumes.parse(spec.listing.volumes.requests()[0], body)

@@ -41,11 +41,9 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         bodies = [
             line.raw
             for line in lines(captures() / file, "http")
-            if line.url and spec.is_instruments_url(line.url)
+            if line.url and spec.recordings.is_listing(line.url)
         ]
-        defs = tuple(
-            {d.key: d for body in bodies for d in spec.parse_instruments(body).defs}.values()
-        )
+        defs = tuple({d.key: d for body in bodies for d in spec.listing.parse(body).defs}.values())
         symbol_cache.save(
             tmp_path,
             symbol_cache.Cached(

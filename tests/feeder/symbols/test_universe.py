@@ -45,14 +45,14 @@ def bodies(name: str, file: str) -> list[bytes]:
     return [
         line.raw
         for line in lines(captures() / file, "http")
-        if line.url and spec.is_instruments_url(line.url)
+        if line.url and spec.recordings.is_listing(line.url)
     ]
 
 
 def listed(name: str, file: str) -> dict[str, InstrumentDef]:
     """Return a venue's recorded definitions by key."""
     spec = venue(name)
-    return {d.key: d for body in bodies(name, file) for d in spec.parse_instruments(body).defs}
+    return {d.key: d for body in bodies(name, file) for d in spec.listing.parse(body).defs}
 
 
 def settings(name: str, **changes: object) -> Venue:
@@ -152,8 +152,10 @@ def test_the_most_traded_come_first_and_only_so_many() -> None:
     """
     spec = venue("coinbase")
     known = listed("coinbase", PRODUCTS)
-    assert spec.volumes is not None
-    volumes = spec.volumes.parse(spec.volumes.requests()[0], bodies("coinbase", PRODUCTS)[0])
+    assert spec.listing.volumes is not None
+    volumes = spec.listing.volumes.parse(
+        spec.listing.volumes.requests()[0], bodies("coinbase", PRODUCTS)[0]
+    )
     keys, left_out = universe(
         "coinbase", known, "LTC-USD", "*-USD", "*-EUR", volumes=volumes, top=5
     )
@@ -587,7 +589,7 @@ async def test_a_list_that_never_ends_is_given_up(
     """A cursor that leads nowhere is an error, not a loop."""
     monkeypatch.setattr("tapecast.feeder.symbols.listing.MAX_PAGES", 5)
     spec = venue("bybit")
-    endless = replace(spec, next_page=lambda request, _: request)
+    endless = replace(spec, listing=replace(spec.listing, next_page=lambda request, _: request))
     async with VenueServer(rest=Venue2026()).running() as server:
         rest = client(server)
         listing = await fetch_listing(rest, endless)

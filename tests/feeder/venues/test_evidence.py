@@ -105,7 +105,7 @@ def of_rest(name: str, frame: bytes) -> str:
     """Return what a session makes of a frame as the body of a REST order book."""
     feed = Feed(name)
     pair = {"binance": ("ETH", "USDT"), "binance_coinm": ("BTC", "USD")}.get(name, ("BTC", "USDT"))
-    symbol = venue(name).symbols_of_pair(*pair)[0]
+    symbol = venue(name).listing.symbols_of_pair(*pair)[0]
     feed.session.subscribe([symbol], 0)
     feed.flush()
     feed.body(symbol, frame)
@@ -141,7 +141,7 @@ def test_an_example_does_what_its_row_says(row: Row, folder: str, file: str, num
     if row.what.startswith("REST ") and row.action.startswith("book"):
         assert of_rest(row.venue, frame) == "book", row
     elif row.what.startswith("REST `"):
-        assert venue(row.venue).parse_instruments(frame).defs, row
+        assert venue(row.venue).listing.parse(frame).defs, row
     elif "not followed" not in row.what:
         assert outcome(row.venue, frame) in expected(row), row
 
@@ -170,7 +170,7 @@ def test_every_example_is_in_a_row(folder: str) -> None:
 def test_the_page_tells_of_every_channel(name: str) -> None:
     """What can be subscribed is told of, by its name or its base name."""
     text = (DOCS / f"{name}.md").read_text()
-    bases = {channel.split("@")[0].split(".")[0] for channel in venue(name).channels}
+    bases = {channel.split("@")[0].split(".")[0] for channel in venue(name).stream.streams}
     assert sorted(base for base in bases if base not in text) == []
 
 

@@ -181,9 +181,9 @@ def test_partial_books_and_open_interest_are_not_published() -> None:
     partial = json.loads(diff)["raw"].replace("@depth@0ms", "@depth5@100ms").encode()
     feed = Feed("binance_coinm", "BTCUSD_PERP")
     assert feed.frame(partial) == []
-    assert COINM.control(partial) == Ignored("btcusd_perp@depth5@100ms")
+    assert COINM.stream.control(partial) == Ignored("btcusd_perp@depth5@100ms")
     assert feed.session.quarantined == []
-    assert COINM.control(example(20)) is None
+    assert COINM.stream.control(example(20)) is None
     assert feed.frame(example(20)) == []
     assert len(feed.session.quarantined) == 1
 
@@ -240,7 +240,7 @@ def test_a_contract_is_worth_dollars_and_settles_in_the_coin() -> None:
     )
     ether = contract(symbol="ETHUSD_PERP", baseAsset="ETH", marginAsset="ETH", contractSize=10)
     foreign = contract(symbol="BTCUSDT")
-    found = COINM.parse_instruments(
+    found = COINM.listing.parse(
         msgspec.json.encode({"symbols": [contract(), future, ether, foreign]})
     )
     perpetual, dated, other = found.defs
@@ -262,41 +262,45 @@ def test_a_contract_is_worth_dollars_and_settles_in_the_coin() -> None:
     assert dated.state is InstrumentState.CLOSED
     assert other.multiplier == Exact(10, 0)
     with pytest.raises(InstrumentsError):
-        COINM.parse_instruments(b'{"code":-1003,"msg":"Too many requests"}')
+        COINM.listing.parse(b'{"code":-1003,"msg":"Too many requests"}')
 
 
 def test_requests_and_urls_are_those_of_the_delivery_api() -> None:
     """What is asked for is recognised again, and other markets' URLs are not."""
-    assert COINM.snapshot_request is not None
-    request = COINM.snapshot_request("BTCUSD_PERP", 1000)
+    assert COINM.rule.snapshot_request is not None
+    request = COINM.rule.snapshot_request("BTCUSD_PERP", 1000)
     assert (request.path, dict(request.query), request.weight) == (
         "/dapi/v1/depth",
         {"symbol": "BTCUSD_PERP", "limit": "1000"},
         20,
     )
     assert (
-        COINM.snapshot_symbol(
+        COINM.recordings.snapshot_symbol(
             "https://dapi.binance.com/dapi/v1/depth?symbol=BTCUSD_PERP&limit=1000"
         )
         == "BTCUSD_PERP"
     )
     assert (
-        COINM.snapshot_symbol("https://fapi.binance.com/fapi/v1/depth?symbol=BTCUSDT&limit=1000")
+        COINM.recordings.snapshot_symbol(
+            "https://fapi.binance.com/fapi/v1/depth?symbol=BTCUSDT&limit=1000"
+        )
         is None
     )
     assert all(
-        COINM.is_instruments_url("https://dapi.binance.com" + part.path)
-        for part in COINM.instruments_requests()
+        COINM.recordings.is_listing("https://dapi.binance.com" + part.path)
+        for part in COINM.listing.requests()
     )
-    assert COINM.symbols_of_pair("BTC", "USD") == ("BTCUSD_PERP",)
-    assert COINM.symbols_of_pair("BTC", "USDT") == ()
+    assert COINM.listing.symbols_of_pair("BTC", "USD") == ("BTCUSD_PERP",)
+    assert COINM.listing.symbols_of_pair("BTC", "USDT") == ()
 
 
 def test_books_and_trades_are_subscribed_by_route() -> None:
     """The routes are USD-M's; that both have one URL is a matter of configuration."""
     parts = {
         part.route: part
-        for part in COINM.subscribe(["BTCUSD_PERP"], ["depth@100ms", "bookTicker", "aggTrade"], 1)
+        for part in COINM.stream.subscribe(
+            ["BTCUSD_PERP"], ["depth@100ms", "bookTicker", "aggTrade"], 1
+        )
     }
     assert json.loads(parts["public"].frames[0])["params"] == [
         "btcusd_perp@depth@100ms",

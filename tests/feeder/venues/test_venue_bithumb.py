@@ -126,7 +126,7 @@ def test_a_grouped_book_is_refused_by_both_extractors(level: str) -> None:
     """Any other level is another book: a wrong type, never a snapshot."""
     frame = example(4).replace(b'"level":1', f'"level":{level}'.encode())
     for extractor in (Extractor, ReferenceExtractor):
-        x = extractor(VENUE.shapes, venue_id=VENUE.venue_id, channel_id=VENUE.venue_id)
+        x = extractor(VENUE.stream.shapes, venue_id=VENUE.venue_id, channel_id=VENUE.venue_id)
         x.add_instrument("KRW-ETH", instrument_id("bithumb.spot.KRW-ETH"), -8, -8)
         assert x.extract(example(4), 0) == Status.OK
         assert x.extract(frame, 0) == Status.WRONG_TYPE, extractor
@@ -189,7 +189,7 @@ def test_old_trades_and_tickers_become_nothing() -> None:
 ])  # fmt: skip
 def test_control_frames_mean_what_the_venue_documents(frame: bytes, meaning: object) -> None:
     """Signs of life, refusals and messages without use are told apart."""
-    assert VENUE.control(frame) == meaning
+    assert VENUE.stream.control(frame) == meaning
 
 
 @pytest.mark.parametrize("frame", [
@@ -200,7 +200,7 @@ def test_control_frames_mean_what_the_venue_documents(frame: bytes, meaning: obj
 ])  # fmt: skip
 def test_frames_without_evidence_are_not_understood(frame: bytes) -> None:
     """Garbage, the older feed's trades and list formats go to quarantine."""
-    assert VENUE.control(frame) is None
+    assert VENUE.stream.control(frame) is None
 
 
 # symbols, requests, definitions, configuration
@@ -217,7 +217,7 @@ def test_a_symbol_tells_its_kind(symbol: str, kind: InstrumentKind | None) -> No
 
 def test_the_whole_set_is_sent_at_once() -> None:
     """A second frame would replace the first; keys are in camel case, and no level is asked for."""
-    (only,) = VENUE.subscribe(["KRW-BTC", "KRW-ETH"], ["orderbook", "trade"], 3)
+    (only,) = VENUE.stream.subscribe(["KRW-BTC", "KRW-ETH"], ["orderbook", "trade"], 3)
     assert [json.loads(frame) for frame in only.frames] == [
         [
             {"ticket": "tapecast-3"},
@@ -227,17 +227,17 @@ def test_the_whole_set_is_sent_at_once() -> None:
         ]
     ]
     assert only.request_ids == ()
-    assert VENUE.requested("", only.frames[0]) == list(only.topics)
-    assert VENUE.unsubscribe is None
+    assert VENUE.stream.requested("", only.frames[0]) == list(only.topics)
+    assert VENUE.stream.unsubscribe is None
     with pytest.raises(KeyError):
-        VENUE.subscribe(["KRW-BTC"], ["level9"], 1)
+        VENUE.stream.subscribe(["KRW-BTC"], ["level9"], 1)
 
 
 def test_frames_name_their_topics() -> None:
     """Either key spelling; the older feed's requests ask for nothing of today's."""
-    assert VENUE.peek(example(5)) == Topic("orderbook", "KRW-ETH")
-    assert VENUE.peek(SIMPLE_TRADE) == Topic("trade", "KRW-BTC")
-    assert VENUE.requested("", b'{"type":"transaction","symbols":["SOC_KRW"]}') == []
+    assert VENUE.stream.peek(example(5)) == Topic("orderbook", "KRW-ETH")
+    assert VENUE.stream.peek(SIMPLE_TRADE) == Topic("trade", "KRW-BTC")
+    assert VENUE.stream.requested("", b'{"type":"transaction","symbols":["SOC_KRW"]}') == []
 
 
 def test_markets_leave_the_tick_open() -> None:
@@ -245,7 +245,7 @@ def test_markets_leave_the_tick_open() -> None:
     defined.
     """
     body = '[{"market":"KRW-BTC","korean_name":"비트코인","english_name":"Bitcoin","market_warning":"NONE"},{"market":"X"}]'
-    found = VENUE.parse_instruments(body.encode())
+    found = VENUE.listing.parse(body.encode())
     (bitcoin,) = found.defs
     assert (bitcoin.symbol, bitcoin.tick, bitcoin.settle, canonical(bitcoin)) == (
         "KRW-BTC",
@@ -256,7 +256,7 @@ def test_markets_leave_the_tick_open() -> None:
     assert len(found.rejected) == 1
     for bad in (b"", b"{", b'{"error":{"name":404,"message":"Code not found"}}', b"\xff"):
         with pytest.raises(InstrumentsError):
-            VENUE.parse_instruments(bad)
+            VENUE.listing.parse(bad)
 
 
 def test_the_packaged_configuration_fits_the_module() -> None:
@@ -275,7 +275,7 @@ def test_the_packaged_configuration_fits_the_module() -> None:
     assert all(
         VENUE.kind_of(symbol) is not None for symbol in table["symbols"] if not has_wildcard(symbol)
     )
-    assert set(table["channels"]) <= set(VENUE.channels)
+    assert set(table["channels"]) <= set(VENUE.stream.streams)
     assert set(table["endpoints"]) == set(VENUE.endpoints)
     assert msgspec.convert(table["limits"], Limits).rest_weight > 0
 
@@ -289,7 +289,7 @@ def test_the_server_takes_the_feeders_request() -> None:
     """
     session = DIALECTS["bithumb"].connect("/websocket/v1", {})
     assert session is not None
-    (only,) = VENUE.subscribe(["KRW-BTC"], ["orderbook", "trade"], 1)
+    (only,) = VENUE.stream.subscribe(["KRW-BTC"], ["orderbook", "trade"], 1)
     assert session.receive(only.frames[0].decode()) == []
     assert list(session.streams()) == ["orderbook:KRW-BTC", "trade:KRW-BTC"]
     assert session.receive("PING") == ['{"status":"UP"}']

@@ -452,7 +452,7 @@ def test_market_and_form_tell_the_kind(key: str, kind: InstrumentKind | None) ->
 def test_recorded_instruments_are_read_whole() -> None:
     """800 linear contracts and 557 spot pairs; the same symbol is defined once in each market."""
     linear, spot = (
-        BYBIT.parse_instruments(line["raw"].encode())
+        BYBIT.listing.parse(line["raw"].encode())
         for line in lines(LINEAR_SPOT)
         if line["kind"] == "http"
     )
@@ -490,13 +490,13 @@ def test_a_page_that_names_a_cursor_is_continued() -> None:
     """The next request has the cursor, decoded because the client encodes it again; the last
     page and a refusal end the list.
     """
-    (linear, _) = BYBIT.instruments_requests()
-    assert BYBIT.next_page is not None
+    (linear, _) = BYBIT.listing.requests()
+    assert BYBIT.listing.next_page is not None
     body = {
         "retCode": 0,
         "result": {"category": "linear", "list": [], "nextPageCursor": "first%3D1%26last%3D500"},
     }
-    second = BYBIT.next_page(linear, msgspec.json.encode(body))
+    second = BYBIT.listing.next_page(linear, msgspec.json.encode(body))
     assert second is not None
     assert dict(second.query) == {
         "category": "linear",
@@ -505,12 +505,12 @@ def test_a_page_that_names_a_cursor_is_continued() -> None:
         "cursor": "first=1&last=500",
     }
     body["result"]["nextPageCursor"] = "page2"  # type: ignore[index]
-    third = BYBIT.next_page(second, msgspec.json.encode(body))
+    third = BYBIT.listing.next_page(second, msgspec.json.encode(body))
     assert third is not None
     assert [value for name, value in third.query if name == "cursor"] == ["page2"]
     body["result"]["nextPageCursor"] = ""  # type: ignore[index]
-    assert BYBIT.next_page(third, msgspec.json.encode(body)) is None
-    assert BYBIT.next_page(linear, b"<html>") is None
+    assert BYBIT.listing.next_page(third, msgspec.json.encode(body)) is None
+    assert BYBIT.listing.next_page(linear, b"<html>") is None
 
 
 def test_a_refused_list_is_told() -> None:
@@ -520,7 +520,7 @@ def test_a_refused_list_is_told() -> None:
         {"retCode": 0, "result": {"category": "option"}},
     ):
         with pytest.raises(InstrumentsError):
-            BYBIT.parse_instruments(msgspec.json.encode(bad))
+            BYBIT.listing.parse(msgspec.json.encode(bad))
 
 
 def test_subscriptions_go_to_the_markets_connection() -> None:
@@ -528,7 +528,7 @@ def test_subscriptions_go_to_the_markets_connection() -> None:
     would fail the request.
     """
     symbols = ["BTCUSDT", "spot:BTCUSDT", "spot:ETHUSDT"]
-    linear, spot = BYBIT.subscribe(
+    linear, spot = BYBIT.stream.subscribe(
         symbols, ["orderbook.50", "publicTrade", "tickers", "allLiquidation"], 4
     )
     assert (linear.route, spot.route) == ("linear", "spot")
@@ -555,7 +555,7 @@ def test_subscriptions_go_to_the_markets_connection() -> None:
         },
     ]
     assert Topic("orderbook.50", "spot:ETHUSDT") in spot.topics
-    many = BYBIT.subscribe(
+    many = BYBIT.stream.subscribe(
         [f"spot:A{number}USDT" for number in range(300)], ["orderbook.50", "publicTrade"], 1
     )
     assert [len(part.topics) for part in many] == [500, 100]
@@ -565,13 +565,13 @@ def test_subscriptions_go_to_the_markets_connection() -> None:
     ids = [request_id for part in many for request_id in part.request_ids]
     assert ids == [str(number) for number in range(1, 61)]
     with pytest.raises(KeyError):
-        BYBIT.subscribe(symbols, ["kline.1"], 1)
+        BYBIT.stream.subscribe(symbols, ["kline.1"], 1)
 
 
 def test_one_book_is_left_and_taken_again_under_its_native_name() -> None:
     """The qualifier is ours, not the venue's."""
-    assert BYBIT.unsubscribe is not None
-    sent = BYBIT.unsubscribe([Topic("orderbook.200", "spot:BTCUSDT")], 9)
+    assert BYBIT.stream.unsubscribe is not None
+    sent = BYBIT.stream.unsubscribe([Topic("orderbook.200", "spot:BTCUSDT")], 9)
     assert json.loads(sent) == {
         "req_id": "9",
         "op": "unsubscribe",
@@ -582,14 +582,14 @@ def test_one_book_is_left_and_taken_again_under_its_native_name() -> None:
 def test_recorded_requests_name_topics_of_their_market() -> None:
     """The URL qualifies what a sent frame asks for."""
     asked = [
-        BYBIT.requested(line["url"], line["raw"].encode())
+        BYBIT.stream.requested(line["url"], line["raw"].encode())
         for line in lines(L1)
         if line["kind"] == "send"
     ]
     assert asked[0] == [Topic("orderbook.1", "BANDUSDT")]
     assert [Topic("orderbook.1", "spot:OPUSDC")] in asked
-    assert BYBIT.requested("wss://stream.bybit.com/v5/public/linear", b"") == []
-    assert BYBIT.requested("", b"{") == []
+    assert BYBIT.stream.requested("wss://stream.bybit.com/v5/public/linear", b"") == []
+    assert BYBIT.stream.requested("", b"{") == []
 
 
 CONTROL = [
@@ -630,16 +630,16 @@ CONTROL = [
 @pytest.mark.parametrize(("sent", "meaning"), CONTROL)
 def test_control_frames_mean_what_the_venue_documents(sent: bytes, meaning: object) -> None:
     """Answers, heartbeats and channels without market data are told from what is not understood."""
-    assert BYBIT.control(sent) == meaning
+    assert BYBIT.stream.control(sent) == meaning
 
 
 def test_requests_are_those_of_the_recording() -> None:
     """A recorded list is served to the same request, so its parameters are the recorded ones."""
-    assert [dict(request.query)["category"] for request in BYBIT.instruments_requests()] == [
+    assert [dict(request.query)["category"] for request in BYBIT.listing.requests()] == [
         "linear",
         "spot",
     ]
     urls = [line["url"] for line in lines(LINEAR_SPOT) if line["kind"] == "http"]
-    for request, url in zip(BYBIT.instruments_requests(), urls, strict=True):
-        assert BYBIT.is_instruments_url(url)
+    for request, url in zip(BYBIT.listing.requests(), urls, strict=True):
+        assert BYBIT.recordings.is_listing(url)
         assert all(f"{key}={value}" in url for key, value in request.query)

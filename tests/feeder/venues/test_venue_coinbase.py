@@ -236,8 +236,8 @@ def test_trades_that_are_not_understood_are_put_aside_and_cost_no_book() -> None
 ])  # fmt: skip
 def test_the_number_is_read_from_raw_bytes(frame: bytes, number: int | None) -> None:
     """Whatever the spacing; a text inside a string is no number of the message."""
-    assert VENUE.connection_number is not None
-    assert VENUE.connection_number(frame) == number
+    assert VENUE.stream.connection_number is not None
+    assert VENUE.stream.connection_number(frame) == number
 
 
 def test_every_message_of_any_channel_counts() -> None:
@@ -317,7 +317,7 @@ def test_a_message_that_is_read_twice_counts_once() -> None:
 ])  # fmt: skip
 def test_control_messages_mean_what_the_venue_documents(frame: bytes, meaning: object) -> None:
     """Answers, heartbeats, refusals, channels without use; the rest is not understood."""
-    assert VENUE.control(frame) == meaning
+    assert VENUE.stream.control(frame) == meaning
 
 
 # symbols, requests, configuration
@@ -335,23 +335,23 @@ def test_a_name_tells_its_kind(symbol: str, kind: InstrumentKind | None) -> None
 def test_heartbeats_come_first_and_one_channel_a_message() -> None:
     """Every connection has its heartbeats; every topic is asked for once."""
     symbols = [f"A{number}-USD" for number in range(50)]
-    first, second = VENUE.subscribe(symbols, ["level2", "market_trades"], 1)
+    first, second = VENUE.stream.subscribe(symbols, ["level2", "market_trades"], 1)
     for part in (first, second):
         requests = [json.loads(frame) for frame in part.frames]
         assert requests[0] == {"type": "subscribe", "channel": "heartbeats"}
         assert all(isinstance(request["channel"], str) for request in requests)
-        assert [topic for frame in part.frames for topic in VENUE.requested("", frame)] == list(
-            part.topics
-        )
+        assert [
+            topic for frame in part.frames for topic in VENUE.stream.requested("", frame)
+        ] == list(part.topics)
     assert len(first.topics) + len(second.topics) == 100
     with pytest.raises(KeyError):
-        VENUE.subscribe(symbols, ["ticker"], 1)
+        VENUE.stream.subscribe(symbols, ["ticker"], 1)
 
 
 def test_one_book_can_be_left() -> None:
     """A book that is not trusted any more is left and subscribed again."""
-    assert VENUE.unsubscribe is not None
-    frame = json.loads(VENUE.unsubscribe([Topic("level2", "BTC-USD")], 9))
+    assert VENUE.stream.unsubscribe is not None
+    frame = json.loads(VENUE.stream.unsubscribe([Topic("level2", "BTC-USD")], 9))
     assert frame == {"type": "unsubscribe", "channel": "level2", "product_ids": ["BTC-USD"]}
 
 
@@ -362,7 +362,7 @@ def test_the_packaged_configuration_fits_the_module() -> None:
     assert all(
         VENUE.kind_of(symbol) is not None for symbol in table["symbols"] if not has_wildcard(symbol)
     )
-    assert set(table["channels"]) <= set(VENUE.channels)
+    assert set(table["channels"]) <= set(VENUE.stream.streams)
     assert set(table["endpoints"]) == set(VENUE.endpoints)
     assert msgspec.convert(table["limits"], Limits).rest_weight > 0
 
@@ -373,7 +373,7 @@ def test_the_packaged_configuration_fits_the_module() -> None:
 def test_recorded_products_are_read_whole_without_second_names() -> None:
     """920 products, of which 400 are `-USDC` aliases whose messages carry the `-USD` name."""
     (body,) = (line.raw for line in read([captures() / "coinbase" / FILE]) if line.kind == "http")
-    found = VENUE.parse_instruments(body)
+    found = VENUE.listing.parse(body)
     assert (len(found.defs), found.rejected) == (520, ())
     known = {defn.symbol: defn for defn in found.defs}
     assert "BTC-USDC" not in known
@@ -404,12 +404,12 @@ def test_products_that_are_not_understood_are_named() -> None:
         plain, plain | {"product_type": "FUTURE"}, plain | {"product_id": "BTC-PERP-INTX"}, plain | {"base_increment": "x"}, {},
         plain | {"trading_disabled": True}, plain | {"status": "new"},
     ]  # fmt: skip
-    found = VENUE.parse_instruments(json.dumps({"products": entries}).encode())
+    found = VENUE.listing.parse(json.dumps({"products": entries}).encode())
     states = [InstrumentState.TRADING, InstrumentState.HALTED, InstrumentState.UNKNOWN]
     assert ([defn.state for defn in found.defs], len(found.rejected)) == (states, 4)
     for body in (b"", b"{", b"[]", b'{"error":"x"}', b"\xff"):
         with pytest.raises(InstrumentsError):
-            VENUE.parse_instruments(body)
+            VENUE.listing.parse(body)
 
 
 # the server's side
@@ -432,7 +432,7 @@ def test_the_server_understands_what_the_feeder_sends() -> None:
     """
     session = SERVER.connect("/", {})
     assert session is not None
-    (part,) = VENUE.subscribe(["BTC-USD"], ["level2", "market_trades"], 1)
+    (part,) = VENUE.stream.subscribe(["BTC-USD"], ["level2", "market_trades"], 1)
     assert [session.receive(frame.decode()) for frame in part.frames] == [[]] * 3
     assert list(session.streams()) == ["level2:BTC-USD", "market_trades:BTC-USD"]
     session.receive('{"type":"unsubscribe","channel":"level2","product_ids":["BTC-USD"]}')
@@ -445,7 +445,7 @@ def test_the_server_understands_what_the_feeder_sends() -> None:
         '{"type":"subscribe"}',
     ):
         (answer,) = session.receive(wrong)
-        assert isinstance(VENUE.control(answer.encode()), ServerError)
+        assert isinstance(VENUE.stream.control(answer.encode()), ServerError)
     assert SERVER.connect("/ws", {}) is None
 
 

@@ -222,7 +222,7 @@ def test_of_the_single_examples_only_the_foreign_ones_are_quarantined() -> None:
 ])  # fmt: skip
 def test_control_messages_mean_what_the_venue_documents(frame: bytes, meaning: object) -> None:
     """Answers, heartbeats, refusals, channels without use; the rest is not understood."""
-    assert VENUE.control(frame) == meaning
+    assert VENUE.stream.control(frame) == meaning
 
 
 # symbols, requests, configuration
@@ -239,32 +239,35 @@ def test_a_name_tells_its_kind(symbol: str, kind: InstrumentKind | None) -> None
 def test_one_request_a_connection_holds_everything() -> None:
     """All channels and the heartbeat of every product; the topics read back are those asked for."""
     symbols = [f"A{number}-USD" for number in range(60)]
-    first, second = VENUE.subscribe(symbols, ["level2_batch", "matches"], 1)
+    first, second = VENUE.stream.subscribe(symbols, ["level2_batch", "matches"], 1)
     (frame,) = first.frames
     assert json.loads(frame)["channels"] == ["level2_batch", "matches", "heartbeat"]
-    assert [topic for topic in VENUE.requested("", frame) if topic.channel != "heartbeat"] == list(
-        first.topics
-    )
+    assert [
+        topic for topic in VENUE.stream.requested("", frame) if topic.channel != "heartbeat"
+    ] == list(first.topics)
     assert len(first.topics) + len(second.topics) == 120
     with pytest.raises(KeyError):
-        VENUE.subscribe(symbols, ["full"], 1)
+        VENUE.stream.subscribe(symbols, ["full"], 1)
 
 
 def test_requests_may_name_products_for_each_channel() -> None:
     """A channel is a name or an object with products of its own."""
     sent = b'{"type":"subscribe","product_ids":["ETH-USD"],"channels":["level2",{"name":"matches","product_ids":["BTC-USD"]}]}'
-    assert VENUE.requested("", sent) == [Topic("level2", "ETH-USD"), Topic("matches", "BTC-USD")]
+    assert VENUE.stream.requested("", sent) == [
+        Topic("level2", "ETH-USD"),
+        Topic("matches", "BTC-USD"),
+    ]
     assert (
-        VENUE.requested("", sent.replace(b"subscribe", b"unsubscribe"))
-        == VENUE.requested("", b"{")
+        VENUE.stream.requested("", sent.replace(b"subscribe", b"unsubscribe"))
+        == VENUE.stream.requested("", b"{")
         == []
     )
 
 
 def test_one_book_can_be_left() -> None:
     """A book that is not trusted any more is left and subscribed again."""
-    assert VENUE.unsubscribe is not None
-    frame = json.loads(VENUE.unsubscribe([Topic("level2_batch", "BTC-USD")], 9))
+    assert VENUE.stream.unsubscribe is not None
+    frame = json.loads(VENUE.stream.unsubscribe([Topic("level2_batch", "BTC-USD")], 9))
     assert frame == {
         "type": "unsubscribe",
         "product_ids": ["BTC-USD"],
@@ -292,8 +295,8 @@ def test_the_packaged_configuration_fits_the_module() -> None:
 def test_recorded_products_are_read_whole() -> None:
     """All 162 products of April 2021."""
     (line,) = (line for line in read([captures() / "coinbase" / FILE]) if line.kind == "http")
-    assert VENUE.is_instruments_url(line.url or "")
-    found = VENUE.parse_instruments(line.raw)
+    assert VENUE.recordings.is_listing(line.url or "")
+    found = VENUE.listing.parse(line.raw)
     assert (len(found.defs), found.rejected) == (162, ())
     skale = next(defn for defn in found.defs if defn.symbol == "SKL-EUR")
     assert (skale.tick, skale.lot, skale.min_qty, skale.min_notional) == (
@@ -312,7 +315,7 @@ def test_products_that_are_not_understood_are_named() -> None:
         plain, plain | {"id": "BTC"}, plain | {"quote_increment": "x"}, {}, plain | {"trading_disabled": True},
         plain | {"status": "delisted"}, plain | {"status": "internal"},
     ]  # fmt: skip
-    found = VENUE.parse_instruments(json.dumps(entries).encode())
+    found = VENUE.listing.parse(json.dumps(entries).encode())
     states = [
         InstrumentState.TRADING,
         InstrumentState.HALTED,
@@ -322,7 +325,7 @@ def test_products_that_are_not_understood_are_named() -> None:
     assert ([defn.state for defn in found.defs], len(found.rejected)) == (states, 3)
     for body in (b"", b"{", b'{"message":"x"}', b"\xff"):
         with pytest.raises(InstrumentsError):
-            VENUE.parse_instruments(body)
+            VENUE.listing.parse(body)
 
 
 # the server's side
@@ -336,17 +339,17 @@ def test_the_server_answers_what_the_feeder_sends() -> None:
     """
     session = SERVER.connect("/", {})
     assert session is not None
-    (part,) = VENUE.subscribe(["BTC-USD"], ["level2_batch", "matches"], 1)
+    (part,) = VENUE.stream.subscribe(["BTC-USD"], ["level2_batch", "matches"], 1)
     (answer,) = session.receive(part.frames[0].decode())
-    assert VENUE.control(answer.encode()) == Ack()
+    assert VENUE.stream.control(answer.encode()) == Ack()
     assert list(session.streams()) == ["level2:BTC-USD", "matches:BTC-USD", "heartbeat:BTC-USD"]
-    assert VENUE.unsubscribe is not None
-    session.receive(VENUE.unsubscribe([Topic("level2_batch", "BTC-USD")], 1).decode())
+    assert VENUE.stream.unsubscribe is not None
+    session.receive(VENUE.stream.unsubscribe([Topic("level2_batch", "BTC-USD")], 1).decode())
     assert list(session.streams()) == ["matches:BTC-USD", "heartbeat:BTC-USD"]
     (answer,) = session.receive("{")
-    assert isinstance(VENUE.control(answer.encode()), ServerError)
+    assert isinstance(VENUE.stream.control(answer.encode()), ServerError)
     (answer,) = session.receive('{"type":"subscribe","product_ids":[],"channels":[5]}')
-    assert isinstance(VENUE.control(answer.encode()), ServerError)
+    assert isinstance(VENUE.stream.control(answer.encode()), ServerError)
 
 
 def test_recorded_frames_belong_to_their_channels() -> None:

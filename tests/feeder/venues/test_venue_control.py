@@ -185,7 +185,7 @@ def test_control_frames_mean_what_the_venue_documents(
     venue: VenueSpec, frame: bytes, meaning: object
 ) -> None:
     """Acknowledgements, errors, notices, signs of life and channels without use are told apart."""
-    assert venue.control(frame) == meaning
+    assert venue.stream.control(frame) == meaning
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_control_frames_mean_what_the_venue_documents(
 )
 def test_frames_without_evidence_are_not_understood(venue: VenueSpec, frame: bytes) -> None:
     """Another market's frames, REST bodies on a stream and unknown variants go to quarantine."""
-    assert venue.control(frame) is None
+    assert venue.stream.control(frame) is None
 
 
 @pytest.mark.parametrize("venue", ALL, ids=lambda venue: venue.name)
@@ -202,4 +202,4 @@ def test_frames_without_evidence_are_not_understood(venue: VenueSpec, frame: byt
 )
 def test_garbage_is_not_understood(venue: VenueSpec, frame: bytes) -> None:
     """A frame that is not a message of any kind is answered with None, never an exception."""
-    assert venue.control(frame) is None
+    assert venue.stream.control(frame) is None

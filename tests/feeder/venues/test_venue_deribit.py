@@ -279,7 +279,7 @@ def test_recorded_answers_mean_what_the_venue_documents(line: int, meaning: obje
     """Accepted channels (those of other books left out), the test request, refusals with their
     details.
     """
-    assert VENUE.control(example(line, "examples_2026")) == meaning
+    assert VENUE.stream.control(example(line, "examples_2026")) == meaning
 
 
 @pytest.mark.parametrize(("frame", "meaning"), [
@@ -292,7 +292,7 @@ def test_recorded_answers_mean_what_the_venue_documents(line: int, meaning: obje
 ])  # fmt: skip
 def test_documented_answers_are_told_apart(frame: bytes, meaning: object) -> None:
     """Heartbeats, plain acknowledgements, errors and channels without use."""
-    assert VENUE.control(frame) == meaning
+    assert VENUE.stream.control(frame) == meaning
 
 
 @pytest.mark.parametrize("frame", [
@@ -303,7 +303,7 @@ def test_documented_answers_are_told_apart(frame: bytes, meaning: object) -> Non
 ])  # fmt: skip
 def test_frames_without_evidence_are_not_understood(frame: bytes) -> None:
     """Garbage, REST bodies, unknown channels and variants go to quarantine."""
-    assert VENUE.control(frame) is None
+    assert VENUE.stream.control(frame) is None
 
 
 def test_a_test_request_is_answered_with_the_next_flush() -> None:
@@ -405,7 +405,7 @@ def test_both_extractors_say_the_same(file: str) -> None:
     """Every frame at each instrument's first exponents and where they fit: the C extractor
     declines none and agrees.
     """
-    pair = Pair(VENUE.shapes)
+    pair = Pair(VENUE.stream.shapes)
     for line in read([captures() / "deribit" / file]):
         if line.kind == "recv":
             pair.settle(line.raw)

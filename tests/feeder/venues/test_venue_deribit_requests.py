@@ -71,8 +71,8 @@ def test_a_name_tells_its_kind(symbol: str, kind: InstrumentKind | None) -> None
 
 def test_one_pair_has_the_venues_names() -> None:
     """Inverse perpetuals are named by their base alone."""
-    assert VENUE.symbols_of_pair("BTC", "USD") == ("BTC-PERPETUAL",)
-    assert VENUE.symbols_of_pair("BTC", "USDC") == ("BTC_USDC-PERPETUAL", "BTC_USDC")
+    assert VENUE.listing.symbols_of_pair("BTC", "USD") == ("BTC-PERPETUAL",)
+    assert VENUE.listing.symbols_of_pair("BTC", "USDC") == ("BTC_USDC-PERPETUAL", "BTC_USDC")
 
 
 def test_channels_are_packed_into_few_requests() -> None:
@@ -80,24 +80,24 @@ def test_channels_are_packed_into_few_requests() -> None:
     of its own for each request.
     """
     symbols = [f"BTC-24JUN22-{strike}000-C" for strike in range(1, 301)]
-    (part,) = VENUE.subscribe(symbols, ["book.100ms", "quote"], 5)
+    (part,) = VENUE.stream.subscribe(symbols, ["book.100ms", "quote"], 5)
     beat, first, *rest = map(json.loads, part.frames)
     assert (beat["method"], beat["params"]) == ("public/set_heartbeat", {"interval": 30})
     assert first["params"]["channels"][0] == "book.BTC-24JUN22-1000-C.100ms"
     assert rest[-1]["params"]["channels"][-1] == "quote.BTC-24JUN22-300000-C"
     assert part.request_ids == tuple(str(json.loads(frame)["id"]) for frame in part.frames)
     assert len(set(part.request_ids)) == len(part.frames) == 4
-    assert [topic for frame in part.frames for topic in VENUE.requested("", frame)] == list(
+    assert [topic for frame in part.frames for topic in VENUE.stream.requested("", frame)] == list(
         part.topics
     )
     with pytest.raises(KeyError):
-        VENUE.subscribe(["BTC-PERPETUAL"], ["level9"], 1)
+        VENUE.stream.subscribe(["BTC-PERPETUAL"], ["level9"], 1)
 
 
 def test_one_book_can_be_left() -> None:
     """A book out of sequence is left and subscribed again on its own."""
-    assert VENUE.unsubscribe is not None
-    frame = json.loads(VENUE.unsubscribe([Topic("book.100ms", "BTC-PERPETUAL")], 9))
+    assert VENUE.stream.unsubscribe is not None
+    frame = json.loads(VENUE.stream.unsubscribe([Topic("book.100ms", "BTC-PERPETUAL")], 9))
     assert (frame["method"], frame["params"]) == (
         "public/unsubscribe",
         {"channels": ["book.BTC-PERPETUAL.100ms"]},
@@ -112,10 +112,10 @@ def test_recorded_requests_and_their_answers_agree(file: str) -> None:
         for line in read([captures() / "deribit" / file])
         if b'"id":0' in line.raw
     }
-    answer = VENUE.control(lines["recv"])
+    answer = VENUE.stream.control(lines["recv"])
     assert isinstance(answer, Ack)
     assert len(answer.accepted or ()) == 30
-    assert set(VENUE.requested("", lines["send"])) == set(answer.accepted or ())
+    assert set(VENUE.stream.requested("", lines["send"])) == set(answer.accepted or ())
 
 
 def test_the_packaged_configuration_fits_the_module() -> None:
@@ -136,7 +136,7 @@ def test_the_packaged_configuration_fits_the_module() -> None:
     assert all(
         VENUE.kind_of(symbol) is not None for symbol in table["symbols"] if not has_wildcard(symbol)
     )
-    assert set(table["channels"]) <= set(VENUE.channels)
+    assert set(table["channels"]) <= set(VENUE.stream.streams)
     assert not any(channel.endswith(".raw") for channel in table["channels"])
     assert set(table["endpoints"]) == set(VENUE.endpoints)
     assert msgspec.convert(table["limits"], Limits).rest_weight > 0
@@ -149,9 +149,9 @@ def definitions() -> list[Instruments]:
     """Return what the recorded instrument lists say."""
     lines = read([captures() / "deribit" / "cf_20210722_options.jsonl"])
     return [
-        VENUE.parse_instruments(line.raw)
+        VENUE.listing.parse(line.raw)
         for line in lines
-        if line.url and VENUE.is_instruments_url(line.url)
+        if line.url and VENUE.recordings.is_listing(line.url)
     ]
 
 
@@ -239,7 +239,7 @@ def test_ticks_that_grow_with_the_price() -> None:
         ),
         ([], ()),
     ):
-        found = VENUE.parse_instruments(
+        found = VENUE.listing.parse(
             json.dumps({"result": [option | {"tick_size_steps": steps}]}).encode()
         )
         assert [defn.tick_bands for defn in found.defs] == [bands]
@@ -263,7 +263,7 @@ def test_entries_that_are_not_understood_are_named_and_combinations_left_out() -
         plain | {"instrument_name": "BTC-PERPETUAL", "kind": "future", "tick_size": 2.8e-4, "state": "locked"},
         plain | {"instrument_name": "ETH-PERPETUAL", "kind": "future", "is_active": False, "instrument_type": "linear"},
     ]}  # fmt: skip
-    found = VENUE.parse_instruments(json.dumps(body).encode())
+    found = VENUE.listing.parse(json.dumps(body).encode())
     assert [(defn.state, defn.tick, defn.inverse) for defn in found.defs] == [
         (InstrumentState.HALTED, Exact(28, -5), True),
         (InstrumentState.CLOSED, Exact(5, -1), False),
@@ -277,7 +277,7 @@ def test_entries_that_are_not_understood_are_named_and_combinations_left_out() -
 def test_a_body_that_is_no_list_is_an_error(body: bytes) -> None:
     """An error page or a refusal is never read as an empty market."""
     with pytest.raises(InstrumentsError):
-        VENUE.parse_instruments(body)
+        VENUE.listing.parse(body)
 
 
 # the server's side
@@ -321,14 +321,14 @@ def test_the_server_understands_what_the_feeder_sends() -> None:
     """Heartbeat, subscriptions and the answer to a test request are each answered without an
     error.
     """
-    (part,) = VENUE.subscribe(["BTC-PERPETUAL"], ["book.100ms", "quote"], 1)
+    (part,) = VENUE.stream.subscribe(["BTC-PERPETUAL"], ["book.100ms", "quote"], 1)
     found, streams = answers(
         *(frame.decode() for frame in (*part.frames, TEST)),
         call(9, "hello", client_name="tapecast"),
     )
     assert [list(reply) for reply in found] == [["jsonrpc", "id", "result", "testnet"]] * 4
     assert streams == ["book.BTC-PERPETUAL.100ms", "quote.BTC-PERPETUAL"]
-    meanings = [VENUE.control(json.dumps(reply).encode()) for reply in found]
+    meanings = [VENUE.stream.control(json.dumps(reply).encode()) for reply in found]
     assert meanings[1] == Ack("1", accepted=part.topics)
 
 
@@ -346,7 +346,7 @@ def test_wrong_requests_get_an_error_and_subscribe_nothing(request_: object, cod
     """
     (reply,), streams = answers(request_)
     assert (reply["error"]["code"], streams) == (code, [])
-    assert isinstance(VENUE.control(json.dumps(reply).encode()), ServerError)
+    assert isinstance(VENUE.stream.control(json.dumps(reply).encode()), ServerError)
 
 
 def test_recorded_frames_belong_to_their_channels() -> None:

@@ -33,9 +33,9 @@ def recorded(venue: VenueSpec, file: str) -> list[Instruments]:
     """Return what every instruments body of a recording says."""
     lines = read([captures() / venue.name / file])
     return [
-        venue.parse_instruments(line.raw)
+        venue.listing.parse(line.raw)
         for line in lines
-        if line.url and venue.is_instruments_url(line.url)
+        if line.url and venue.recordings.is_listing(line.url)
     ]
 
 
@@ -126,7 +126,7 @@ def test_okx_option_has_strike_and_expiry() -> None:
     """Fields as documented for instType OPTION; the symbol occurs in the recording of
     2022-02-27.
     """
-    found = OKX.parse_instruments(
+    found = OKX.listing.parse(
         okx_body(
             instId="BTC-USD-220325-40000-C",
             instType="OPTION",
@@ -155,7 +155,7 @@ def test_okx_option_has_strike_and_expiry() -> None:
 
 def test_okx_long_dated_future_keeps_its_pair() -> None:
     """The quote of `BTC-USD_UM_XPERP-310404` is USD."""
-    found = OKX.parse_instruments(
+    found = OKX.listing.parse(
         okx_body(
             instId="BTC-USD_UM_XPERP-310404",
             instType="FUTURES",
@@ -181,11 +181,11 @@ def test_entries_that_are_not_understood_are_named() -> None:
         {"symbol": "BTCUSDT", "baseAsset": "BTC", "quoteAsset": "USDT", "status": "NEW_WORD", "filters": [
             {"filterType": "PRICE_FILTER", "tickSize": "0.00000000"}]},
     ]}  # fmt: skip
-    found = FUTURES.parse_instruments(msgspec.json.encode(body))
+    found = FUTURES.listing.parse(msgspec.json.encode(body))
     assert [defn.symbol for defn in found.defs] == ["BTCUSDT"]
     assert (found.defs[0].tick, found.defs[0].state) == (None, InstrumentState.UNKNOWN)
     assert len(found.rejected) == 3
-    odd = OKX.parse_instruments(okx_body(instId="BTC-USDT", instType="SWAP"))
+    odd = OKX.listing.parse(okx_body(instId="BTC-USDT", instType="SWAP"))
     assert (odd.defs, len(odd.rejected)) == ((), 1)
 
 
@@ -194,7 +194,7 @@ def test_upbit_markets_leave_the_tick_open() -> None:
     defined.
     """
     body = '[{"market":"KRW-BTC","korean_name":"비트코인","english_name":"Bitcoin","market_event":{"warning":false}},{"market":"X"}]'
-    found = UPBIT.parse_instruments(body.encode())
+    found = UPBIT.listing.parse(body.encode())
     (bitcoin,) = found.defs
     assert (bitcoin.symbol, bitcoin.tick, bitcoin.price_exp, canonical(bitcoin)) == (
         "KRW-BTC",
@@ -212,7 +212,7 @@ def test_upbit_markets_leave_the_tick_open() -> None:
 def test_a_body_that_is_no_list_is_an_error(venue: VenueSpec, body: bytes) -> None:
     """An error page or a refusal is never read as an empty market."""
     with pytest.raises(InstrumentsError):
-        venue.parse_instruments(body)
+        venue.listing.parse(body)
 
 
 def test_numbers_are_exact() -> None:

@@ -397,7 +397,7 @@ def test_a_wrong_checksum_is_a_gap_and_asks_for_a_new_subscription() -> None:
 
 def test_exponents_without_a_definition_are_those_written() -> None:
     """Zeros at the end of a number count, because the checksum is over the digits as written."""
-    written = VENUE.written_exponents
+    written = VENUE.stream.written_exponents
     assert written is not None
     assert written(book("update", [("64525.0", "1.00000000")], [], 0)) == (-1, -8)
     assert written(book("update", [("64525", "1")], [], 0)) == (0, 0)
@@ -479,14 +479,14 @@ def test_what_is_no_market_data(frame: bytes, control: Control | None) -> None:
     """Acknowledgements, errors, signs of life and channels without use here are told apart; the
     rest is not understood.
     """
-    assert VENUE.control(frame) == control
+    assert VENUE.stream.control(frame) == control
 
 
 def test_subscriptions_name_one_channel_each() -> None:
     """A request has one channel; books come with a depth and a snapshot, trades without their
     past.
     """
-    (only,) = VENUE.subscribe(["BTC/USD", "ETH/USD"], ["book", "trade"], 7)
+    (only,) = VENUE.stream.subscribe(["BTC/USD", "ETH/USD"], ["book", "trade"], 7)
     assert [json.loads(frame) for frame in only.frames] == [
         {
             "method": "subscribe",
@@ -506,15 +506,15 @@ def test_subscriptions_name_one_channel_each() -> None:
     ]
     assert only.request_ids == ("7", "8")
     assert only.topics[2] == Topic("trade", "BTC/USD")
-    assert VENUE.unsubscribe is not None
-    assert json.loads(VENUE.unsubscribe([Topic("book", "BTC/USD")], 9)) == {
+    assert VENUE.stream.unsubscribe is not None
+    assert json.loads(VENUE.stream.unsubscribe([Topic("book", "BTC/USD")], 9)) == {
         "method": "unsubscribe",
         "params": {"channel": "book", "symbol": ["BTC/USD"], "depth": 100},
         "req_id": 9,
     }
     with pytest.raises(KeyError):
-        VENUE.subscribe(["BTC/USD"], ["ticker"], 1)
-    assert VENUE.requested("wss://ws.kraken.com/v2", only.frames[0]) == [
+        VENUE.stream.subscribe(["BTC/USD"], ["ticker"], 1)
+    assert VENUE.stream.requested("wss://ws.kraken.com/v2", only.frames[0]) == [
         Topic("book", "BTC/USD"),
         Topic("book", "ETH/USD"),
     ]
@@ -525,7 +525,7 @@ def test_recorded_pairs_are_defined_under_the_names_of_version_2() -> None:
     stream, are left out.
     """
     (body,) = (line.raw for line in read([captures() / "kraken" / V1]) if line.kind == "http")
-    defs, rejected = VENUE.parse_instruments(body)
+    defs, rejected = VENUE.listing.parse(body)
     assert (len(defs), rejected) == (293, ())
     known = {definition.symbol: definition for definition in defs}
     bitcoin, doge = known["BTC/USD"], known["DOGE/USD"]
@@ -534,7 +534,7 @@ def test_recorded_pairs_are_defined_under_the_names_of_version_2() -> None:
     assert bitcoin.state is InstrumentState.UNKNOWN, "the answers of 2021 name no status"
     assert (doge.price_exp, doge.tick) == (-7, Exact(1, -7))
     assert not any("XBT" in symbol or "XDG" in symbol for symbol in known)
-    assert VENUE.symbols_of_pair("BTC", "USD") == ("BTC/USD",)
+    assert VENUE.listing.symbols_of_pair("BTC", "USD") == ("BTC/USD",)
 
 
 def test_a_coarser_tick_leaves_the_written_precision() -> None:
@@ -547,7 +547,7 @@ def test_a_coarser_tick_leaves_the_written_precision() -> None:
         "ordermin": "0.00005",
     }
     pair |= {"costmin": "0.5", "status": "online"}
-    (only,), rejected = VENUE.parse_instruments(
+    (only,), rejected = VENUE.listing.parse(
         json.dumps({"error": [], "result": {"XXBTZUSD": pair, "BAD": {}}}).encode()
     )
     assert (only.tick, only.price_exp, only.min_notional, only.state) == (
@@ -559,7 +559,7 @@ def test_a_coarser_tick_leaves_the_written_precision() -> None:
     assert len(rejected) == 1
     for body in (b"{", b'{"error":["EGeneral:Too many requests"]}'):
         with pytest.raises(InstrumentsError):
-            VENUE.parse_instruments(body)
+            VENUE.listing.parse(body)
 
 
 def test_the_server_side_acknowledges_each_symbol() -> None:
@@ -570,16 +570,16 @@ def test_the_server_side_acknowledges_each_symbol() -> None:
     assert dialect.connect("/", {}) is None
     one = dialect.connect("/v2", {})
     assert one is not None
-    (subscription,) = VENUE.subscribe(["BTC/USD", "ETH/USD"], ["book"], 1)
+    (subscription,) = VENUE.stream.subscribe(["BTC/USD", "ETH/USD"], ["book"], 1)
     answers = [
-        VENUE.control(text.encode()) for text in one.receive(subscription.frames[0].decode())
+        VENUE.stream.control(text.encode()) for text in one.receive(subscription.frames[0].decode())
     ]
     assert answers == [Ack("1", "book", "BTC/USD"), Ack("1", "book", "ETH/USD")]
     assert list(one.streams()) == ["book:BTC/USD", "book:ETH/USD"]
-    assert VENUE.unsubscribe is not None
-    one.receive(VENUE.unsubscribe([Topic("book", "ETH/USD")], 2).decode())
+    assert VENUE.stream.unsubscribe is not None
+    one.receive(VENUE.stream.unsubscribe([Topic("book", "ETH/USD")], 2).decode())
     assert list(one.streams()) == ["book:BTC/USD"]
-    assert [VENUE.control(text.encode()) for text in one.receive('{"method":"ping"}')] == [
+    assert [VENUE.stream.control(text.encode()) for text in one.receive('{"method":"ping"}')] == [
         Alive("pong")
     ]
     for wrong in (
@@ -589,7 +589,7 @@ def test_the_server_side_acknowledges_each_symbol() -> None:
         '{"method":"buy","params":{}}',
         subscription.frames[0].decode(),
     ):
-        refused = VENUE.control(one.receive(wrong)[0].encode())
+        refused = VENUE.stream.control(one.receive(wrong)[0].encode())
         assert isinstance(refused, ServerError), wrong
     assert dialect.route(SNAPSHOT) == Route("book:BTC/USD", "BTC/USD", False)
     assert dialect.route(b'{"channel":"heartbeat"}') is None

@@ -92,14 +92,16 @@ def test_cut_recordings_give_every_trade_they_hold() -> None:
 
 def test_a_line_that_is_cut_further_is_put_aside() -> None:
     """Without a price there is no trade, and of an unknown connection no symbol."""
-    assert VENUE.reduced is not None
-    frame = VENUE.reduced("ws:005930", b'{"chetime": "092619", "cvolume": "100", "cgubun": "-"}')
+    assert VENUE.recordings.reduced is not None
+    frame = VENUE.recordings.reduced(
+        "ws:005930", b'{"chetime": "092619", "cvolume": "100", "cgubun": "-"}'
+    )
     feed = Feed("ls", "005930")
     assert frame is not None
     assert not of("trade", feed.frame(frame))
     assert feed.session.counts["quarantine"] == 1
-    assert VENUE.reduced("ws", b"{}") is None
-    assert VENUE.reduced("ws:BTC", b"{}") is None
+    assert VENUE.recordings.reduced("ws", b"{}") is None
+    assert VENUE.recordings.reduced("ws:BTC", b"{}") is None
 
 
 def test_the_documentations_own_examples() -> None:
@@ -447,7 +449,7 @@ def test_control_messages(frame: bytes, expected: Control | None) -> None:
     """Answers, refusals, market states, known messages without use; anything else is not
     understood.
     """
-    assert VENUE.control(frame) == expected
+    assert VENUE.stream.control(frame) == expected
 
 
 def test_a_refused_token_is_given_up_with_its_connection() -> None:
@@ -470,7 +472,7 @@ def test_one_message_for_each_subscription() -> None:
     """Keys padded to the market's width, the token put in when it is sent; a symbol is asked for
     only where it has a market.
     """
-    (one,) = VENUE.subscribe(
+    (one,) = VENUE.stream.subscribe(
         ["005930", "N005930", "U005930", "A0166000"],
         ["S3_", "H1_", "US3", "UH1", "NS3", "FC9", "JIF"],
         1,
@@ -490,22 +492,24 @@ def test_one_message_for_each_subscription() -> None:
         "header": {"token": 'a"b', "tr_type": "3"},
         "body": {"tr_cd": "US3", "tr_key": "U005930   "},
     }
-    *told, state = [VENUE.requested("", frame) for frame in one.frames]
+    *told, state = [VENUE.stream.requested("", frame) for frame in one.frames]
     assert told == [[topic] for topic in one.topics]
     assert state == [], "the market's state is of no symbol"
     assert (
-        VENUE.requested("", b'{"header":{"tr_type":"4"},"body":{"tr_cd":"US3","tr_key":"U005930"}}')
+        VENUE.stream.requested(
+            "", b'{"header":{"tr_type":"4"},"body":{"tr_cd":"US3","tr_key":"U005930"}}'
+        )
         == []
     )
-    assert VENUE.requested("", b"x") == []
+    assert VENUE.stream.requested("", b"x") == []
     with pytest.raises(KeyError):
-        VENUE.subscribe(["005930"], ["S4_"], 1)
+        VENUE.stream.subscribe(["005930"], ["S4_"], 1)
 
 
 def test_connections_stay_below_the_venues_limit() -> None:
     """190 subscriptions each; the board of a share is not in its code, so both are asked for."""
     symbols = [f"{number:06}" for number in range(100)]
-    many = VENUE.subscribe(symbols, ["S3_", "K3_", "H1_", "HA_"], 1)
+    many = VENUE.stream.subscribe(symbols, ["S3_", "K3_", "H1_", "HA_"], 1)
     assert [len(one.frames) for one in many] == [190, 190, 20]
     assert len({topic for one in many for topic in one.topics}) == 400
 

@@ -64,7 +64,7 @@ class Machine:
     def __init__(self, venue: VenueSpec, *, rest: bool = False) -> None:
         """Prepare for streams, or for REST bodies."""
         self.venue = venue
-        shapes = venue.rest_shapes if rest else venue.shapes
+        shapes = venue.rule.rest_shapes if rest else venue.stream.shapes
         self.extractor = reference.ReferenceExtractor(
             shapes, venue_id=venue.venue_id, channel_id=venue.venue_id
         )
@@ -76,7 +76,10 @@ class Machine:
             return None
         identifier = instrument_id(f"{self.venue.name}.{kind.name.lower()}.{symbol}")
         index: int = self.extractor.add_instrument(
-            symbol, identifier, self.venue.default_price_exp, self.venue.default_qty_exp
+            symbol,
+            identifier,
+            self.venue.listing.default_price_exp,
+            self.venue.listing.default_qty_exp,
         )
         return index
 
@@ -149,7 +152,7 @@ def test_no_recorded_frame_is_left_over(venue: VenueSpec) -> None:
         found: dict[int, str] = {}
         for line in sampled(path):
             status = machine.feed(line.raw)
-            meaning = venue.control(line.raw) if status == Status.NO_SHAPE else None
+            meaning = venue.stream.control(line.raw) if status == Status.NO_SHAPE else None
             if status not in (Status.OK, Status.SUPPRESSED) and meaning is None:
                 found[line.number] = f"{Status(status).name} {machine.extractor.reason}"
         assert found.keys() == odd.keys(), (path.name, found)
@@ -163,11 +166,11 @@ def test_every_recorded_rest_book_is_read(venue: VenueSpec) -> None:
         machine = Machine(venue, rest=True)
         only = None
         for line in read([path]):
-            if line.kind != "http" or (line.url and venue.is_instruments_url(line.url)):
+            if line.kind != "http" or (line.url and venue.recordings.is_listing(line.url)):
                 continue
             if line.url is None and only is None:
                 only = universe([path], venue).only_symbol
-            symbol = venue.snapshot_symbol(line.url) if line.url else only
+            symbol = venue.recordings.snapshot_symbol(line.url) if line.url else only
             assert symbol is not None
             assert machine.feed_body(symbol, line.raw) == Status.OK, (
                 path,
@@ -257,7 +260,7 @@ def test_usd_m_partial_depth_is_not_a_diff() -> None:
     """
     frame = example("binance_futures", 4)
     assert extract(FUTURES, frame).status == Status.NO_SHAPE
-    assert FUTURES.control(frame) is not None
+    assert FUTURES.stream.control(frame) is not None
     assert extract(FUTURES, frame.replace(b"@depth20", b"@depth@500ms")).status == Status.OK
 
 
@@ -275,7 +278,7 @@ def test_usd_m_trade_of_an_unknown_kind_is_not_a_trade() -> None:
     """Another X than those with evidence has no shape and no meaning: quarantine."""
     frame = example("binance_futures", 12).replace(b"INSURANCE_FUND", b"NA")
     assert extract(FUTURES, frame).status == Status.NO_SHAPE
-    assert FUTURES.control(frame) is None
+    assert FUTURES.stream.control(frame) is None
 
 
 def test_usd_m_book_ticker_has_the_matching_time() -> None:
@@ -398,7 +401,7 @@ def test_upbit_snapshot_trade_gives_nothing() -> None:
     """The last old trade after a subscription is no new trade."""
     frame = example("upbit", 1)
     assert extract(UPBIT, frame).status == Status.NO_SHAPE
-    assert UPBIT.control(frame) is not None
+    assert UPBIT.stream.control(frame) is not None
 
 
 def test_upbit_grouped_book_is_refused() -> None:

@@ -227,8 +227,8 @@ def test_a_coin_margined_mark_price() -> None:
 @pytest.mark.parametrize("venue", [FUTURES, COINM], ids=lambda venue: venue.name)
 def test_statistics_are_asked_for_on_the_market_route(venue: Any) -> None:
     """The public route acknowledges them and stays silent."""
-    symbol = venue.symbols_of_pair("BTC", "USDT" if venue is FUTURES else "USD")[0]
-    found = venue.subscribe([symbol], ["depth@100ms", "markPrice@1s", "forceOrder"], 1)
+    symbol = venue.listing.symbols_of_pair("BTC", "USDT" if venue is FUTURES else "USD")[0]
+    found = venue.stream.subscribe([symbol], ["depth@100ms", "markPrice@1s", "forceOrder"], 1)
     assert {part.route: [topic.channel for topic in part.topics] for part in found} == {
         "public": ["depth@100ms"],
         "market": ["markPrice@1s", "forceOrder"],
@@ -245,7 +245,7 @@ def test_statistics_are_asked_for_on_the_market_route(venue: Any) -> None:
 )
 def test_half_a_statistic_is_put_aside(frame: bytes) -> None:
     """A known event type without what its shape needs is quarantined, not passed over."""
-    assert FUTURES.control(frame) is None
+    assert FUTURES.stream.control(frame) is None
     feed = Feed("binance_futures", "BTCUSDT")
     assert feed.frame(frame) == []
     assert feed.session.counts["quarantine"] == 1
@@ -413,7 +413,7 @@ def test_okx_channels_are_asked_for_where_they_exist() -> None:
         "liquidation-orders",
     ]
     symbols = ["BTC-USDT", "BTC-USDT-SWAP", "BTC-USD-220527", "BTC-USD_UM_XPERP-310404"]
-    (part,) = OKX.subscribe(symbols, channels, 1)
+    (part,) = OKX.stream.subscribe(symbols, channels, 1)
     found = Counter(topic.channel for topic in part.topics)
     assert found == {
         "books": 4,
@@ -433,7 +433,7 @@ def test_okx_channels_are_asked_for_where_they_exist() -> None:
         ],
     }
     assert part.request_ids == ("1", "2")
-    (alone,) = OKX.subscribe(["BTC-USDT-SWAP"], ["liquidation-orders"], 7)
+    (alone,) = OKX.stream.subscribe(["BTC-USDT-SWAP"], ["liquidation-orders"], 7)
     assert (len(alone.frames), alone.topics, alone.request_ids) == (1, (), ("7",))
 
 
@@ -441,7 +441,7 @@ def test_okx_channels_that_stay_without_use_give_nothing() -> None:
     """Option summaries, price limits and the archive's own `liquidations` (example 40) are known
     and nothing.
     """
-    assert OKX.control(example("okx", 40)) == Ignored("liquidations")
+    assert OKX.stream.control(example("okx", 40)) == Ignored("liquidations")
     feed = Feed("okx", "BTC-USDT-211231")
     assert feed.frame(example("okx", 40)) == []
     assert feed.session.counts["quarantine"] == 0

@@ -28,7 +28,7 @@ def test_binance_puts_many_streams_into_one_request() -> None:
     """Stream names are lower case and share a SUBSCRIBE, because a sixth message in a second
     ends the connection.
     """
-    (only,) = BINANCE.subscribe(["BTCUSDT", "币安人生USDT"], ["depth@100ms", "trade"], 1)
+    (only,) = BINANCE.stream.subscribe(["BTCUSDT", "币安人生USDT"], ["depth@100ms", "trade"], 1)
     assert only.route == "ws"
     assert [json.loads(frame) for frame in only.frames] == [
         {
@@ -49,7 +49,7 @@ def test_binance_puts_many_streams_into_one_request() -> None:
 def test_binance_splits_streams_over_requests_and_connections() -> None:
     """No connection holds more than 1024 streams, and request ids are used once."""
     symbols = [f"A{number}USDT" for number in range(600)]
-    parts = BINANCE.subscribe(symbols, ["depth@100ms", "trade"], 10)
+    parts = BINANCE.stream.subscribe(symbols, ["depth@100ms", "trade"], 10)
     assert [len(part.topics) for part in parts] == [1024, 176]
     assert all(len(json.loads(frame)["params"]) <= 200 for part in parts for frame in part.frames)
     ids = [request_id for part in parts for request_id in part.request_ids]
@@ -62,7 +62,9 @@ def test_usd_m_books_and_trades_take_two_routes() -> None:
     """
     parts = {
         part.route: part
-        for part in FUTURES.subscribe(["BTCUSDT"], ["depth@100ms", "bookTicker", "aggTrade"], 1)
+        for part in FUTURES.stream.subscribe(
+            ["BTCUSDT"], ["depth@100ms", "bookTicker", "aggTrade"], 1
+        )
     }
     assert parts["public"].topics == (
         Topic("depth@100ms", "BTCUSDT"),
@@ -73,7 +75,9 @@ def test_usd_m_books_and_trades_take_two_routes() -> None:
 
 def test_okx_names_channel_and_instrument() -> None:
     """OKX takes objects of channel and instId; trades-all needs the business route."""
-    parts = {part.route: part for part in OKX.subscribe(["BTC-USDT"], ["books", "trades-all"], 5)}
+    parts = {
+        part.route: part for part in OKX.stream.subscribe(["BTC-USDT"], ["books", "trades-all"], 5)
+    }
     assert json.loads(parts["public"].frames[0]) == {
         "id": "5",
         "op": "subscribe",
@@ -91,15 +95,15 @@ def test_okx_requests_stay_below_their_size_limit() -> None:
     ]
     assert all(
         len(frame) < 65_536
-        for part in OKX.subscribe(symbols, ["books", "trades"], 1)
+        for part in OKX.stream.subscribe(symbols, ["books", "trades"], 1)
         for frame in part.frames
     )
 
 
 def test_okx_can_leave_one_topic() -> None:
     """A book out of sequence is left and subscribed again on its own."""
-    assert OKX.unsubscribe is not None
-    frame = OKX.unsubscribe([Topic("books", "BTC-USDT")], 9)
+    assert OKX.stream.unsubscribe is not None
+    frame = OKX.stream.unsubscribe([Topic("books", "BTC-USDT")], 9)
     assert json.loads(frame) == {
         "id": "9",
         "op": "unsubscribe",
@@ -111,7 +115,7 @@ def test_upbit_sends_the_whole_set_at_once() -> None:
     """A second Upbit frame would replace the first, so one frame has every type, and it cannot
     be undone.
     """
-    (only,) = UPBIT.subscribe(["KRW-BTC", "KRW-ETH"], ["orderbook", "trade"], 3)
+    (only,) = UPBIT.stream.subscribe(["KRW-BTC", "KRW-ETH"], ["orderbook", "trade"], 3)
     assert [json.loads(frame) for frame in only.frames] == [
         [
             {"ticket": "tapecast-3"},
@@ -122,22 +126,24 @@ def test_upbit_sends_the_whole_set_at_once() -> None:
     ]
     assert len(only.topics) == 4
     assert only.request_ids == ()
-    assert UPBIT.unsubscribe is None
+    assert UPBIT.stream.unsubscribe is None
 
 
 @pytest.mark.parametrize("venue", ALL, ids=lambda venue: venue.name)
 def test_an_unknown_channel_is_refused(venue: VenueSpec) -> None:
     """A channel the module cannot decode is never subscribed."""
     with pytest.raises(KeyError):
-        venue.subscribe(["BTCUSDT"], ["level9"], 1)
+        venue.stream.subscribe(["BTCUSDT"], ["level9"], 1)
 
 
 @pytest.mark.parametrize("venue", ALL, ids=lambda venue: venue.name)
 def test_every_topic_is_asked_for_once(venue: VenueSpec) -> None:
     """The topics a subscription promises are those its frames name."""
-    symbols = list(venue.symbols_of_pair("BTC", "USDT") + venue.symbols_of_pair("ETH", "USDT"))
-    for part in venue.subscribe(symbols, list(venue.channels), 1):
-        named = [topic for frame in part.frames for topic in venue.requested("", frame)]
+    symbols = list(
+        venue.listing.symbols_of_pair("BTC", "USDT") + venue.listing.symbols_of_pair("ETH", "USDT")
+    )
+    for part in venue.stream.subscribe(symbols, list(venue.stream.streams), 1):
+        named = [topic for frame in part.frames for topic in venue.stream.requested("", frame)]
         assert named == list(part.topics)
 
 
@@ -158,11 +164,11 @@ def test_the_packaged_configuration_fits_the_module(venue: VenueSpec) -> None:
     assert all(
         venue.kind_of(symbol) is not None for symbol in table["symbols"] if not has_wildcard(symbol)
     )
-    assert set(table["channels"]) <= set(venue.channels)
+    assert set(table["channels"]) <= set(venue.stream.streams)
     assert set(table["endpoints"]) == set(venue.endpoints)
-    assert {channel.route for channel in venue.channels.values()} <= set(venue.endpoints)
+    assert {channel.route for channel in venue.stream.streams.values()} <= set(venue.endpoints)
     assert msgspec.convert(table["limits"], Limits).rest_weight > 0
-    carried = {venue.channels[channel].carries for channel in table["channels"]}
+    carried = {venue.stream.streams[channel].carries for channel in table["channels"]}
     assert {MsgType.BOOK, MsgType.TRADE} <= carried
 
 
@@ -177,4 +183,4 @@ def test_recorded_requests_name_their_topics(
 ) -> None:
     """The topics of a recorded connect URL or sent frame are read back."""
     row = json.loads((captures() / venue.name / file).read_text().splitlines()[line - 1])
-    assert expected in venue.requested(row["url"] or "", row["raw"].encode())
+    assert expected in venue.stream.requested(row["url"] or "", row["raw"].encode())

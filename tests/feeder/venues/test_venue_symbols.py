@@ -57,13 +57,14 @@ def test_a_symbol_tells_its_kind(venue: VenueSpec, symbol: str, kind: Kind | Non
 
 def test_one_pair_has_each_venues_own_names() -> None:
     """A pair named once is found under the native symbols of every venue."""
-    assert BINANCE.symbols_of_pair("BTC", "USDT") == ("BTCUSDT",)
-    assert FUTURES.symbols_of_pair("BTC", "USDT") == ("BTCUSDT",)
-    assert OKX.symbols_of_pair("BTC", "USDT") == ("BTC-USDT", "BTC-USDT-SWAP")
-    assert UPBIT.symbols_of_pair("BTC", "KRW") == ("KRW-BTC",)
+    assert BINANCE.listing.symbols_of_pair("BTC", "USDT") == ("BTCUSDT",)
+    assert FUTURES.listing.symbols_of_pair("BTC", "USDT") == ("BTCUSDT",)
+    assert OKX.listing.symbols_of_pair("BTC", "USDT") == ("BTC-USDT", "BTC-USDT-SWAP")
+    assert UPBIT.listing.symbols_of_pair("BTC", "KRW") == ("KRW-BTC",)
     for venue in (BINANCE, FUTURES, OKX, UPBIT):
         assert all(
-            venue.kind_of(symbol) is not None for symbol in venue.symbols_of_pair("ETH", "BTC")
+            venue.kind_of(symbol) is not None
+            for symbol in venue.listing.symbols_of_pair("ETH", "BTC")
         )
 
 
@@ -87,7 +88,7 @@ def test_a_recorded_url_names_the_symbol_of_its_book(
     venue: VenueSpec, url: str, symbol: str | None
 ) -> None:
     """A REST order book belongs to the symbol in its URL, and only on its own market's path."""
-    assert venue.snapshot_symbol(url) == symbol
+    assert venue.recordings.snapshot_symbol(url) == symbol
 
 
 @pytest.mark.parametrize(("venue", "levels", "limit", "weight"), [
@@ -103,8 +104,8 @@ def test_a_snapshot_request_states_its_weight(
     """The smallest permitted limit that holds the wanted levels is asked for, at the documented
     weight.
     """
-    assert venue.snapshot_request is not None
-    request = venue.snapshot_request("BTCUSDT", levels)
+    assert venue.rule.snapshot_request is not None
+    request = venue.rule.snapshot_request("BTCUSDT", levels)
     assert dict(request.query) == {"symbol": "BTCUSDT", "limit": limit}
     assert request.weight == weight
 
@@ -112,18 +113,18 @@ def test_a_snapshot_request_states_its_weight(
 def test_the_url_of_a_request_is_recognised_again() -> None:
     """What a venue module requests, it also recognises in a recording."""
     for venue in (BINANCE, FUTURES, OKX):
-        assert venue.snapshot_request is not None
-        symbol = venue.symbols_of_pair("BTC", "USDT")[0]
-        request = venue.snapshot_request(symbol, 1000)
+        assert venue.rule.snapshot_request is not None
+        symbol = venue.listing.symbols_of_pair("BTC", "USDT")[0]
+        request = venue.rule.snapshot_request(symbol, 1000)
         url = (
             "https://host"
             + request.path
             + "?"
             + "&".join(f"{key}={value}" for key, value in request.query)
         )
-        assert venue.snapshot_symbol(url) == symbol
+        assert venue.recordings.snapshot_symbol(url) == symbol
     for venue in (BINANCE, FUTURES, OKX, UPBIT):
         assert all(
-            venue.is_instruments_url("https://host" + request.path)
-            for request in venue.instruments_requests()
+            venue.recordings.is_listing("https://host" + request.path)
+            for request in venue.listing.requests()
         )

@@ -88,7 +88,9 @@ class Bench:
     def connect(self) -> None:
         """Open every connection that the venue's module asks for."""
         channels = self.venue.tape.channels
-        subscriptions = self.spec.subscribe(self.venue.tape.symbols, channels, self._request_id)
+        subscriptions = self.spec.stream.subscribe(
+            self.venue.tape.symbols, channels, self._request_id
+        )
         self._request_id += sum(len(one.frames) for one in subscriptions)
         for number, one in enumerate(subscriptions, 1):
             self._subscriptions[f"{one.route}.{number}"] = one
@@ -258,10 +260,10 @@ class Bench:
             self.deliver(command.connection, *self.links[command.connection].hear(command.frame))
 
     def _fetch(self, symbol: str) -> None:
-        assert self.spec.snapshot_request is not None
+        assert self.spec.rule.snapshot_request is not None
         if any(symbol == waiting for _, waiting, _ in self._pending):
             return
-        request: RestRequest = self.spec.snapshot_request(symbol, 1000)
+        request: RestRequest = self.spec.rule.snapshot_request(symbol, 1000)
         answer = self._rest.pop(0) if symbol == self.struck and self._rest else Answer()
         body = None if answer.lost else self.venue.body(request)
         if body is not None and answer.change is not None:
@@ -284,22 +286,22 @@ class Bench:
 
     def _resubscribe(self, command: Command) -> None:
         link = self.links.get(command.connection)
-        if link is None or self.spec.unsubscribe is None:
+        if link is None or self.spec.stream.unsubscribe is None:
             return
         channels = [
             c for c in self.venue.tape.channels if self._carries_book(Topic(c, command.symbol))
         ]
         topics = [Topic(channel, command.symbol) for channel in channels]
         self.deliver(
-            command.connection, *link.hear(self.spec.unsubscribe(topics, self._request_id))
+            command.connection, *link.hear(self.spec.stream.unsubscribe(topics, self._request_id))
         )
-        for one in self.spec.subscribe([command.symbol], channels, self._request_id + 1):
+        for one in self.spec.stream.subscribe([command.symbol], channels, self._request_id + 1):
             for frame in one.frames:
                 self.deliver(command.connection, *link.hear(frame))
         self._request_id += 1 + len(channels)
 
     def _carries_book(self, topic: Topic) -> bool:
-        return self.spec.channels[topic.channel].carries is MsgType.BOOK
+        return self.spec.stream.streams[topic.channel].carries is MsgType.BOOK
 
     def _url(self, route: str) -> str:
         return _URLS.get(self.venue.name, {}).get(route, "wss://venue/")

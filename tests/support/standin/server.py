@@ -107,7 +107,8 @@ class StandInServer(VenueServer):
 
     def _is_data(self, frame: bytes) -> bool:
         return (
-            self.venue.dialect.route(frame) is not None and self.venue.spec.control(frame) is None
+            self.venue.dialect.route(frame) is not None
+            and self.venue.spec.stream.control(frame) is None
         )
 
 

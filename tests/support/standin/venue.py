@@ -211,7 +211,7 @@ class Link:
         """Return a frame with the connection's next number, where the venue counts the messages
         of a connection.
         """
-        if self.venue.spec.connection_number is None or b'"sequence_num"' not in frame:
+        if self.venue.spec.stream.connection_number is None or b'"sequence_num"' not in frame:
             return frame
         self._numbers += 1
         return with_number(frame, "sequence_num", self._numbers)

@@ -59,7 +59,7 @@ def example(code: str) -> bytes:
 
 def defined(body: bytes) -> dict[str, InstrumentDef]:
     """Return what a list defines."""
-    found = VENUE.parse_instruments(body)
+    found = VENUE.listing.parse(body)
     assert found.rejected == ()
     return {definition.symbol: definition for definition in found.defs}
 
@@ -110,7 +110,7 @@ def test_boards_and_funds() -> None:
     found = defined(answer("t8430", *rows))
     assert found["086520"].segment == "KOSDAQ"
     assert found["069500"].tick_bands == ((Exact(0, 0), Exact(1, 0)), (Exact(2000, 0), Exact(5, 0)))
-    odd = VENUE.parse_instruments(
+    odd = VENUE.listing.parse(
         answer(
             "t8436", DONGWHA | {"gubun": "3"}, DONGWHA | {"shcode": "?"}, {"hname": "x"}, 7, DONGWHA
         )
@@ -138,7 +138,7 @@ def test_futures_and_options() -> None:
     ).values()
     assert dated.expiry_ns == 1_781_158_800_000_000_000, "11 June 2026, 15:20 in Korea"
     assert defined(answer("t9943", {"hname": "SP 2406-2409", "shcode": "401V6V9S"})) == {}
-    odd = VENUE.parse_instruments(
+    odd = VENUE.listing.parse(
         answer(
             "t9943",
             {"hname": "2406", "shcode": "101V6000"},
@@ -172,7 +172,7 @@ def test_futures_and_options() -> None:
 def test_an_answer_that_is_no_list_is_an_error(body: bytes) -> None:
     """A refusal, a price, an empty body."""
     with pytest.raises(InstrumentsError):
-        VENUE.parse_instruments(body)
+        VENUE.listing.parse(body)
 
 
 def test_lists_are_asked_for_by_name() -> None:
