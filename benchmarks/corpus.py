@@ -23,7 +23,8 @@ from tapecast.feeder.session.session import Session, SessionOptions
 from tapecast.feeder.venues import venue
 from tapecast.feeder.venues.spec import Exact, InstrumentDef, VenueSpec
 from tapecast.protocol.codec import walk
-from tapecast.protocol.publish.publisher import MemoryLine, Publisher
+from tapecast.protocol.publish.lines import MemoryLine
+from tapecast.protocol.publish.publisher import Publisher
 from tapecast.protocol.schema import InstrumentState, MsgType
 
 __all__ = [

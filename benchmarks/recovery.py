@@ -44,9 +44,10 @@ from tapecast.feeder.recovery_source import SessionSource
 from tapecast.feeder.venues import venue
 from tapecast.protocol.codec import decode
 from tapecast.protocol.net.io import Receiver, Sender
-from tapecast.protocol.publish.publisher import MulticastLine, Publisher
-from tapecast.protocol.publish.recovery_server import RecoveryServer
-from tapecast.protocol.publish.recovery_types import Limits
+from tapecast.protocol.publish.lines import MulticastLine
+from tapecast.protocol.publish.publisher import Publisher
+from tapecast.protocol.publish.recovery.server import RecoveryServer
+from tapecast.protocol.publish.recovery.types import Limits
 from tapecast.protocol.records import HeartbeatItem, RequestItem
 from tapecast.protocol.recovery import MAX_RANGE, encode_request
 from tapecast.protocol.ring import Ring

@@ -30,7 +30,9 @@ from tapecast.feeder.record.recording import Line, read
 from tapecast.feeder.session.session import Session, SessionOptions
 from tapecast.feeder.venues import venue
 from tapecast.feeder.venues.spec import qualified
-from tapecast.protocol.publish.publisher import Cycle, MemoryLine, Publisher
+from tapecast.protocol.publish.lines import MemoryLine
+from tapecast.protocol.publish.publisher import Publisher
+from tapecast.protocol.publish.schedule import Cycle
 from tapecast.protocol.records import HeartbeatItem
 from tests.support.processes import resident_bytes
 from tests.support.standin.rewriting import Movable

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from tapecast.feeder.venues.spec import VenueSpec
 from tapecast.protocol.authentication import Sealer
 from tapecast.protocol.net.io import Sender, TextSender
-from tapecast.protocol.publish.publisher import MulticastLine, Publisher, SilentLine, next_epoch
+from tapecast.protocol.publish.lines import MulticastLine, SilentLine
+from tapecast.protocol.publish.publisher import Publisher, next_epoch
 from tapecast.runtime.channels import channel_of, lines_of
 from tapecast.runtime.keys import sending_key
 from tapecast.runtime.settings import Config

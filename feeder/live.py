@@ -31,7 +31,7 @@ from tapecast.feeder.session.session import CommandKind, Session, SessionOptions
 from tapecast.feeder.session.sync import SyncPolicy
 from tapecast.feeder.symbols.starting import starting_symbols
 from tapecast.feeder.venues.spec import VenueSpec
-from tapecast.protocol.publish.schedule import Schedule
+from tapecast.protocol.publish.schedule import Schedule, SchedulePolicy
 from tapecast.protocol.records import HeartbeatItem
 from tapecast.protocol.schema import Flag, StatusState
 from tapecast.runtime import logs
@@ -263,7 +263,7 @@ class LiveFeeder:
     # what beats
 
     async def _beat_and_repeat(self) -> None:
-        schedule = Schedule(self._config.feeder, time.monotonic_ns())
+        schedule = Schedule(_schedule_policy(self._config), time.monotonic_ns())
         while True:
             await asyncio.sleep(_TICK_S)
             try:
@@ -348,6 +348,16 @@ class LiveFeeder:
                 error=repr(task.exception()),
                 exc_info=task.exception(),
             )
+
+
+def _schedule_policy(config: Config) -> SchedulePolicy:
+    feeder = config.feeder
+    return SchedulePolicy(
+        heartbeat_idle_ms=feeder.heartbeat_idle_ms,
+        heartbeat_max_ms=feeder.heartbeat_max_ms,
+        definition_cycle_s=feeder.definition_cycle_s,
+        snapshot_cycle_s=feeder.snapshot_cycle_s,
+    )
 
 
 def _sync_policy(config: Config, spec: VenueSpec) -> SyncPolicy:

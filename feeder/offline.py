@@ -17,7 +17,8 @@ from tapecast.feeder.record.recording import Line, RecordingError, Universe, rea
 from tapecast.feeder.session.handover import HandoverPolicy
 from tapecast.feeder.session.session import Quarantined, Session, SessionOptions
 from tapecast.feeder.venues.spec import VenueSpec
-from tapecast.protocol.publish.publisher import MemoryLine, Publisher
+from tapecast.protocol.publish.lines import MemoryLine
+from tapecast.protocol.publish.publisher import Publisher
 from tapecast.protocol.schema import Flag
 from tapecast.runtime.channels import channel_of
 

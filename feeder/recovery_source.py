@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from tapecast.feeder.session.session import Session
 from tapecast.protocol.publish.publisher import Publisher
-from tapecast.protocol.publish.recovery_service import RecoveryService
-from tapecast.protocol.publish.recovery_types import Limits, State
+from tapecast.protocol.publish.recovery.service import RecoveryService
+from tapecast.protocol.publish.recovery.types import Limits, State
 from tapecast.protocol.records import Header
 from tapecast.protocol.ring import Ring
 from tapecast.protocol.schema import MsgType
@@ -22,7 +22,7 @@ __all__ = ["SessionSource", "recovery_service"]
 
 
 class SessionSource:
-    """A `protocol.publish.recovery_server.Source`. `flush` sends what the session has finished,
+    """A `protocol.publish.recovery.server.Source`. `flush` sends what the session has finished,
     so that no book is ahead of the stream.
     """
 

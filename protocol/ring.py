@@ -4,7 +4,7 @@ Bounded in bytes. Publishing appends a batch: one copy and one line in an index,
 packets it holds; the oldest batches give way. A batch lies in one piece; where it does not fit
 before the end of the memory, that end stays empty. A packet is found by its `channel_seq`: the
 batch by bisection, the packet within it by walking headers. The routines are
-`protocol/native/ring.c`; who may ask for what is `protocol.publish.recovery_server`'s.
+`protocol/native/ring.c`; who may ask for what is `protocol.publish.recovery.server`'s.
 """
 
 from __future__ import annotations

@@ -13,11 +13,12 @@ from collections.abc import Iterable
 
 from tapecast.feeder.extract.types import Result
 from tapecast.feeder.session.instruments import InstrumentTable
-from tapecast.feeder.session.packets import BookPackets, PacketWriter, Stamp
+from tapecast.feeder.session.packets import PacketWriter
 from tapecast.feeder.session.sync import SequenceRule, SnapshotVerdict, SyncRequest, UpdateVerdict
 from tapecast.feeder.session.types import Command, CommandKind, SessionInstrument, SessionOptions
 from tapecast.feeder.venues.spec import Topic, VenueSpec
 from tapecast.protocol.books.books import BookSet
+from tapecast.protocol.publish.book_packets import BookPackets, Stamp
 from tapecast.protocol.schema import MsgType, StatusReason, StatusScope, StatusState
 
 __all__ = ["SessionBooks"]

@@ -1,10 +1,10 @@
-"""The publisher of one channel: stamps finished packets and sends them, and says what a late or
-lossy receiver needs to know.
+"""The publisher of one channel, a venue's or a derived one: stamps finished packets and sends them.
 
-It owns the session epoch, the channel's sequence and the per-instrument sequences. Sessions
-begin with SESSION_START (sequence 1) and end with SESSION_END; heartbeats carry the next
-sequence, so a lost last packet shows. What instruments and books to repeat comes from the
-venue's session; the publisher decides only when (`Cycle`).
+It owns the session epoch, the channel's sequence and the per-instrument sequences (wire
+specification, sections 3 and 6). Sessions begin with SESSION_START (sequence 1) and end with
+SESSION_END; heartbeats carry the next sequence, so that a lost last packet shows. Where packets
+go is a line's (`protocol.publish.lines`), when something is repeated the schedule's
+(`protocol.publish.schedule`), what is repeated the caller's.
 """
 
 from __future__ import annotations
@@ -13,166 +13,25 @@ import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from tapecast.feeder.session.packets import BookPackets, Stamp
 from tapecast.protocol.authentication import Sealer
 from tapecast.protocol.codec import encode
-from tapecast.protocol.net.io import Sender
+from tapecast.protocol.publish.book_packets import BookPackets, Stamp
+from tapecast.protocol.publish.lines import Line
 from tapecast.protocol.records import Header, HeartbeatItem
 from tapecast.protocol.ring import Ring
 from tapecast.protocol.schema import TAG_SIZE, MsgType
 from tapecast.protocol.stamping import COLUMN_OF, Stamper
 
-__all__ = ["Cycle", "Line", "MemoryLine", "MulticastLine", "Publisher", "SilentLine", "next_epoch"]
+__all__ = ["Publisher", "next_epoch"]
 
-_SECOND = 1_000_000_000
 _LAST_SESSION = 2**32 - 1
 _SESSION_DIGITS = 10
 """Of `_LAST_SESSION`, the largest that a header holds."""
 _COUNTED = (MsgType.TRADE, MsgType.BOOK, MsgType.BBO, MsgType.STAT, MsgType.LIQUIDATION)
-
-
-class Line(Protocol):
-    """Where packets go: multicast, or memory."""
-
-    def publish(
-        self,
-        stamper: Stamper,
-        buffer: bytearray | memoryview,
-        nbytes: int,
-        *,
-        keep: bool,
-        sealer: Sealer | None = None,
-    ) -> int:
-        """Stamp the contiguous packets of `buffer[:nbytes]` in place, seal and send them, and
-        return how many there are.
-        """
-        ...
-
-    def send(self, packet: bytes) -> None:
-        """Send a packet that is not part of the sequence."""
-        ...
-
-
-class MulticastLine:
-    """Multicast on line A and, where there is one, the same packets on line B."""
-
-    def __init__(self, line_a: Sender, line_b: Sender | None = None) -> None:
-        self.senders: tuple[Sender, ...] = (line_a,) if line_b is None else (line_a, line_b)
-        self._a, self._b = line_a, line_b
-        self.flags = 0
-        """Header flags added to every packet of the sequence."""
-
-    def publish(
-        self,
-        stamper: Stamper,
-        buffer: bytearray | memoryview,
-        nbytes: int,
-        *,
-        keep: bool,
-        sealer: Sealer | None = None,
-    ) -> int:
-        """Stamp, seal and send in one C call."""
-        return self._a.publish(
-            stamper, buffer, nbytes, keep=keep, flags=self.flags, line_b=self._b, sealer=sealer
-        )
-
-    def send(self, packet: bytes) -> None:
-        """Send one packet as it is."""
-        for sender in self.senders:
-            sender.send(packet, len(packet))
-
-
-class SilentLine:
-    """Numbers packets, so that events are counted, and sends nothing: for a process that only
-    records.
-    """
-
-    senders: tuple[Sender, ...] = ()
-    flags = 0
-
-    def publish(
-        self,
-        stamper: Stamper,
-        buffer: bytearray | memoryview,
-        nbytes: int,
-        *,
-        keep: bool,
-        sealer: Sealer | None = None,
-    ) -> int:
-        """Stamp."""
-        return stamper.stamp(buffer, nbytes, keep=keep, ts_send_ns=1)
-
-    def send(self, packet: bytes) -> None:
-        """Leave it."""
-
-
-class MemoryLine:
-    """Keeps packets instead of sending them; for decoding and tests. `take` returns and clears
-    them.
-    """
-
-    def __init__(self, clock_ns: int = 1) -> None:
-        self._parts: list[bytes] = []
-        self.clock_ns = clock_ns
-        """Send time to stamp, so that the same recording gives the same bytes."""
-
-    def publish(
-        self,
-        stamper: Stamper,
-        buffer: bytearray | memoryview,
-        nbytes: int,
-        *,
-        keep: bool,
-        sealer: Sealer | None = None,
-    ) -> int:
-        """Stamp, seal and keep a copy."""
-        count = stamper.stamp(buffer, nbytes, keep=keep, ts_send_ns=self.clock_ns)
-        packets = bytes(buffer[:nbytes])
-        self._parts.append(packets if sealer is None else sealer.seal(packets))
-        return count
-
-    def send(self, packet: bytes) -> None:
-        """Keep one packet as it is."""
-        self._parts.append(packet)
-
-    def take(self) -> bytes:
-        """Return what was published since the last call, contiguous."""
-        out = b"".join(self._parts)
-        self._parts.clear()
-        return out
-
-
-class Cycle:
-    """Spreads a repeated task over a period: `due` says how many of `count` steps are to be done
-    now.
-    """
-
-    __slots__ = ("_done", "_period_ns", "_start_ns")
-
-    def __init__(self, period_s: float, now_ns: int) -> None:
-        self._period_ns = int(period_s * _SECOND)
-        self._start_ns = now_ns
-        self._done = 0
-
-    def due(self, count: int, now_ns: int) -> range:
-        """Return the indices (0 to count - 1) to handle now; each comes once a period. Period 0:
-        never.
-        """
-        if self._period_ns <= 0 or count == 0:
-            return range(0)
-        elapsed = now_ns - self._start_ns
-        if elapsed >= self._period_ns:
-            first, self._done = self._done, 0
-            self._start_ns = now_ns
-            return range(first, count)
-        first = self._done
-        self._done = max(first, min(count, count * elapsed // self._period_ns))
-        return range(first, self._done)
 
 
 def next_epoch(state_dir: Path, channel_id: int, now_s: int) -> int:

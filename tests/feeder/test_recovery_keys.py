@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from tapecast.protocol.codec import validate
-from tapecast.protocol.publish.recovery_server import RecoveryServer
+from tapecast.protocol.publish.recovery.server import RecoveryServer
 from tapecast.protocol.records import Header, RequestItem
 from tapecast.protocol.recovery import decode_reply, encode_request, first_packet
 from tapecast.protocol.schema import ReplyStatus, RequestKind

@@ -17,7 +17,7 @@ from tapecast.feeder.recovery_source import SessionSource
 from tapecast.feeder.venues import venue
 from tapecast.protocol.books.books import BookSet
 from tapecast.protocol.codec import Packet, decode, walk
-from tapecast.protocol.publish.recovery_types import State
+from tapecast.protocol.publish.recovery.types import State
 from tapecast.protocol.records import InstrumentItem, StatusItem
 from tapecast.protocol.ring import Ring
 from tapecast.protocol.schema import Flag, MsgType, StatusReason, StatusScope, StatusState

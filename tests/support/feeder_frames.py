@@ -17,7 +17,8 @@ from tapecast.feeder.session.session import Session, SessionOptions
 from tapecast.feeder.session.sync import SyncPolicy
 from tapecast.feeder.venues import venue
 from tapecast.protocol.codec import walk
-from tapecast.protocol.publish.publisher import MemoryLine, Publisher
+from tapecast.protocol.publish.lines import MemoryLine
+from tapecast.protocol.publish.publisher import Publisher
 from tapecast.protocol.render import EventDict, Renderer
 
 __all__ = [

@@ -29,8 +29,8 @@ from tapecast.feeder.recovery_source import SessionSource
 from tapecast.feeder.venues import venue
 from tapecast.protocol.codec import walk
 from tapecast.protocol.net.io import SPAN
-from tapecast.protocol.publish.recovery_server import RecoveryServer
-from tapecast.protocol.publish.recovery_types import Client, Limits
+from tapecast.protocol.publish.recovery.server import RecoveryServer
+from tapecast.protocol.publish.recovery.types import Client, Limits
 from tapecast.protocol.records import HEADER_STRUCT, HeartbeatItem
 from tapecast.protocol.ring import Ring
 from tapecast.protocol.schema import MsgType

@@ -7,8 +7,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from tapecast.protocol.publish.recovery_server import RecoveryServer
-from tapecast.protocol.publish.recovery_types import Client, Limits, State
+from tapecast.protocol.publish.recovery.server import RecoveryServer
+from tapecast.protocol.publish.recovery.types import Client, Limits, State
 from tapecast.protocol.records import Header, ReplyItem, RequestItem
 from tapecast.protocol.recovery import decode_reply, first_packet
 from tapecast.protocol.ring import Ring

@@ -16,7 +16,8 @@ from tapecast.feeder.session.handover import HandoverPolicy, Outcome, fingerprin
 from tapecast.feeder.session.session import CommandKind, Session, SessionOptions
 from tapecast.feeder.venues import venue
 from tapecast.protocol.codec import Packet, decode, encode, walk
-from tapecast.protocol.publish.publisher import MemoryLine, Publisher
+from tapecast.protocol.publish.lines import MemoryLine
+from tapecast.protocol.publish.publisher import Publisher
 from tapecast.protocol.records import Header, Level
 from tapecast.protocol.schema import Flag, MsgType, StatusState
 from tests.support.captures import captures

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapecast.feeder.session.packets import PacketWriter, levels_packets
+from tapecast.feeder.session.packets import PacketWriter
 from tapecast.feeder.venues.spec import Exact, InstrumentDef
 from tapecast.protocol.books.books import BookSet
 from tapecast.protocol.codec import Packet, decode, instrument_id, parse_gap_detail, walk
 from tapecast.protocol.dtypes import LEVEL
+from tapecast.protocol.publish.book_packets import levels_packets
 from tapecast.protocol.records import Header, InstrumentItem, StatusItem
 from tapecast.protocol.schema import (
     MAX_MANTISSA,

@@ -11,14 +11,9 @@ from hypothesis import strategies as st
 from tapecast.protocol.authentication import Sealer
 from tapecast.protocol.codec import Packet, decode, walk
 from tapecast.protocol.net.io import Receiver, Sender
-from tapecast.protocol.publish.publisher import (
-    Cycle,
-    MemoryLine,
-    MulticastLine,
-    Publisher,
-    SilentLine,
-    next_epoch,
-)
+from tapecast.protocol.publish.lines import MemoryLine, MulticastLine, SilentLine
+from tapecast.protocol.publish.publisher import Publisher, next_epoch
+from tapecast.protocol.publish.schedule import Cycle
 from tapecast.protocol.records import HeartbeatItem
 from tapecast.protocol.ring import Ring
 from tapecast.protocol.schema import Flag, MsgType

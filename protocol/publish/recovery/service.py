@@ -1,4 +1,4 @@
-"""The recovery service on TCP: a thin asyncio shell around `protocol.publish.recovery_server`.
+"""The recovery service on TCP: a thin asyncio shell around `protocol.publish.recovery.server`.
 
 It accepts, reads into a small buffer, writes, and closes who is idle, does not read, or sends
 junk. Its work is done in turns between two reads of the feeder's sockets, and pauses after
@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import time
 from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
-from tapecast.protocol.publish.recovery_server import RecoveryServer
-from tapecast.protocol.publish.recovery_types import Client, Limits, Piece, Source
-from tapecast.runtime import logs
+from tapecast.protocol.publish.recovery.server import RecoveryServer
+from tapecast.protocol.publish.recovery.types import Client, Limits, Piece, Source
 
 __all__ = ["RecoveryService"]
 
@@ -32,7 +32,7 @@ _BURST_NS = 500_000
 _PAUSE_S = 0.001
 _LISTEN_AGAIN_S = 5.0
 
-log = logs.get("protocol.publish.recovery_server")
+log = logging.getLogger(__name__)
 
 
 class RecoveryService:
@@ -42,7 +42,7 @@ class RecoveryService:
         self,
         source: Source,
         limits: Limits,
-        venue: str,
+        name: str,
         host: str = "127.0.0.1",
         port: int = 0,
         *,
@@ -53,7 +53,7 @@ class RecoveryService:
         self.server = RecoveryServer(source, limits, keys)
         self.port = 0
         """Where it listens; 0 = not yet, or no more."""
-        self._venue = venue
+        self._name = name
         self._address = (host, port)
         self._listens = listen
         self._listener: socket.socket | None = None
@@ -92,6 +92,11 @@ class RecoveryService:
         # What `abort` asked for happens in the loop's next turn.
         await asyncio.sleep(0)
 
+    def _log(
+        self, level: int, event: str, error_info: Exception | None = None, **fields: object
+    ) -> None:
+        log.log(level, event, exc_info=error_info, extra={"channel": self._name, **fields})
+
     def report(self) -> dict[str, int]:
         """Return the counters, how many clients there are now, and the longest that the feed had
         to wait for a turn.
@@ -116,18 +121,12 @@ class RecoveryService:
             listener.listen(_WAITING)
         except OSError as error:
             listener.close()
-            log.error(
-                "recovery service cannot listen",
-                venue=self._venue,
-                host=host,
-                port=port,
-                error=str(error),
-            )
+            self._log(logging.ERROR, "recovery_cannot_listen", host=host, port=port, error=error)
             return False
         self._listener = listener
         self.port = int(listener.getsockname()[1])
         self._loop.add_reader(listener, self._knock)
-        log.info("recovery service", venue=self._venue, host=host, port=self.port)
+        self._log(logging.INFO, "recovery_listening", host=host, port=self.port)
         return True
 
     async def _listen_again(self) -> None:
@@ -146,9 +145,9 @@ class RecoveryService:
                 connection.transport.abort()
             if self._noted:
                 peer, reason = self._last
-                log.warning(
-                    "recovery clients closed",
-                    venue=self._venue,
+                self._log(
+                    logging.WARNING,
+                    "recovery_clients_closed",
                     clients=self._noted,
                     client=peer,
                     reason=reason,
@@ -180,11 +179,11 @@ class RecoveryService:
         step = self.server.step(started_ns, time.time_ns())
         if step is not None:
             if step.error is not None:
-                log.error(
-                    "recovery step failed",
-                    venue=self._venue,
+                self._log(
+                    logging.ERROR,
+                    "recovery_step_failed",
+                    step.error,
                     error=repr(step.error),
-                    exc_info=step.error,
                 )
             self._connections[step.client].deliver(step.data)
         elif not self._knocked:
@@ -223,7 +222,7 @@ class RecoveryService:
         except OSError as error:  # no descriptor is left
             self._knocked = False
             self._loop.call_later(_LISTEN_AGAIN_S, self._knock_again)
-            log.error("recovery service cannot accept", venue=self._venue, error=str(error))
+            self._log(logging.ERROR, "recovery_cannot_accept", error=error)
             return
         client = self.server.connect(time.monotonic_ns())
         if client is None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapecast.protocol.publish.recovery_types import Client
+from tapecast.protocol.publish.recovery.types import Client
 from tapecast.protocol.records import ReplyItem, RequestItem
 from tapecast.protocol.recovery import decode_reply
 from tapecast.protocol.schema import Flag, ReplyStatus, RequestKind

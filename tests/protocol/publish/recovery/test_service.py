@@ -19,9 +19,9 @@ import uvloop
 
 from tapecast.protocol.codec import decode
 from tapecast.protocol.net.io import Receiver
-from tapecast.protocol.publish import recovery_service
-from tapecast.protocol.publish.recovery_service import RecoveryService
-from tapecast.protocol.publish.recovery_types import Limits
+from tapecast.protocol.publish.recovery import service as recovery_service
+from tapecast.protocol.publish.recovery.service import RecoveryService
+from tapecast.protocol.publish.recovery.types import Limits
 from tapecast.protocol.records import HeartbeatItem, RequestItem
 from tapecast.protocol.schema import MsgType, ReplyStatus, RequestKind
 from tests.feeder.test_live import UPBIT, upbit_books

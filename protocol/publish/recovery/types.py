@@ -1,4 +1,4 @@
-"""Parts of the recovery service around its brain (`protocol.publish.recovery_server`): what it
+"""Parts of the recovery service around its brain (`protocol.publish.recovery.server`): what it
 serves, its limits, a client's account.
 """
 

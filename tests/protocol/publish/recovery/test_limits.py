@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapecast.protocol.publish.recovery_types import Allowance
+from tapecast.protocol.publish.recovery.types import Allowance
 from tapecast.protocol.records import RequestItem
 from tapecast.protocol.recovery import decode_reply
 from tapecast.protocol.schema import ReplyStatus

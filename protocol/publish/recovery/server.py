@@ -1,7 +1,7 @@
 """The recovery service's brain: who may have what of one channel, and in which order; bytes in,
 pieces of answers out.
 
-Sans-I/O: the shell (`protocol.publish.recovery_service`) brings bytes and the time, says who
+Sans-I/O: the shell (`protocol.publish.recovery.service`) brings bytes and the time, says who
 cannot be written to, and writes what `step` hands it. A step does little, 64 KiB of packets or
 of one book at most, and clients take turns, so that the feeder's sockets are read between any
 two steps. The bytes of the conversation are `protocol.recovery`'s, what there is to serve a
@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 
 from tapecast.protocol.codec import WireError
-from tapecast.protocol.publish.recovery_types import Client, Limits, Piece, Source, State, Step
+from tapecast.protocol.publish.recovery.types import Client, Limits, Piece, Source, State, Step
 from tapecast.protocol.records import Header, ReplyItem, RequestItem
 from tapecast.protocol.recovery import decode_request, encode_reply, first_packet
 from tapecast.protocol.schema import ReplyStatus, RequestKind
