@@ -4,6 +4,7 @@ tree that breaks them.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -27,11 +28,12 @@ def copy(folder: Path, *rooms: str) -> Path:
     return folder
 
 
-def check(tree: Path, tool: str, *words: str) -> subprocess.CompletedProcess[str]:
+def check(tree: Path, tool: str, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a tool of the development environment on a tree."""
     return subprocess.run(
         [Path(sys.executable).parent / tool, *words],
         cwd=tree,
+        env={**os.environ, **environ},
         capture_output=True,
         text=True,
         check=False,
