@@ -1,8 +1,8 @@
-"""Every recording of the four venues through session, publisher and renderer, against a second
-reading of the raw messages.
+"""Every recording of the venues that the oracle knows through session, publisher and renderer,
+against a second reading of the raw messages.
 
-The oracle is `tests.support.feeder_oracle`; the numbers of applied updates are also those that
-the recordings' own README states.
+The oracle is `tests.support.feeder_oracle`; the numbers of applied updates, of checksums and of
+messages are also those that the recordings' own README states.
 """
 
 from __future__ import annotations
@@ -19,57 +19,20 @@ from tapecast.feeder.decode_command import events
 from tapecast.feeder.offline import Offline
 from tapecast.feeder.record.recording import read
 from tapecast.feeder.venues import venue
-from tests.support.captures import captures
-from tests.support.feeder_oracle import Bbo, BookMessage, Story, Trade, apply, first_lines, tell
+from tests.support.captures import Recording, captures, foreign, names, recording
+from tests.support.feeder_oracle import (
+    ORACLES,
+    Bbo,
+    BookMessage,
+    Story,
+    Trade,
+    apply,
+    first_lines,
+    tell,
+)
 
-WHOLE = [
-    ("binance", "binance/cf_20210404_spot_btc_eth_dot.jsonl"),
-    ("binance", "binance/cf_20210814_spot.jsonl"),
-    ("binance", "binance/cf_20211012_spot.jsonl"),
-    ("binance", "binance/hft_20240808_spot_btcusdt.jsonl"),
-    ("binance", "binance/nangman_20260520_spot_depth.jsonl"),
-    ("binance", "long/binance_spot_ethbtc_20201101.p1.jsonl.gz"),
-    ("binance_futures", "binance_futures/cf_20210417_usdm.jsonl"),
-    ("binance_futures", "binance_futures/cf_20210722_usdm.jsonl"),
-    ("binance_futures", "binance_futures/hft_20240808_usdm_btcusdt.jsonl"),
-    ("binance_futures", "binance_futures/hft_20240808_usdm_ethusdt.jsonl"),
-    ("okx", "okx/cf_20220227_v5_books_l2_tbt.jsonl"),
-    ("okx", "okx/cf_20220513_v5_books.jsonl"),
-    ("okx", "okx/fastmm_20260926_btc_usdt_swap.p1.jsonl"),
-    ("upbit", "upbit/cf_20210405_simple.jsonl"),
-    ("upbit", "upbit/sml_20250714_default_ticker_reserialized.jsonl"),
-]
-SAMPLED = [
-    ("binance", "long/binance_spot_btcusdt_20201101_aggtrades.p1.jsonl.gz"),
-    ("binance", "long/binance_spot_ethusdt_20201101_aggtrades.p1.jsonl.gz"),
-    ("binance", "long/binance_spot_btcusdt_20230405.jsonl.gz"),
-    ("binance", "long/binance_spot_btcusdt_20240808.jsonl.gz"),
-    ("binance_futures", "long/binance_futures_usdm_btcusdt_20240808.jsonl.gz"),
-    ("binance_futures", "long/binance_futures_usdm_ethusdt_20240808.jsonl.gz"),
-    ("binance_futures", "long/binance_usdm_btcusdt_20230404.jsonl.gz"),
-    ("binance_futures", "long/binance_usdm_ethusdt_20240718.jsonl.gz"),
-]
 SAMPLE = 4000
 """Lines of the long recordings."""
-
-# Updates that follow the snapshot, as the README of the recordings counts them; but of its 270
-# of KSMUSDT the first three end before the snapshot begins.
-APPLIED = {
-    "cf_20211012_spot.jsonl": {"NKNUSDT": 149, "BLZETH": 9, "LRCBTC": 13, "RUNEEUR": 1},
-    "cf_20210814_spot.jsonl": {"XMRBTC": 137, "FTMUSDT": 222, "SXPBTC": 94, "BADGERBTC": 75},
-    "cf_20210404_spot_btc_eth_dot.jsonl": {"DOTUSDT": 416, "BTCUSDT": 428, "ETHUSDT": 427},
-    "hft_20240808_spot_btcusdt.jsonl": {"BTCUSDT": 1088},
-    "cf_20210722_usdm.jsonl": {"SUSHIUSDT": 252, "AKROUSDT": 188, "KEEPUSDT": 132, "CTKUSDT": 180},
-    "cf_20210417_usdm.jsonl": {"KSMUSDT": 267, "YFIUSDT": 262, "DENTUSDT": 235, "XMRUSDT": 233},
-    "hft_20240808_usdm_btcusdt.jsonl": {"BTCUSDT": 1032},
-    "hft_20240808_usdm_ethusdt.jsonl": {"ETHUSDT": 607},
-}
-CHECKSUMS = {"cf_20220513_v5_books.jsonl": 290, "cf_20220227_v5_books_l2_tbt.jsonl": 3679}
-COUNTS = {
-    "cf_20210405_simple.jsonl": (1061, 672, 0),
-    "hft_20240808_spot_btcusdt.jsonl": (1089, 2294, 8733),
-}
-"""(books, trades, best bids and offers), from the README's message types and applied updates."""
 
 
 class Decoded(NamedTuple):
@@ -149,38 +112,62 @@ def exact_sides(levels: Any, price_exp: int, qty_exp: int) -> Any:
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "file"), WHOLE, ids=[file.rpartition("/")[2].split(".")[0] for _, file in WHOLE]
-)
-def test_every_event_of_a_recording_is_what_its_raw_messages_say(name: str, file: str) -> None:
+def in_oracle(name: str) -> bool:
+    """Say whether a recording is of a venue that the oracle knows."""
+    return recording(name).venue in ORACLES
+
+
+def cases(*, long: bool) -> list[str]:
+    """Return the recordings that the oracle can judge; of rows that their recorder cut there is
+    nothing to judge.
+    """
+    found = (recording(name) for name in names())
+    return [
+        file.name
+        for file in found
+        if in_oracle(file.name) and file.long is long and not file.reduced
+    ]
+
+
+def hold_against_the_readme(file: Recording, decoded: Decoded, story: Story) -> None:
+    """Hold the numbers of applied updates, checksums and messages against those stated."""
+    books = file.stated("book") or {}
+    if books and all("applied" in symbol for symbol in books.values()):
+        applied = {name: symbol["applied"] for name, symbol in books.items()}
+        assert story.applied == applied, "the oracle disagrees with the README"
+    checksums = (file.stated("crc32") or {}).get("ok", 0)
+    if checksums:
+        assert decoded.offline.session.counts["checksum_ok"] == story.checksums == checksums
+    types = file.stated("types") or {}
+    trades = sum(types.get(kind, 0) for kind in ("trade", "aggTrade"))
+    if trades:
+        assert len(decoded.of("trade")) == trades
+    if "bookTicker" in types:
+        assert len(decoded.of("bbo")) == types["bookTicker"]
+    if "orderbook" in types:
+        assert len(decoded.of("book")) == types["orderbook"]
+
+
+@pytest.mark.parametrize("name", cases(long=False))
+def test_every_event_of_a_recording_is_what_its_raw_messages_say(name: str) -> None:
     """Values, sides, ids, times, order and number of events; the final books; no gap, no
     crossing, no quarantine.
     """
-    path = captures() / file
-    story = tell(name, path)
-    decoded = decode(name, path)
+    file = recording(name)
+    story = tell(file.venue, file.path)
+    decoded = decode(file.venue, file.path)
     judge(decoded, story)
-    if path.name in APPLIED:
-        assert story.applied == APPLIED[path.name], "the oracle disagrees with the README"
-    if path.name in CHECKSUMS:
-        assert (
-            decoded.offline.session.counts["checksum_ok"] == story.checksums == CHECKSUMS[path.name]
-        )
-    if path.name in COUNTS:
-        assert (
-            tuple(len(decoded.of(kind)) for kind in ("book", "trade", "bbo")) == COUNTS[path.name]
-        )
+    hold_against_the_readme(file, decoded, story)
 
 
-@pytest.mark.parametrize(
-    ("name", "file"), SAMPLED, ids=[file.rpartition("/")[2].split(".")[0] for _, file in SAMPLED]
-)
+@pytest.mark.parametrize("name", cases(long=True))
 def test_the_beginning_of_a_long_recording_is_what_its_raw_messages_say(
-    name: str, file: str, tmp_path: Path
+    name: str, tmp_path: Path
 ) -> None:
     """The first 4,000 lines of each."""
-    path = first_lines(captures() / file, SAMPLE, tmp_path)
-    judge(decode(name, path), tell(name, path))
+    file = recording(name)
+    path = first_lines(file.path, SAMPLE, tmp_path)
+    judge(decode(file.venue, path), tell(file.venue, path))
 
 
 def test_book_of_an_hour_equals_the_second_snapshot() -> None:
@@ -213,37 +200,31 @@ def test_book_of_an_hour_equals_the_second_snapshot() -> None:
         assert len(inside) > 400
 
 
-# Lines of `examples.jsonl` that are nothing of this venue's streams.
-ODD: dict[str, set[int]] = {
-    "binance": {2, 3, 4, 7, 8, 15, 18, 19, 20, 21, 22, 27},
-    "binance_futures": {8, 10},
-    "okx": {8, *range(21, 31)},
-    "upbit": set(),
-}
-
-
-@pytest.mark.parametrize("name", sorted(ODD))
+@pytest.mark.parametrize("name", [name for name in names(single=True) if in_oracle(name)])
 def test_of_the_single_examples_only_the_foreign_ones_are_quarantined(name: str) -> None:
     """Other markets', other versions' and REST messages among the examples are put aside one by
     one, the rest is understood.
     """
-    path = captures() / name / "examples.jsonl"
-    offline = Offline(venue(name), [path])
+    file = recording(name)
+    offline = Offline(venue(file.venue), [file.path])
     found: dict[int, int] = {}
     for step in offline.run():
         if step.quarantined:
             found[offline.lines] = len(step.quarantined)
-    assert found == dict.fromkeys(ODD[name], 1)
+    odd = [line.number for line in read([file.path]) if foreign(file.venue, line.raw)]
+    assert found == dict.fromkeys(odd, 1)
 
 
 def test_reduced_recordings_are_quarantined_line_by_line() -> None:
     """Rows that their recorder cut are no messages of the venue: none becomes an event, none is
     lost from sight.
     """
-    path = captures() / "upbit" / "jun_20260512_krw_ticker_reduced.p1.jsonl.gz"
-    decoded = decode("upbit", path)
-    assert {event["type"] for event in decoded.events} <= {"quarantine", "instrument", "status"}
-    assert len(decoded.of("quarantine")) == decoded.offline.session.counts["quarantine"] > 100
+    for file in (recording(name) for name in names()):
+        if file.venue != "upbit" or not file.reduced:
+            continue
+        decoded = decode("upbit", file.path)
+        assert {event["type"] for event in decoded.events} <= {"quarantine", "instrument", "status"}
+        assert len(decoded.of("quarantine")) == decoded.offline.session.counts["quarantine"] > 100
 
 
 def test_values_are_exact_texts() -> None:

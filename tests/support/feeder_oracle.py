@@ -1,7 +1,7 @@
 """What a recording says, read a second time with `json` and `Decimal` alone: the judge of the
 feeder's events.
 
-Four venues' rules are written here once more, from their documentation, in the simplest way that
+The rules of a few venues are written here once more, from their documentation, in the simplest way that
 can be right: everything is read, then decided. Nothing of the feeder is used. Values are minimal
 decimal texts, times ns.
 """
@@ -297,7 +297,9 @@ def _upbit(path: Path) -> Story:
 
 ORACLES: dict[str, Callable[[Path], Story]] = {
     "binance": lambda path: _binance(path, futures=False),
+    "binance_us": lambda path: _binance(path, futures=False),
     "binance_futures": lambda path: _binance(path, futures=True),
+    "binance_coinm": lambda path: _binance(path, futures=True),
     "okx": _okx,
     "upbit": _upbit,
 }

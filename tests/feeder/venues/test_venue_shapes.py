@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from tapecast.feeder.record.recording import Line, read, universe
+from tapecast.feeder.session.exponents import fitting_exponents
 from tapecast.feeder.venues.binance import VENUE as BINANCE
 from tapecast.feeder.venues.binance_futures import VENUE as FUTURES
 from tapecast.feeder.venues.okx import VENUE as OKX
@@ -24,7 +25,7 @@ from tapecast.feeder.venues.upbit import VENUE as UPBIT
 from tapecast.protocol.codec import Level, Packet, TradeItem, decode, instrument_id, walk
 from tapecast.protocol.decimals import format_decimal
 from tapecast.protocol.schema import Flag, MsgType, Side, TradeFlag
-from tests.support.captures import captures, recordings
+from tests.support.captures import captures, foreign, recording, recordings
 
 reference: ModuleType = pytest.importorskip("tapecast.feeder.extract.fallback")
 types: ModuleType = pytest.importorskip("tapecast.feeder.extract.types")
@@ -32,30 +33,6 @@ Status = types.Status
 ALL = (BINANCE, FUTURES, OKX, UPBIT)
 SAMPLE = 25
 """Of a long recording every so many lines."""
-
-# Frames of `examples.jsonl` that are nothing of this venue's market data streams; line -> why.
-ODD = {
-    "binance": {
-        2: "a COIN-M contract",
-        3: "a USD-M delivery contract",
-        4: "European options",
-        7: "a USD-M bookTicker",
-        8: "a USD-M bookTicker",
-        15: "European options",
-        18: "a COIN-M REST body",
-        19: "a USD-M REST body",
-        20: "a COIN-M REST body",
-        21: "a USD-M REST body",
-        22: "a USD-M REST body",
-        27: "made by Tardis from a REST body",
-    },
-    "binance_futures": {
-        8: "made by Tardis from a REST body",
-        10: "made by Tardis from a REST body",
-    },
-    "okx": {8: "API v3"} | dict.fromkeys(range(21, 31), "a REST body"),
-    "upbit": {},
-}
 
 
 class Machine:
@@ -88,9 +65,11 @@ class Machine:
         status = self.extractor.extract(frame, 0)
         if status == Status.UNKNOWN_SYMBOL and self.add(self.extractor.symbol.decode()) is not None:
             status = self.extractor.extract(frame, 0)
-        if status == Status.INEXACT:
-            r = self.extractor.r
-            self.extractor.set_exponents(r.instrument, r.need_price_exp, r.need_qty_exp)
+        if status in (Status.INEXACT, Status.TOO_LARGE):
+            index = self.extractor.r.instrument
+            old = self.extractor.exponents(index)
+            found = fitting_exponents(self.extractor, index, frame, old)
+            self.extractor.set_exponents(index, *(found or old))
             status = self.extractor.extract(frame, 0)
         return int(status)
 
@@ -143,19 +122,20 @@ def sampled(path: Path) -> Iterator[Line]:
 
 @pytest.mark.parametrize("venue", ALL, ids=lambda venue: venue.name)
 def test_no_recorded_frame_is_left_over(venue: VenueSpec) -> None:
-    """Each frame becomes packets or has a meaning as control; the known odd ones are the only
-    exceptions.
+    """Each frame becomes packets or has a meaning as control; foreign ones among the single
+    messages are the only exceptions, and exceptions all of them.
     """
     for path in recordings(venue.name):
         machine = Machine(venue)
-        odd = ODD[venue.name] if path.name == "examples.jsonl" else {}
-        found: dict[int, str] = {}
+        single = recording(f"{path.parent.name}/{path.name}").single
         for line in sampled(path):
             status = machine.feed(line.raw)
             meaning = venue.stream.control(line.raw) if status == Status.NO_SHAPE else None
-            if status not in (Status.OK, Status.SUPPRESSED) and meaning is None:
-                found[line.number] = f"{Status(status).name} {machine.extractor.reason}"
-        assert found.keys() == odd.keys(), (path.name, found)
+            left_over = status not in (Status.OK, Status.SUPPRESSED) and meaning is None
+            why = foreign(venue.name, line.raw) if single else None
+            assert left_over == (why is not None), (
+                f"{path.name}:{line.number}: {Status(status).name} {machine.extractor.reason} {why}"
+            )
 
 
 @pytest.mark.parametrize("venue", [BINANCE, FUTURES], ids=lambda venue: venue.name)
