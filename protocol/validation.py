@@ -8,15 +8,14 @@ input: a receiver drops and counts. Source, session and sequence come after thes
 
 from __future__ import annotations
 
-import struct
 from enum import IntEnum
 
 from tapecast.protocol import schema
+from tapecast.protocol.codec import packet_size
+from tapecast.protocol.records import HEADER_STRUCT, Header
 from tapecast.protocol.schema import Flag
 
-__all__ = ["HEADER_STRUCT", "MIN_ITEM", "Counter", "validate"]
-
-HEADER_STRUCT = struct.Struct("<HBBHBBIHHQQIbbBBqqqH")
+__all__ = ["MIN_ITEM", "Counter", "validate"]
 
 MIN_ITEM = {int(msg): record.size for msg, record in schema.ITEM_OF.items()}
 """Smallest admissible item size by message type; a type that is missing here is unknown."""
@@ -70,25 +69,21 @@ def validate(
         return Counter.TOO_SHORT
     if len(packet) > schema.MAX_PACKET:
         return Counter.OVERSIZE
-    fields = HEADER_STRUCT.unpack_from(packet)
-    magic, version, msg_type, flags, item_count, bid_count = fields[:6]
-    item_size, payload_len = fields[14], fields[19]
-    if magic != schema.MAGIC:
+    header = Header._make(HEADER_STRUCT.unpack_from(packet))
+    if header.magic != schema.MAGIC:
         return Counter.BAD_MAGIC
-    if version != schema.VERSION:
+    if header.version != schema.VERSION:
         return Counter.BAD_VERSION
-    if flags & Flag.CRITICAL:
+    if header.flags & Flag.CRITICAL:
         return Counter.UNKNOWN_CRITICAL
-    if schema.HEADER_SIZE + payload_len + (schema.TAG_SIZE if flags & Flag.AUTH else 0) != len(
-        packet
-    ):
+    if packet_size(header) != len(packet):
         return Counter.BAD_LENGTH
-    if item_count * item_size != payload_len:
+    if header.item_count * header.item_size != header.payload_len:
         return Counter.BAD_ITEMS
-    if bid_count > item_count:
+    if header.bid_count > header.item_count:
         return Counter.BAD_BID_COUNT
-    if item_size < MIN_ITEM.get(msg_type, 0):
+    if header.item_size < MIN_ITEM.get(header.msg_type, 0):
         return Counter.SMALL_ITEM
-    if auth_required and not flags & Flag.AUTH:
+    if auth_required and not header.flags & Flag.AUTH:
         return Counter.AUTH_MISSING
     return None

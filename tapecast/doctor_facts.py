@@ -20,7 +20,7 @@ import msgspec
 
 from tapecast.protocol.net.io import Receiver, TextSender, interface_index, reachable
 from tapecast.protocol.net.sequencing import Counter
-from tapecast.protocol.records import HEADER_STRUCT, ITEM_STRUCT
+from tapecast.protocol.records import HEADER_STRUCT, ITEM_STRUCT, Header, HeartbeatItem
 from tapecast.protocol.schema import HEADER_SIZE, MsgType, venue_name
 from tapecast.runtime.channels import lines_of
 from tapecast.runtime.errors import ConfigError
@@ -245,16 +245,15 @@ def _listen(
     while (left := deadline - time.monotonic()) > 0:
         for index in range(sequencer.receive(receiver, min(left, 0.1))):
             packet = sequencer.packet(index)
-            fields = HEADER_STRUCT.unpack_from(packet)
-            venue = venue_name(fields[8])
+            header = Header._make(HEADER_STRUCT.unpack_from(packet))
+            venue = venue_name(header.venue_id)
             packets[venue] = packets.get(venue, 0) + 1
-            if (
-                fields[2] in _BEATS
-                and fields[4]
-                and (port := _HEARTBEAT.unpack_from(packet, HEADER_SIZE)[5])
-            ):
+            if header.msg_type not in _BEATS or not header.item_count:
+                continue
+            beat = HeartbeatItem._make(_HEARTBEAT.unpack_from(packet, HEADER_SIZE))
+            if beat.recovery_port:
                 host = socket.inet_ntoa(int(sequencer.deliveries[index]["addr"]).to_bytes(4, "big"))
-                services.setdefault(venue, set()).add((host, port))
+                services.setdefault(venue, set()).add((host, beat.recovery_port))
     counts = sequencer.counts()
     reasons = [
         counter.name.lower()

@@ -10,6 +10,7 @@ one after the last. Keeps no books; starts without the feed's machinery.
 from __future__ import annotations
 
 import argparse
+import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ import orjson
 from tapecast.consumers.feed.source import Chunks, Multicast, PacketSource
 from tapecast.consumers.feed.tape import read_tape
 from tapecast.protocol.codec import WireError
+from tapecast.protocol.fields import OFFSET
 from tapecast.protocol.net.sequencing import SPAN_HELD, BatchSequencer, EventKind
 from tapecast.protocol.net.sequencing import SequencingEvent as Change
 from tapecast.protocol.render import EventDict, Renderer
@@ -36,6 +38,8 @@ __all__ = ["add_arguments", "run", "text_line"]
 _WAIT_S: Final = 0.1
 _WINDOW_S: Final = 0.005
 _SHOWN: Final = 3
+_VENUE: Final = struct.Struct("<H")
+_VENUE_AT: Final = OFFSET["venue_id"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -198,7 +202,7 @@ def _events(
         offset, size, _, flags, *_ = span
         data = (sequencer.held if flags & SPAN_HELD else source.buffer).data
         packet = data[offset : offset + size]
-        if venue_ids and int.from_bytes(packet[14:16], "little") not in venue_ids:
+        if venue_ids and _VENUE.unpack_from(packet, _VENUE_AT)[0] not in venue_ids:
             continue
         try:
             yield from renderer.feed(packet)

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from tapecast.consumers.feed.events import AnyEvent
 from tapecast.protocol.dtypes import HEADER, ITEM_DTYPE
+from tapecast.protocol.fields import OFFSET
 from tapecast.protocol.net.sequencing import SPAN_HELD, BatchSequencer
 from tapecast.protocol.schema import HEADER_SIZE, MsgType
 
@@ -46,11 +47,11 @@ TABLE_HEAD: Final = (
 them.
 """
 
-_MSG_TYPE: Final = 3
-_ITEM_COUNT: Final = 6
-_ITEM_SIZE: Final = 38
-_CHANNEL: Final = 12
-_ID: Final = 16
+_MSG_TYPE: Final = OFFSET["msg_type"]
+_ITEM_COUNT: Final = OFFSET["item_count"]
+_ITEM_SIZE: Final = OFFSET["item_size"]
+_CHANNEL: Final = OFFSET["channel_id"]
+_ID: Final = OFFSET["instrument_id"]
 _LEVELS: Final = frozenset({int(MsgType.BOOK), int(MsgType.BBO)})
 
 

@@ -23,10 +23,25 @@ from typing import Final, NamedTuple
 from tapecast.consumers.feed.events import BookState, Fragment
 from tapecast.protocol.books.books import BookSet, KernelBook
 from tapecast.protocol.codec import Buffer
+from tapecast.protocol.fields import (
+    BID_COUNT,
+    CHANNEL_SEQ,
+    FLAGS,
+    FRAGMENT,
+    INSTRUMENT_ID,
+    INSTRUMENT_SEQ,
+    ITEM_COUNT,
+    ITEM_SIZE,
+    OFFSET,
+    HeaderTuple,
+)
 from tapecast.protocol.schema import HEADER_SIZE, Flag, StatusState
 
 __all__ = ["Bookkeeper", "Change", "Channel"]
 
+_ITEM_COUNT: Final = OFFSET["item_count"]
+_BID_COUNT: Final = OFFSET["bid_count"]
+_ITEM_SIZE: Final = OFFSET["item_size"]
 _LAST: Final = int(Flag.LAST)
 _SNAPSHOT: Final = int(Flag.SNAPSHOT)
 _SUSPECT: Final = int(Flag.SUSPECT)
@@ -145,7 +160,7 @@ class Bookkeeper:
         self._parts: dict[int, list[bytes]] = {}
         self._queued = 0
 
-    def apply(self, packet: Buffer, header: tuple[int, ...]) -> Change | bool:
+    def apply(self, packet: Buffer, header: HeaderTuple) -> Change | bool:
         """Apply one BOOK packet, a buffer of exactly its bytes, in its place in the channel.
 
         Returns the Change that it completes; True when with it the book was found to have lost
@@ -153,32 +168,42 @@ class Bookkeeper:
         a snapshot, or the packet said nothing new.
         """
         channel = self.channel
-        flags, instrument = header[3], header[9]
+        flags, instrument = header[FLAGS], header[INSTRUMENT_ID]
         track = self._tracks.get(instrument)
         if track is None:
             track = self._add(instrument)
             if channel.served and not flags & _SNAPSHOT:
                 self._wait(track)
         if track.queue is not None and not flags & _SNAPSHOT:
-            self._keep(track, header[11], packet)
+            self._keep(track, header[INSTRUMENT_SEQ], packet)
             return False
         book = track.book
-        if track.ahead and not _is_after(header[11], book.instrument_seq):
+        if track.ahead and not _is_after(header[INSTRUMENT_SEQ], book.instrument_seq):
             return False
         updates = book.updates
         self._set.apply(packet, check_seq=True)
-        if header[15] == 0 and track.fragments:
+        if header[FRAGMENT] == 0 and track.fragments:
             track.fragments.clear()
         if not flags & _LAST:
             track.fragments.append(
-                Fragment(bytes(packet), HEADER_SIZE, header[4], header[5], header[14])
+                Fragment(
+                    bytes(packet),
+                    HEADER_SIZE,
+                    header[ITEM_COUNT],
+                    header[BID_COUNT],
+                    header[ITEM_SIZE],
+                )
             )
-            return self._check(track, header[11], packet)
+            return self._check(track, header[INSTRUMENT_SEQ], packet)
         if book.updates == updates:
-            if book.complete and flags & _SNAPSHOT and book.instrument_seq == header[11]:
+            if (
+                book.complete
+                and flags & _SNAPSHOT
+                and book.instrument_seq == header[INSTRUMENT_SEQ]
+            ):
                 track.epoch = channel.epoch
             track.fragments.clear()
-            return self._check(track, header[11], packet)
+            return self._check(track, header[INSTRUMENT_SEQ], packet)
         track.epoch = channel.epoch
         track.lost = track.ahead = False
         track.seen = True
@@ -187,28 +212,32 @@ class Bookkeeper:
             self._join(track)
         if flags & (_SUSPECT | _STALE):
             track.upstream = BookState.STALE if flags & _STALE else BookState.SUSPECT
-        last = Fragment(packet, HEADER_SIZE, header[4], header[5], header[14])
+        last = Fragment(
+            packet, HEADER_SIZE, header[ITEM_COUNT], header[BID_COUNT], header[ITEM_SIZE]
+        )
         fragments = (*track.fragments, last) if track.fragments else (last,)
         track.fragments.clear()
         return Change(
             book, track.upstream if channel.repairing is None else BookState.SUSPECT, fragments
         )
 
-    def recovered(self, packet: Buffer, header: tuple[int, ...]) -> Change | bool:
+    def recovered(self, packet: Buffer, header: HeaderTuple) -> Change | bool:
         """Take in a packet of a snapshot of the recovery service, which is applied once its last
         one is there.
 
         Returns the Change where the book begins with it anew; True where it proves the book to
         be whole as it is; else False.
         """
-        parts = self._parts.setdefault(header[9], [])
-        if header[15] == 0:
+        parts = self._parts.setdefault(header[INSTRUMENT_ID], [])
+        if header[FRAGMENT] == 0:
             parts.clear()
-        if header[15] != len(parts):
+        if header[FRAGMENT] != len(parts):
             parts.clear()
             return False
         parts.append(bytes(packet))
-        return self._begin(self._parts.pop(header[9]), header) if header[3] & _LAST else False
+        if not header[FLAGS] & _LAST:
+            return False
+        return self._begin(self._parts.pop(header[INSTRUMENT_ID]), header)
 
     def instruments(self) -> list[int]:
         """Return the instruments that the channel has brought books of."""
@@ -294,9 +323,10 @@ class Bookkeeper:
             if track.queue is not None:
                 self._drop_queue(track)
 
-    def _begin(self, parts: list[bytes], header: tuple[int, ...]) -> Change | bool:
+    def _begin(self, parts: list[bytes], header: HeaderTuple) -> Change | bool:
         channel = self.channel
-        instrument, seq, true_at, flags = header[9], header[11], header[10], header[3]
+        instrument, seq = header[INSTRUMENT_ID], header[INSTRUMENT_SEQ]
+        true_at, flags = header[CHANNEL_SEQ], header[FLAGS]
         track = self._tracks.get(instrument) or self._add(instrument)
         book = track.book
         whole = track.seen and not track.lost and track.queue is None and book.complete
@@ -322,9 +352,9 @@ class Bookkeeper:
         )
         track.fragments.clear()
         self._join(track)
-        heads = [(part[6], part[7], part[38]) for part in parts]
         fragments = [
-            Fragment(part, HEADER_SIZE, *head) for part, head in zip(parts, heads, strict=True)
+            Fragment(part, HEADER_SIZE, part[_ITEM_COUNT], part[_BID_COUNT], part[_ITEM_SIZE])
+            for part in parts
         ]
         return Change(book, self._state(track), tuple(fragments))
 

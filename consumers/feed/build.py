@@ -1,22 +1,45 @@
 """Packets to events, one function a message type: no state, no decisions; what the numbers mean
 is in `consumers.feed.events`.
+
+Events get their fields by keyword. Only the names come first and by position, in the order of
+`Names` (a test compares it with `Event`): spreading them with `*` beside keywords would cost more
+than the rest of the event.
 """
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final
 
 from tapecast.consumers.feed.books import Change
 from tapecast.consumers.feed.events import Bbo, Book, BookState, Fragment, Liquidation, Stat, Trade
 from tapecast.consumers.feed.selection import Names
 from tapecast.protocol.books.book import KernelBook
 from tapecast.protocol.codec import Buffer
+from tapecast.protocol.fields import (
+    BID_COUNT,
+    FLAGS,
+    INSTRUMENT_SEQ,
+    ITEM_COUNT,
+    ITEM_SIZE,
+    PRICE_EXP,
+    QTY_EXP,
+    TS_EXCHANGE_NS,
+    TS_RECV_NS,
+    TS_SEND_NS,
+    HeaderTuple,
+)
 from tapecast.protocol.records import ITEM_STRUCT
 from tapecast.protocol.schema import HEADER_SIZE, Flag, MsgType, Side, StatKind, TradeFlag
 
-__all__ = ["Header", "best", "book", "executions", "flags_of", "stats", "whole_book"]
+__all__ = [
+    "build_bbo",
+    "build_book",
+    "build_executions",
+    "build_stats",
+    "build_whole_book",
+    "flags_of",
+]
 
-Header: TypeAlias = tuple[int, ...]
 _TRADE: Final = ITEM_STRUCT[MsgType.TRADE]
 _LEVEL: Final = ITEM_STRUCT[MsgType.BBO]
 _STAT: Final = ITEM_STRUCT[MsgType.STAT]
@@ -35,91 +58,147 @@ def flags_of(value: int) -> Flag:
     return found
 
 
-def executions(
-    data: Buffer, at: int, header: Header, names: Names, make: type[Trade | Liquidation]
+def build_executions(
+    data: Buffer, at: int, header: HeaderTuple, names: Names, make: type[Trade | Liquidation]
 ) -> list[Trade | Liquidation]:
-    """Return the events of a TRADE or LIQUIDATION packet."""
-    ts, price_exp, qty_exp, step = header[16], header[12], header[13], header[14]
-    flags = flags_of(header[3])
+    """Return the events of the TRADE or LIQUIDATION packet at `data[at]`, one an item."""
+    venue, kind, symbol, instrument = names
+    ts, recv_ns, send_ns = header[TS_EXCHANGE_NS], header[TS_RECV_NS], header[TS_SEND_NS]
+    price_exp, qty_exp, step = header[PRICE_EXP], header[QTY_EXP], header[ITEM_SIZE]
+    flags = flags_of(header[FLAGS])
     first = at + HEADER_SIZE
     out = []
-    for offset in range(first, first + header[4] * step, step):
+    for offset in range(first, first + header[ITEM_COUNT] * step, step):
         trade_id, price, quantity, delta_us, side, trade_flags, condition = _TRADE.unpack_from(
             data, offset
         )
         out.append(
             make(
-                *names,
-                ts + 1000 * delta_us if ts else 0,
-                header[17],
-                header[18],
-                flags,
-                price,
-                quantity,
-                price_exp,
-                qty_exp,
-                _SIDES.get(side, Side.UNKNOWN),
-                trade_id,
-                _TRADE_FLAGS.get(trade_flags) or TradeFlag(trade_flags),
-                condition,
+                venue,
+                kind,
+                symbol,
+                instrument,
+                ts_exchange_ns=ts + 1000 * delta_us if ts else 0,
+                ts_recv_ns=recv_ns,
+                ts_send_ns=send_ns,
+                flags=flags,
+                price_mantissa=price,
+                quantity_mantissa=quantity,
+                price_exp=price_exp,
+                qty_exp=qty_exp,
+                side=_SIDES.get(side, Side.UNKNOWN),
+                trade_id=trade_id,
+                trade_flags=_TRADE_FLAGS.get(trade_flags) or TradeFlag(trade_flags),
+                condition=condition,
             )
         )
     return out
 
 
-def best(data: Buffer, at: int, header: Header, names: Names) -> Bbo:
-    """Return the event of a BBO packet."""
-    first, count, bids, step = at + HEADER_SIZE, header[4], header[5], header[14]
-    bid = _LEVEL.unpack_from(data, first) if bids else None
-    ask = _LEVEL.unpack_from(data, first + bids * step) if count > bids else None
+def build_bbo(data: Buffer, at: int, header: HeaderTuple, names: Names) -> Bbo:
+    """Return the event of the BBO packet at `data[at]`."""
+    venue, kind, symbol, instrument = names
+    first, step = at + HEADER_SIZE, header[ITEM_SIZE]
+    count, bids = header[ITEM_COUNT], header[BID_COUNT]
     return Bbo(
-        *names,
-        header[16],
-        header[17],
-        header[18],
-        flags_of(header[3]),
-        bid,
-        ask,
-        header[12],
-        header[13],
+        venue,
+        kind,
+        symbol,
+        instrument,
+        ts_exchange_ns=header[TS_EXCHANGE_NS],
+        ts_recv_ns=header[TS_RECV_NS],
+        ts_send_ns=header[TS_SEND_NS],
+        flags=flags_of(header[FLAGS]),
+        bid_mantissas=_LEVEL.unpack_from(data, first) if bids else None,
+        ask_mantissas=_LEVEL.unpack_from(data, first + bids * step) if count > bids else None,
+        price_exp=header[PRICE_EXP],
+        qty_exp=header[QTY_EXP],
     )
 
 
-def stats(data: Buffer, at: int, header: Header, names: Names) -> list[Stat]:
-    """Return the events of a STAT packet."""
-    first, step = at + HEADER_SIZE, header[14]
-    times, flags = (header[16], header[17], header[18]), flags_of(header[3])
+def build_stats(data: Buffer, at: int, header: HeaderTuple, names: Names) -> list[Stat]:
+    """Return the events of the STAT packet at `data[at]`, one an item."""
+    venue, kind, symbol, instrument = names
+    first, step = at + HEADER_SIZE, header[ITEM_SIZE]
+    flags = flags_of(header[FLAGS])
     out = []
-    for offset in range(first, first + header[4] * step, step):
-        value, ts, kind, exp, _, aux = _STAT.unpack_from(data, offset)
-        out.append(Stat(*names, *times, flags, _STAT_KINDS.get(kind, kind), value, exp, ts, aux))
+    for offset in range(first, first + header[ITEM_COUNT] * step, step):
+        value, ts, kind_of, exp, _, aux = _STAT.unpack_from(data, offset)
+        out.append(
+            Stat(
+                venue,
+                kind,
+                symbol,
+                instrument,
+                ts_exchange_ns=header[TS_EXCHANGE_NS],
+                ts_recv_ns=header[TS_RECV_NS],
+                ts_send_ns=header[TS_SEND_NS],
+                flags=flags,
+                kind_of=_STAT_KINDS.get(kind_of, kind_of),
+                value_mantissa=value,
+                value_exp=exp,
+                ts_ns=ts,
+                aux=aux,
+            )
+        )
     return out
 
 
-def book(header: Header, names: Names, change: Change) -> Book:
-    """Return the event of a change of a book, `header` being that of its last packet."""
+def build_book(header: HeaderTuple, names: Names, change: Change) -> Book:
+    """Return the event of a change of a book; `header` is that of its last packet."""
+    venue, kind, symbol, instrument = names
     return Book(
-        *names,
-        header[16],
-        header[17],
-        header[18],
-        flags_of(header[3]),
-        change.state,
-        bool(header[3] & _SNAPSHOT),
-        header[11],
-        change.book,
-        header[12],
-        header[13],
-        change.fragments,
+        venue,
+        kind,
+        symbol,
+        instrument,
+        ts_exchange_ns=header[TS_EXCHANGE_NS],
+        ts_recv_ns=header[TS_RECV_NS],
+        ts_send_ns=header[TS_SEND_NS],
+        flags=flags_of(header[FLAGS]),
+        state=change.state,
+        snapshot=bool(header[FLAGS] & _SNAPSHOT),
+        instrument_seq=header[INSTRUMENT_SEQ],
+        levels=change.book,
+        price_exp=header[PRICE_EXP],
+        qty_exp=header[QTY_EXP],
+        fragments=change.fragments,
     )
 
 
-def whole_book(kept: KernelBook, state: BookState, names: Names) -> Book:
-    """Return a book as the event that begins with it: all its levels are its change."""
-    bids, asks = kept.bids(), kept.asks()
-    whole = Fragment(
-        bids.tobytes() + asks.tobytes(), 0, len(bids) + len(asks), len(bids), bids.dtype.itemsize
+def build_whole_book(
+    kept: KernelBook, state: BookState, names: Names, *, snapshot: bool = True
+) -> Book:
+    """Return a book as it is now. As a `snapshot` the event begins with it: all its levels are
+    its change, and its flags say SNAPSHOT and RECOVERED; else nothing is.
+    """
+    fragments: tuple[Fragment, ...] = ()
+    if snapshot:
+        bids, asks = kept.bids(), kept.asks()
+        fragments = (
+            Fragment(
+                data=bids.tobytes() + asks.tobytes(),
+                start=0,
+                item_count=len(bids) + len(asks),
+                bid_count=len(bids),
+                item_size=bids.dtype.itemsize,
+            ),
+        )
+    venue, kind, symbol, instrument = names
+    return Book(
+        venue,
+        kind,
+        symbol,
+        instrument,
+        ts_exchange_ns=kept.ts_exchange_ns,
+        ts_recv_ns=kept.ts_recv_ns,
+        ts_send_ns=0,
+        flags=flags_of(kept.flags | Flag.SNAPSHOT | Flag.RECOVERED if snapshot else kept.flags),
+        state=state,
+        snapshot=snapshot,
+        instrument_seq=kept.instrument_seq,
+        levels=kept,
+        price_exp=kept.price_exp,
+        qty_exp=kept.qty_exp,
+        fragments=fragments,
     )
-    flags = flags_of(kept.flags | Flag.SNAPSHOT | Flag.RECOVERED)
-    times, exps = (kept.ts_exchange_ns, kept.ts_recv_ns, 0), (kept.price_exp, kept.qty_exp)
-    return Book(*names, *times, flags, state, True, kept.instrument_seq, kept, *exps, (whole,))

@@ -13,10 +13,12 @@ from tapecast.consumers.feed.events import Instrument, decimal
 from tapecast.consumers.feed.selection import Names, Selection
 from tapecast.protocol.codec import Buffer, WireError, decode
 from tapecast.protocol.decimals import format_decimal
+from tapecast.protocol.fields import OFFSET
 from tapecast.protocol.naming import canonical_name
-from tapecast.protocol.records import InstrumentItem
+from tapecast.protocol.records import Header, InstrumentItem
 from tapecast.protocol.schema import (
     HEADER_SIZE,
+    INSTRUMENT,
     UNDEFINED,
     Flag,
     InstrumentFlag,
@@ -31,6 +33,12 @@ __all__ = ["Definitions", "names_of"]
 _KINDS = {int(kind): kind.name.lower() for kind in InstrumentKind}
 _STATES = {int(state): state for state in InstrumentState}
 _OPTIONS = {int(kind): kind for kind in OptionType}
+_TIMES_END = OFFSET["payload_len"]
+"""The header before it changes from cycle to cycle (sequence, times); the payload's length and
+the items do not.
+"""
+_ID = next(field.offset for field in INSTRUMENT.fields if field.name == "id")
+"""Where an item holds the instrument's id, 8 bytes."""
 
 
 def names_of(item: InstrumentItem) -> Names:
@@ -63,7 +71,7 @@ class Definitions:
         """
         self.refused.clear()
         raw = bytes(packet)
-        first_id = raw[HEADER_SIZE : HEADER_SIZE + 8]
+        first_id = raw[HEADER_SIZE + _ID : HEADER_SIZE + _ID + 8]
         if self._packets.get(first_id) == raw[_TIMES_END:]:
             return []
         try:
@@ -83,8 +91,7 @@ class Definitions:
                 self.refused.append(item.id)
                 continue
             self.names[item.id] = names
-            times = (header.ts_exchange_ns, header.ts_recv_ns, header.ts_send_ns)
-            definition = _event(names, item, times, Flag(header.flags))
+            definition = _event(names, item, header)
             self.wanted[names.instrument] = definition
             changed.append(definition)
         return changed
@@ -105,37 +112,34 @@ class Definitions:
         ]
 
 
-_TIMES_END = 64
-"""Header bytes 0-63 change from cycle to cycle (sequence, times); the payload length and the
-items do not.
-"""
-
-
-def _event(
-    names: Names, item: InstrumentItem, times: tuple[int, int, int], flags: Flag
-) -> Instrument:
+def _event(names: Names, item: InstrumentItem, header: Header) -> Instrument:
     return Instrument(
-        *names,
-        *times,
-        flags,
-        item.id,
-        _STATES.get(item.state, item.state),
-        item.version,
-        InstrumentFlag(item.flags),
-        item.price_exp,
-        item.qty_exp,
-        _optional(item.tick, item.price_exp),
-        _optional(item.lot, item.qty_exp),
-        _optional(item.min_qty, item.qty_exp),
-        _optional(item.min_notional, item.notional_exp),
-        _optional(item.multiplier, item.multiplier_exp),
-        item.expiry_ns,
-        _optional(item.strike, item.strike_exp),
-        item.base,
-        item.quote,
-        item.settle,
-        _OPTIONS.get(item.option_type, OptionType.NONE),
-        _canonical(item),
+        venue=names.venue,
+        kind=names.kind,
+        symbol=names.symbol,
+        instrument=names.instrument,
+        ts_exchange_ns=header.ts_exchange_ns,
+        ts_recv_ns=header.ts_recv_ns,
+        ts_send_ns=header.ts_send_ns,
+        flags=Flag(header.flags),
+        instrument_id=item.id,
+        state=_STATES.get(item.state, item.state),
+        version=item.version,
+        instrument_flags=InstrumentFlag(item.flags),
+        price_exp=item.price_exp,
+        qty_exp=item.qty_exp,
+        tick=_optional(item.tick, item.price_exp),
+        lot=_optional(item.lot, item.qty_exp),
+        min_qty=_optional(item.min_qty, item.qty_exp),
+        min_notional=_optional(item.min_notional, item.notional_exp),
+        multiplier=_optional(item.multiplier, item.multiplier_exp),
+        expiry_ns=item.expiry_ns,
+        strike=_optional(item.strike, item.strike_exp),
+        base=item.base,
+        quote=item.quote,
+        settle=item.settle,
+        option_type=_OPTIONS.get(item.option_type, OptionType.NONE),
+        canonical=_canonical(item),
     )
 
 

@@ -13,11 +13,16 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
-from tapecast.consumers.feed import build as making
 from tapecast.consumers.feed.books import Bookkeeper, Channel
-from tapecast.consumers.feed.build import Header, flags_of
+from tapecast.consumers.feed.build import (
+    build_bbo,
+    build_book,
+    build_executions,
+    build_stats,
+    build_whole_book,
+)
 from tapecast.consumers.feed.definitions import Definitions
 from tapecast.consumers.feed.events import (
     AnyEvent,
@@ -25,16 +30,32 @@ from tapecast.consumers.feed.events import (
     Book,
     BookState,
     Gap,
+    GapReason,
     Instrument,
     Liquidation,
     Stat,
     Status,
+    StatusOrigin,
     Trade,
 )
 from tapecast.consumers.feed.recovery.failover import Failover, Switch
 from tapecast.consumers.feed.selection import Names, Selection
 from tapecast.protocol.codec import Buffer, parse_gap_detail
-from tapecast.protocol.records import HEADER_STRUCT, ITEM_STRUCT
+from tapecast.protocol.fields import (
+    CHANNEL_ID,
+    CHANNEL_SEQ,
+    INSTRUMENT_ID,
+    ITEM_COUNT,
+    ITEM_SIZE,
+    MSG_TYPE,
+    OFFSET,
+    TS_EXCHANGE_NS,
+    TS_RECV_NS,
+    TS_SEND_NS,
+    VENUE_ID,
+    HeaderTuple,
+)
+from tapecast.protocol.records import HEADER_STRUCT, ITEM_STRUCT, HeartbeatItem
 from tapecast.protocol.schema import (
     HEADER_SIZE,
     MsgType,
@@ -60,12 +81,14 @@ asked for.
 """
 _FEW: Final = 64
 """Up to so many wanted instruments are asked for one by one, more all at once."""
+_MSG_TYPE: Final = OFFSET["msg_type"]
 _STATUS: Final = ITEM_STRUCT[MsgType.STATUS]
 _HEARTBEAT: Final = ITEM_STRUCT[MsgType.HEARTBEAT]
 _SCOPES: Final = {int(scope): scope for scope in StatusScope}
 _STATES: Final = {int(state): state for state in StatusState}
 _REASONS: Final = {int(reason): reason for reason in StatusReason}
 _LOG: Final = logging.getLogger("tapecast.feed")
+_Handler: TypeAlias = Callable[[Buffer, int, int, HeaderTuple], None]
 _UNKNOWN: Final = Names("", "", "", "")
 
 
@@ -130,7 +153,7 @@ class Engine:
 
     def packet(self, data: Buffer, at: int, size: int) -> None:
         """Take in the packet at `data[at : at + size]`, which has been validated."""
-        handler = self._handlers[data[at + 3]]
+        handler = self._handlers[data[at + _MSG_TYPE]]
         if handler is not None:
             handler(data, at, size, HEADER_STRUCT.unpack_from(data, at))
 
@@ -167,7 +190,15 @@ class Engine:
         self.lost += missing
         if Gap in self._wanted:
             venue = channel.venue if channel is not None else venue_name(venue_of(channel_id))
-            self.out.append(Gap(venue, channel_id, missing, first_missing, "loss"))
+            self.out.append(
+                Gap(
+                    venue=venue,
+                    channel_id=channel_id,
+                    missing=missing,
+                    first_missing=first_missing,
+                    reason=GapReason.LOSS,
+                )
+            )
 
     def repairing(self, channel_id: int, first: int, count: int) -> None:
         """Take note that lost packets have been asked for: the channel's books are SUSPECT until
@@ -243,11 +274,11 @@ class Engine:
         book's snapshot.
         """
         header = HEADER_STRUCT.unpack_from(packet)
-        if header[2] == MsgType.STATUS:
+        if header[MSG_TYPE] == MsgType.STATUS:
             self._statuses(packet, 0, len(packet), header, again=True)
-            if header[7] in self._books:
-                self._books[header[7]].missing(header[9])
-        elif header[2] == MsgType.BOOK:
+            if header[CHANNEL_ID] in self._books:
+                self._books[header[CHANNEL_ID]].missing(header[INSTRUMENT_ID])
+        elif header[MSG_TYPE] == MsgType.BOOK:
             self._take_book(packet, 0, len(packet), header, recovered=True)
         else:
             self.packet(packet, 0, len(packet))
@@ -316,25 +347,20 @@ class Engine:
         if found is None:
             return None
         book, state = found
-        names = (instrument.venue, instrument.kind, instrument.symbol, instrument.instrument)
-        times = (book.ts_exchange_ns, book.ts_recv_ns, 0)
-        return Book(
-            *names,
-            *times,
-            flags_of(book.flags),
-            state,
-            False,
-            book.instrument_seq,
-            book,
-            book.price_exp,
-            book.qty_exp,
-            (),
+        names = Names(
+            venue=instrument.venue,
+            kind=instrument.kind,
+            symbol=instrument.symbol,
+            instrument=instrument.instrument,
         )
+        return build_whole_book(book, state, names, snapshot=False)
 
-    def _table(self) -> Sequence[Callable[[Buffer, int, int, Header], None] | None]:
+    def _table(self) -> Sequence[_Handler | None]:
         """Message type → what takes it in; None is passed over without a look."""
-        table: list[Callable[[Buffer, int, int, Header], None] | None] = [None] * 256
-        optional: tuple[tuple[MsgType, type, Callable[[Buffer, int, int, Header], None]], ...] = (
+        table: list[Callable[[Buffer, int, int, HeaderTuple], None] | None] = [None] * 256
+        optional: tuple[
+            tuple[MsgType, type, Callable[[Buffer, int, int, HeaderTuple], None]], ...
+        ] = (
             (MsgType.TRADE, Trade, self._executions),
             (MsgType.LIQUIDATION, Liquidation, self._executions),
             (MsgType.BBO, Bbo, self._bbo),
@@ -352,29 +378,34 @@ class Engine:
         )
         return table
 
-    def _names(self, header: Header) -> Names | None:
+    def _names(self, header: HeaderTuple) -> Names | None:
         """Who a packet is about; None where it is not wanted or not defined, which is counted."""
-        names = self.definitions.names.get(header[9], _UNKNOWN)
+        names = self.definitions.names.get(header[INSTRUMENT_ID], _UNKNOWN)
         if names is _UNKNOWN:
             if self._may_want(header):
                 self.undefined += 1
             return None
         return names
 
-    def _may_want(self, header: Header) -> bool:
+    def _may_want(self, header: HeaderTuple) -> bool:
         venues = self._selection.venue_ids
-        return (venues is None or header[8] in venues) and self._selection.may_want(header[9])
+        return (venues is None or header[VENUE_ID] in venues) and self._selection.may_want(
+            header[INSTRUMENT_ID]
+        )
 
-    def _executions(self, data: Buffer, at: int, size: int, header: Header) -> None:
+    def _executions(self, data: Buffer, at: int, size: int, header: HeaderTuple) -> None:
         names = self._names(header)
         if names is None:
             return
-        make = Trade if header[2] == MsgType.TRADE else Liquidation
-        channel = self._channels.get(header[7])
+        make = Trade if header[MSG_TYPE] == MsgType.TRADE else Liquidation
+        channel = self._channels.get(header[CHANNEL_ID])
         if channel is None or not channel.rival:
-            self.out.extend(making.executions(data, at, header, names, make))
+            self.out.extend(build_executions(data, at, header, names, make))
         elif self.failover.trade(
-            channel, header[9], bytes(data[at : at + size]) if make is Trade else b"", self._now_ns
+            channel,
+            header[INSTRUMENT_ID],
+            bytes(data[at : at + size]) if make is Trade else b"",
+            self._now_ns,
         ):
             self._tell_trades(data, at, header, names, make)
 
@@ -382,39 +413,39 @@ class Engine:
         self,
         data: Buffer,
         at: int,
-        header: Header,
+        header: HeaderTuple,
         names: Names,
         make: type[Trade | Liquidation] = Trade,
     ) -> None:
         """Tell those that were not told before the last change-over."""
-        for event in making.executions(data, at, header, names, make):
-            if not self.failover.repeats(header[9], event.trade_id, self._now_ns):
+        for event in build_executions(data, at, header, names, make):
+            if not self.failover.repeats(header[INSTRUMENT_ID], event.trade_id, self._now_ns):
                 self.out.append(event)
 
-    def _bbo(self, data: Buffer, at: int, size: int, header: Header) -> None:
+    def _bbo(self, data: Buffer, at: int, size: int, header: HeaderTuple) -> None:
         names = self._names(header)
         if names is None or self._is_other(header):
             return
-        self.out.append(making.best(data, at, header, names))
+        self.out.append(build_bbo(data, at, header, names))
 
-    def _stats(self, data: Buffer, at: int, size: int, header: Header) -> None:
+    def _stats(self, data: Buffer, at: int, size: int, header: HeaderTuple) -> None:
         names = self._names(header)
         if names is None or self._is_other(header):
             return
-        self.out.extend(making.stats(data, at, header, names))
+        self.out.extend(build_stats(data, at, header, names))
 
     def _take_book(
-        self, data: Buffer, at: int, size: int, header: Header, recovered: bool = False
+        self, data: Buffer, at: int, size: int, header: HeaderTuple, recovered: bool = False
     ) -> None:
         packet = memoryview(data)[at : at + size]
-        names = self.definitions.names.get(header[9], _UNKNOWN)
+        names = self.definitions.names.get(header[INSTRUMENT_ID], _UNKNOWN)
         if (
             names is None
             or not self.keeps_books
             or (names is _UNKNOWN and not self._may_want(header))
         ):
             return
-        books = self._books.get(header[7])
+        books = self._books.get(header[CHANNEL_ID])
         if books is None:
             books = self._keep(header)
         change = books.recovered(packet, header) if recovered else books.apply(packet, header)
@@ -427,14 +458,21 @@ class Engine:
         channel = books.channel
         if change is True and not recovered and channel.served:
             self._ask_for_books(channel)
-        if change is False or (channel.rival and not self.failover.passes(channel, header[9])):
+        if change is False or (
+            channel.rival and not self.failover.passes(channel, header[INSTRUMENT_ID])
+        ):
             return
         if change is not True:
             if Book in self._wanted:
-                self.out.append(making.book(header, names, change))
+                self.out.append(build_book(header, names, change))
         elif recovered:
             self._tell_state(
-                channel, StatusState.LIVE, StatusReason.RESYNCED, "lost nothing", names, header[18]
+                channel,
+                StatusState.LIVE,
+                StatusReason.RESYNCED,
+                "lost nothing",
+                names,
+                header[TS_SEND_NS],
             )
         else:
             self._tell_state(
@@ -443,12 +481,14 @@ class Engine:
                 StatusReason.GAP,
                 "waits for a snapshot",
                 names,
-                header[18],
+                header[TS_SEND_NS],
             )
 
-    def _keep(self, header: Header) -> Bookkeeper:
-        channel = self._channels.get(header[7]) or self._open(header[7], header[8], self._now_ns)
-        books = self._books[header[7]] = Bookkeeper(channel)
+    def _keep(self, header: HeaderTuple) -> Bookkeeper:
+        channel = self._channels.get(header[CHANNEL_ID]) or self._open(
+            header[CHANNEL_ID], header[VENUE_ID], self._now_ns
+        )
+        books = self._books[header[CHANNEL_ID]] = Bookkeeper(channel)
         return books
 
     def _ask_for_books(self, channel: Channel) -> None:
@@ -468,8 +508,11 @@ class Engine:
         channel.repairing = None
         return True
 
-    def _instruments(self, data: Buffer, at: int, size: int, header: Header) -> None:
-        if self._selection.venue_ids is not None and header[8] not in self._selection.venue_ids:
+    def _instruments(self, data: Buffer, at: int, size: int, header: HeaderTuple) -> None:
+        if (
+            self._selection.venue_ids is not None
+            and header[VENUE_ID] not in self._selection.venue_ids
+        ):
             return
         for event in self.definitions.take(memoryview(data)[at : at + size]):
             if Instrument in self._wanted:
@@ -479,67 +522,94 @@ class Engine:
                 books.forget(instrument)
 
     def _statuses(
-        self, data: Buffer, at: int, size: int, header: Header, again: bool = False
+        self, data: Buffer, at: int, size: int, header: HeaderTuple, again: bool = False
     ) -> None:
         """Take in statuses; `again`: they tell how something stands, not that it has just
         happened.
         """
-        first, step = at + HEADER_SIZE, header[14]
+        first, step = at + HEADER_SIZE, header[ITEM_SIZE]
         names: Names | None = None
-        if header[9]:
-            names = self.definitions.names.get(header[9], _UNKNOWN)
+        if header[INSTRUMENT_ID]:
+            names = self.definitions.names.get(header[INSTRUMENT_ID], _UNKNOWN)
             if names is None or (names is _UNKNOWN and not self._may_want(header)):
                 return
-        elif self._selection.venue_ids is not None and header[8] not in self._selection.venue_ids:
+        elif (
+            self._selection.venue_ids is not None
+            and header[VENUE_ID] not in self._selection.venue_ids
+        ):
             return
         if names is _UNKNOWN:
             names = None
             self.undefined += 1
-        for offset in range(first, first + header[4] * step, step):
+        for offset in range(first, first + header[ITEM_COUNT] * step, step):
             scope, state, reason, counts, ts, detail = _STATUS.unpack_from(data, offset)
-            if scope == StatusScope.BOOK and header[7] in self._books:
-                self._books[header[7]].status(header[9], state, header[10] + again)
+            if scope == StatusScope.BOOK and header[CHANNEL_ID] in self._books:
+                self._books[header[CHANNEL_ID]].status(
+                    header[INSTRUMENT_ID], state, header[CHANNEL_SEQ] + again
+                )
             if reason in (StatusReason.GAP, StatusReason.CHECKSUM) and not again:
-                if header[9] and self._is_other(header):
+                if header[INSTRUMENT_ID] and self._is_other(header):
                     continue
                 self._venue_gap(header, names, reason, detail)
-            elif Status in self._wanted and not (header[9] and self._is_other(header)):
-                text = detail.rstrip(b"\0").decode("utf-8", "replace")
-                who = _who(names)
-                what = (
-                    _SCOPES.get(scope, scope),
-                    _STATES.get(state, state),
-                    _REASONS.get(reason, reason),
-                )
+            elif Status in self._wanted and not (header[INSTRUMENT_ID] and self._is_other(header)):
+                kind, symbol, instrument = _who(names)
                 self.out.append(
-                    Status(venue_name(header[8]), *who, ts, *what, counts, text, "venue")
+                    Status(
+                        venue=venue_name(header[VENUE_ID]),
+                        kind=kind,
+                        symbol=symbol,
+                        instrument=instrument,
+                        ts_ns=ts,
+                        scope=_SCOPES.get(scope, scope),
+                        state=_STATES.get(state, state),
+                        reason=_REASONS.get(reason, reason),
+                        counts=counts,
+                        detail=detail.rstrip(b"\0").decode("utf-8", "replace"),
+                        origin=StatusOrigin.VENUE,
+                    )
                 )
 
-    def _venue_gap(self, header: Header, names: Names | None, reason: int, detail: bytes) -> None:
+    def _venue_gap(
+        self, header: HeaderTuple, names: Names | None, reason: int, detail: bytes
+    ) -> None:
+        if Gap not in self._wanted:
+            return
         checksum = reason == StatusReason.CHECKSUM
         expected, got = parse_gap_detail(detail, signed=checksum)
-        if Gap in self._wanted:
-            missing = 0 if checksum else max(got - expected, 0)
-            who = _who(names)
-            venue, word = venue_name(header[8]), "checksum" if checksum else "gap"
-            self.out.append(
-                Gap(venue, header[7], missing, 0, word, *who, header[16], header[17], expected, got)
+        kind, symbol, instrument = _who(names)
+        self.out.append(
+            Gap(
+                venue=venue_name(header[VENUE_ID]),
+                channel_id=header[CHANNEL_ID],
+                missing=0 if checksum else max(got - expected, 0),
+                first_missing=0,
+                reason=GapReason.CHECKSUM if checksum else GapReason.GAP,
+                kind=kind,
+                symbol=symbol,
+                instrument=instrument,
+                ts_exchange_ns=header[TS_EXCHANGE_NS],
+                ts_recv_ns=header[TS_RECV_NS],
+                expected=expected,
+                got=got,
             )
+        )
 
-    def _heartbeat(self, data: Buffer, at: int, size: int, header: Header) -> None:
-        channel = self._channels.get(header[7])
-        if channel is None or not header[4]:
+    def _heartbeat(self, data: Buffer, at: int, size: int, header: HeaderTuple) -> None:
+        channel = self._channels.get(header[CHANNEL_ID])
+        if channel is None or not header[ITEM_COUNT]:
             return
-        _, _, instruments, _, interval_ms, _, _ = _HEARTBEAT.unpack_from(data, at + HEADER_SIZE)
-        channel.instruments = instruments
-        if interval_ms:
-            channel.interval_ns = interval_ms * 1_000_000
+        beat = HeartbeatItem._make(_HEARTBEAT.unpack_from(data, at + HEADER_SIZE))
+        channel.instruments = beat.instruments
+        if beat.interval_ms:
+            channel.interval_ns = beat.interval_ms * 1_000_000
 
-    def _is_other(self, header: Header) -> bool:
+    def _is_other(self, header: HeaderTuple) -> bool:
         """Whether a packet comes by a channel that its instrument is not taken from."""
-        channel = self._channels.get(header[7])
+        channel = self._channels.get(header[CHANNEL_ID])
         return (
-            channel is not None and channel.rival and not self.failover.passes(channel, header[9])
+            channel is not None
+            and channel.rival
+            and not self.failover.passes(channel, header[INSTRUMENT_ID])
         )
 
     def _switch(self) -> None:
@@ -560,7 +630,7 @@ class Engine:
         detail = f"channel {old.channel_id} to {new.channel_id}"
         self._tell_state(new, shown, StatusReason.RESYNCED, detail, names)
         if found is not None and Book in self._wanted:
-            self.out.append(making.whole_book(found[0], state, names))
+            self.out.append(build_whole_book(found[0], state, names))
         for packet in switch.trades:
             if Trade in self._wanted:
                 self._tell_trades(packet, 0, HEADER_STRUCT.unpack_from(packet), names)
@@ -616,5 +686,19 @@ class Engine:
     ) -> None:
         """Tell of a state, where statuses are wanted."""
         if Status in self._wanted:
-            who = _who(names)
-            self.out.append(Status(venue, *who, ts_ns, scope, state, reason, 1, detail, "feed"))
+            kind, symbol, instrument = _who(names)
+            self.out.append(
+                Status(
+                    venue=venue,
+                    kind=kind,
+                    symbol=symbol,
+                    instrument=instrument,
+                    ts_ns=ts_ns,
+                    scope=scope,
+                    state=state,
+                    reason=reason,
+                    counts=1,
+                    detail=detail,
+                    origin=StatusOrigin.FEED,
+                )
+            )

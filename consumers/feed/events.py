@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -47,12 +47,14 @@ __all__ = [
     "Changes",
     "Event",
     "Gap",
+    "GapReason",
     "Instrument",
     "Level",
     "Levels",
     "Liquidation",
     "Stat",
     "Status",
+    "StatusOrigin",
     "Trade",
     "decimal",
 ]
@@ -85,6 +87,26 @@ class BookState(IntEnum):
     def __str__(self) -> str:
         """Return the lower-case name."""
         return self.name.lower()
+
+
+class GapReason(StrEnum):
+    """How a loss was noticed; equal to its text, so that `gap.reason == "loss"` holds."""
+
+    LOSS = "loss"
+    """Packets were lost on the way to this feed."""
+    GAP = "gap"
+    """The venue's own sequence broke at the feeder."""
+    CHECKSUM = "checksum"
+    """The feeder's book does not match the venue's checksum."""
+
+
+class StatusOrigin(StrEnum):
+    """Who noticed a state; equal to its text."""
+
+    VENUE = "venue"
+    """The venue's feeder."""
+    FEED = "feed"
+    """This feed itself."""
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -395,7 +417,7 @@ class Instrument(Event, frozen=True, gc=False):
 
 
 class Status(msgspec.Struct, frozen=True, gc=False):
-    """A state change. `origin` says who noticed: the `venue`'s feeder, or this `feed` itself.
+    """A state change. `origin` is who noticed: the venue's feeder, or this feed itself.
 
     From the feed: scope CHANNEL, state STALE (reason TIMEOUT: no packet for three heartbeat
     intervals; RESTART: the session ended), SUSPECT (GAP: lost packets have been asked for) and
@@ -416,7 +438,7 @@ class Status(msgspec.Struct, frozen=True, gc=False):
     reason: StatusReason | int
     counts: int
     detail: str
-    origin: str
+    origin: StatusOrigin
 
     @property
     def disconnected(self) -> bool:
@@ -432,8 +454,8 @@ class Status(msgspec.Struct, frozen=True, gc=False):
 class Gap(msgspec.Struct, frozen=True, gc=False):
     """Something was lost for good.
 
-    On the way here (`reason` "loss", `instrument` None): `missing` packets of `channel_id` from
-    `first_missing` on. At the venue (`reason` "gap" or "checksum"): of this instrument's book
+    On the way here (`reason` LOSS, `instrument` None): `missing` packets of `channel_id` from
+    `first_missing` on. At the venue (`reason` GAP or CHECKSUM): of this instrument's book
     the feeder `expected` one sequence number or checksum and `got` another (of its trades, one
     volume of the day, where a venue counts by it); `missing` is their difference where both
     count upwards, else 0.
@@ -443,7 +465,7 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
     channel_id: int
     missing: int
     first_missing: int
-    reason: str
+    reason: GapReason
     kind: str | None = None
     symbol: str | None = None
     instrument: str | None = None

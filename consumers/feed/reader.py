@@ -11,6 +11,7 @@ packet. It reads the wall clock once a read, for the lag alone.
 from __future__ import annotations
 
 import logging
+import struct
 import time
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from tapecast.consumers.feed.recovery.client import Options
 from tapecast.consumers.feed.recovery.manager import Recovery
 from tapecast.consumers.feed.source import Multicast, PacketSource
 from tapecast.consumers.feed.stats import FeedStats, LagHistogram
+from tapecast.protocol.fields import OFFSET
 from tapecast.protocol.net.sequencing import (
     SPAN_HELD,
     BatchSequencer,
@@ -32,15 +34,17 @@ from tapecast.protocol.net.sequencing import (
     EventKind,
     SequencingEvent,
 )
-from tapecast.protocol.schema import HEADER, StatusReason, StatusScope, StatusState, venue_name
+from tapecast.protocol.schema import StatusReason, StatusScope, StatusState, venue_name
 from tapecast.runtime.channels import venue_of
 
 __all__ = ["Reader"]
 
-_OFFSET: Final = {field.name: field.offset for field in HEADER.fields}
-_CHANNEL: Final = _OFFSET["channel_id"]
-_VENUE: Final = _OFFSET["venue_id"]
-_SEND: Final = _OFFSET["ts_send_ns"]
+_MSG_TYPE: Final = OFFSET["msg_type"]
+_CHANNEL: Final = OFFSET["channel_id"]
+_VENUE: Final = OFFSET["venue_id"]
+_SEND: Final = OFFSET["ts_send_ns"]
+_U16: Final = struct.Struct("<H")
+_I64: Final = struct.Struct("<q")
 _FEW: Final = 8
 _MAX_SPANS: Final = 8192
 _WINDOW_NS: Final = 5_000_000
@@ -179,10 +183,10 @@ class Reader:
             spans = self._spans = self._sequencer.deliveries[: self._count].tolist()
         offset, size, _, flags, *_ = spans[at]
         data = self._held if flags & SPAN_HELD else self._data
-        channel = data[offset + _CHANNEL]
+        (channel,) = _U16.unpack_from(data, offset + _CHANNEL)
         if channel != self._channel:
             self._channel = channel
-            self._hear(engine, data, offset)
+            self._note_channel(engine, data, offset)
         engine.packet(data, offset, size)
         return True
 
@@ -201,16 +205,16 @@ class Reader:
         held = (spans["flags"] & SPAN_HELD) != 0
         data = self._buffer if not held.any() else None
         kinds = (
-            np.array([self._sequencer.packet(i)[3] for i in range(self._count)])
+            np.array([self._sequencer.packet(i)[_MSG_TYPE] for i in range(self._count)])
             if data is None
-            else data[offsets + 3]
+            else data[offsets + _MSG_TYPE]
         )
         for at in [*np.flatnonzero(np.isin(kinds, list(control))).tolist(), self._count]:
             while self._events and self._events[0].position <= at:
                 _tell(engine, self._events.pop(0), self._now_ns)
             if at < self._count:
                 packet = self._sequencer.packet(at)
-                self._hear(engine, packet, 0)
+                self._note_channel(engine, packet, 0)
                 engine.packet(packet, 0, len(packet))
                 if engine.backlog:
                     self._settle(engine)
@@ -294,9 +298,9 @@ class Reader:
                 self._measure(self._lag, count)
         return count + len(self._events)
 
-    def _hear(self, engine: Engine, data: memoryview, offset: int) -> None:
-        channel = int.from_bytes(data[offset + _CHANNEL : offset + _CHANNEL + 2], "little")
-        venue = int.from_bytes(data[offset + _VENUE : offset + _VENUE + 2], "little")
+    def _note_channel(self, engine: Engine, data: memoryview, offset: int) -> None:
+        (channel,) = _U16.unpack_from(data, offset + _CHANNEL)
+        (venue,) = _U16.unpack_from(data, offset + _VENUE)
         engine.heard(channel, venue, self._now_ns)
 
     def _measure(self, lag: LagHistogram, count: int) -> None:
@@ -305,10 +309,8 @@ class Reader:
             self._spans = self._sequencer.deliveries[:count].tolist()
             for offset, _, _, flags, *_ in self._spans:
                 if not flags & SPAN_HELD:
-                    sent = int.from_bytes(
-                        self._data[offset + _SEND : offset + _SEND + 8], "little", signed=True
-                    )
-                    lag.add(now_ns - sent)
+                    (sent_ns,) = _I64.unpack_from(self._data, offset + _SEND)
+                    lag.add(now_ns - sent_ns)
             return
         spans = self._sequencer.deliveries[:count]
         offsets = spans["offset"][(spans["flags"] & SPAN_HELD) == 0].astype(np.int64)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from tapecast.consumers.feed.tape import packet_length
 from tapecast.protocol.codec import Buffer
+from tapecast.protocol.fields import TS_RECV_NS, TS_SEND_NS
 from tapecast.protocol.net.io import SPAN, Receiver
 from tapecast.protocol.records import HEADER_STRUCT
 from tapecast.runtime.keys import Admission
@@ -257,7 +258,7 @@ class Chunks:
             header = HEADER_STRUCT.unpack_from(chunk, at)
             size = packet_length(chunk, at)
             starts.append((at, size))
-            times.append(header[18] or header[17])
+            times.append(header[TS_SEND_NS] or header[TS_RECV_NS])
             at += size
         self.buffer = np.frombuffer(chunk, np.uint8)
         self._table = np.zeros(len(starts), SPAN)

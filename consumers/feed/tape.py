@@ -17,15 +17,15 @@ from types import TracebackType
 from typing import IO, Final, cast
 
 from tapecast.protocol.codec import Buffer
-from tapecast.protocol.schema import HEADER, HEADER_SIZE, MAGIC, TAG_SIZE, Flag
+from tapecast.protocol.fields import OFFSET
+from tapecast.protocol.schema import HEADER_SIZE, MAGIC, TAG_SIZE, Flag
 from tapecast.runtime.errors import TapecastError
 
 __all__ = ["TapeError", "TapeWriter", "is_tape", "read_tape"]
 
 _CHUNK: Final = 1 << 18
-_OFFSET: Final = {field.name: field.offset for field in HEADER.fields}
-_FLAGS: Final = _OFFSET["flags"]
-_PAYLOAD_LEN: Final = _OFFSET["payload_len"]
+_FLAGS: Final = OFFSET["flags"]
+_PAYLOAD_LEN: Final = OFFSET["payload_len"]
 _U16: Final = struct.Struct("<H")
 _AUTH: Final = int(Flag.AUTH)
 _MAGIC: Final = MAGIC.to_bytes(2, "little")

@@ -26,11 +26,10 @@ It holds no venue's rules and is slow on purpose.
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 
 from tapecast.protocol.books.book import BookState, Touch
-from tapecast.protocol.records import Header
+from tapecast.protocol.records import HEADER_STRUCT, ITEM_STRUCT, Header
 from tapecast.protocol.schema import (
     HEADER_SIZE,
     LEVEL,
@@ -45,8 +44,7 @@ from tapecast.protocol.schema import (
 
 __all__ = ["ReferenceBook", "ReferenceBookSet"]
 
-_HEADER = struct.Struct("<HBBHBBIHHQQIbbBBqqqH")
-_LEVEL = struct.Struct("<qq")
+_LEVEL = ITEM_STRUCT[MsgType.BOOK]
 
 
 class _OverflowError(Exception):
@@ -288,4 +286,4 @@ def _packet_length(buffer: bytes, position: int) -> int:
 
 
 def _header(buffer: bytes, position: int) -> Header:
-    return Header._make(_HEADER.unpack_from(buffer, position))
+    return Header._make(HEADER_STRUCT.unpack_from(buffer, position))

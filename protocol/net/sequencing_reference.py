@@ -40,7 +40,6 @@ are delivered in their place.
 from __future__ import annotations
 
 import hmac
-import struct
 from collections.abc import Collection, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
@@ -48,8 +47,10 @@ from typing import NamedTuple
 import msgspec
 
 from tapecast.protocol.codec import auth_tag
+from tapecast.protocol.fields import CHANNEL_ID
+from tapecast.protocol.records import HEADER_STRUCT, ITEM_STRUCT, Header, HeartbeatItem
 from tapecast.protocol.schema import HEADER_SIZE, TAG_SIZE, MsgType
-from tapecast.protocol.validation import HEADER_STRUCT, MIN_ITEM, Counter, validate
+from tapecast.protocol.validation import MIN_ITEM, Counter, validate
 
 __all__ = [
     "MAX_JUMP",
@@ -70,8 +71,7 @@ _REPAIR_STEPS = 32
 _REPAIR_NEAR = 16
 _UNSEQUENCED = (MsgType.HEARTBEAT, MsgType.SESSION_END)
 _BEATS = (MsgType.HEARTBEAT, MsgType.SESSION_START, MsgType.SESSION_END)
-_SERVICE = struct.Struct("<Q20xH")
-"""Of a heartbeat: oldest_seq and recovery_port."""
+_HEARTBEAT = ITEM_STRUCT[MsgType.HEARTBEAT]
 
 Source = tuple[str, int]
 """Address and port of a sender."""
@@ -329,8 +329,9 @@ class Sequencer:
         if reason is not None:
             self.counters[reason] += 1
             return
-        fields = HEADER_STRUCT.unpack_from(packet)
-        msg_type, session, channel_id, seq = fields[2], fields[6], fields[7], fields[10]
+        header = Header._make(HEADER_STRUCT.unpack_from(packet))
+        msg_type, session = header.msg_type, header.session
+        channel_id, seq = header.channel_id, header.channel_seq
         if repair:
             self._mend(packet, msg_type, session, channel_id, seq, line_index)
             return
@@ -357,8 +358,9 @@ class Sequencer:
             line = channel.lines[line_index] = _Line(line_index)
         if line is not None:
             line.address, line.port = source
-        if msg_type in _BEATS and fields[4]:
-            channel.oldest_seq, port = _SERVICE.unpack_from(packet, HEADER_SIZE)
+        if msg_type in _BEATS and header.item_count:
+            beat = HeartbeatItem._make(_HEARTBEAT.unpack_from(packet, HEADER_SIZE))
+            channel.oldest_seq, port = beat.oldest_seq, beat.recovery_port
             if not channel.service[1] or line is next(iter(channel.lines.values())):
                 channel.service = (source[0], port)
         if msg_type in _UNSEQUENCED:
@@ -385,7 +387,7 @@ class Sequencer:
             self._place(channel, packet, seq, line, repair=True)
 
     def _is_authentic(self, packet: bytes) -> bool:
-        accepted = self._keys.get(HEADER_STRUCT.unpack_from(packet)[7], ())
+        accepted = self._keys.get(HEADER_STRUCT.unpack_from(packet)[CHANNEL_ID], ())
         return any(
             hmac.compare_digest(auth_tag(packet[:-TAG_SIZE], key), packet[-TAG_SIZE:])
             for key in accepted

@@ -349,13 +349,11 @@ class RecoveryClient:
         while self._waiting and len(self._asked) < _PIPELINE and self._waiting[0].due_ns <= now_ns:
             request = self._waiting.popleft()
             item = RequestItem(
-                request.kind,
-                0,
-                0,
-                self._next_id,
-                request.first,
-                request.instrument_id,
-                request.packets,
+                kind=request.kind,
+                request_id=self._next_id,
+                first=request.first,
+                instrument_id=request.instrument_id,
+                packets=request.packets,
             )
             if not self._asked:
                 self._heard_ns = now_ns

@@ -17,7 +17,8 @@ from typing import Final, NamedTuple
 
 from tapecast.consumers.feed.books import Bookkeeper, Channel
 from tapecast.consumers.feed.events import BookState
-from tapecast.protocol.records import HEADER_STRUCT, ITEM_STRUCT
+from tapecast.protocol.fields import ITEM_COUNT, ITEM_SIZE, TS_EXCHANGE_NS
+from tapecast.protocol.records import HEADER_STRUCT, ITEM_STRUCT, TradeItem
 from tapecast.protocol.schema import HEADER_SIZE, MsgType
 
 __all__ = ["Failover", "Health", "Switch"]
@@ -183,9 +184,11 @@ class Failover:
         )
         if last is None and told:
             # Nothing in common: what the venue sent later than the last one told.
-            newest_ns = HEADER_STRUCT.unpack_from(told[-1])[16]
+            newest_ns = HEADER_STRUCT.unpack_from(told[-1])[TS_EXCHANGE_NS]
             trades = [
-                packet for packet in waiting if HEADER_STRUCT.unpack_from(packet)[16] > newest_ns
+                packet
+                for packet in waiting
+                if HEADER_STRUCT.unpack_from(packet)[TS_EXCHANGE_NS] > newest_ns
             ]
         else:
             trades = waiting[last or 0 :]
@@ -195,7 +198,6 @@ class Failover:
 
 def _ids(packet: bytes) -> list[int]:
     header = HEADER_STRUCT.unpack_from(packet)
-    step = header[14]
-    return [
-        _TRADE.unpack_from(packet, HEADER_SIZE + number * step)[0] for number in range(header[4])
-    ]
+    first, step = HEADER_SIZE, header[ITEM_SIZE]
+    items = range(first, first + header[ITEM_COUNT] * step, step)
+    return [TradeItem._make(_TRADE.unpack_from(packet, at)).trade_id for at in items]

@@ -11,6 +11,7 @@ books, which the engine takes one at a time (`states`, `step`). Sockets are thos
 from __future__ import annotations
 
 import random
+import struct
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
@@ -23,6 +24,7 @@ from tapecast.consumers.feed.recovery.client import Answer, Options, RecoveryCli
 from tapecast.consumers.feed.recovery.socket import Link, wait
 from tapecast.consumers.feed.stats import LagHistogram
 from tapecast.protocol.authentication import Keys
+from tapecast.protocol.fields import OFFSET
 from tapecast.protocol.net.io import SPAN
 from tapecast.protocol.net.sequencing import SPAN_REPAIR, BatchSequencer, EventKind, SequencingEvent
 from tapecast.protocol.schema import RequestKind
@@ -30,6 +32,8 @@ from tapecast.runtime.settings import Consumer
 
 __all__ = ["Mended", "Recovery", "options_of"]
 
+_U32: Final = struct.Struct("<I")
+_SESSION: Final = OFFSET["session"]
 _NOTHING: Final = np.zeros(0, np.uint8)
 _LINE: Final = 255
 """Line of the packets that the service returned."""
@@ -188,7 +192,7 @@ class Recovery:
             channel_id, item = self.states.popleft()
             if isinstance(item, Answer):
                 engine.answered(channel_id, item.kind, item.instrument_id, item.status)
-            elif int.from_bytes(item[8:12], "little") == self._links[channel_id].client.session:
+            elif _U32.unpack_from(item, _SESSION)[0] == self._links[channel_id].client.session:
                 engine.recovered(item)
             else:
                 continue
