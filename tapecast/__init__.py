@@ -7,9 +7,7 @@ quick.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
         Trade,
     )
     from tapecast.consumers.feed.feed import Feed, FeedError
-    from tapecast.consumers.feed.source import PacketSource
     from tapecast.consumers.feed.stats import FeedStats
     from tapecast.protocol.schema import (
         Flag,
@@ -101,11 +98,6 @@ def __getattr__(name: str) -> object:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "Feed":
-        from tapecast.consumers.feed.replay import register
-
-        for suffix in (".jsonl", ".jsonl.gz"):
-            register(suffix, _open_recording)
     value: object = getattr(import_module(home), name)
     globals()[name] = value
     return value
@@ -114,22 +106,3 @@ def __getattr__(name: str) -> object:
 def __dir__() -> list[str]:
     """Return the public names."""
     return sorted(__all__)
-
-
-def _open_recording(paths: Sequence[Path], speed: float | None) -> PacketSource:
-    """Return the packets a feeder would publish from recordings of venue frames; the venue is
-    told by folder or file name.
-    """
-    from tapecast.consumers.feed.source import Chunks
-    from tapecast.feeder.offline import Offline
-    from tapecast.feeder.replay.venues import by_venue
-    from tapecast.feeder.venues import venue
-
-    groups = by_venue(paths)
-
-    def packets() -> Iterator[bytes]:
-        for name, files in groups.items():
-            for step in Offline(venue(name), files).run():
-                yield step.packets
-
-    return Chunks(packets(), speed=speed)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import orjson
 
 from tapecast.consumers.feed.recovery.client import Options
-from tapecast.consumers.feed.recovery.manager import Recovery, options_of
+from tapecast.consumers.feed.recovery.manager import RecoveryManager, options_of
 from tapecast.consumers.feed.stats import LagHistogram
 from tapecast.feeder.venues import venue
 from tapecast.protocol.dtypes import HEADER
@@ -93,7 +93,9 @@ class Capture:
             repair_ns=repair.repair_ns if repair is not None else 0, reach=_REACH
         )
         self.recovery = (
-            Recovery(self.sequencer, repair, keys=admission.keys) if repair is not None else None
+            RecoveryManager(self.sequencer, repair, keys=admission.keys)
+            if repair is not None
+            else None
         )
         self._ticked_ns = 0
         self._buffer = receiver.buffer

@@ -98,12 +98,12 @@ def run(args: argparse.Namespace) -> int:
     finally:
         source.close()
     if args.file is None:
-        _tell(tally, source.kernel_drops)
+        _report(tally, source.kernel_drops)
     return 0
 
 
-def _tell(tally: dict[str, int], kernel_drops: int) -> None:
-    """Say on stderr what did not come as it should, if anything."""
+def _report(tally: dict[str, int], kernel_drops: int) -> None:
+    """Write to stderr what did not come as it should, if anything."""
     counts = {
         "lost": tally.get("missing", 0),
         "dropped by the kernel": kernel_drops,
@@ -129,10 +129,7 @@ def read(
 
     `tally` is kept up to date with the sequencer's counts.
     """
-    admission = source.admission if isinstance(source, Multicast) else None
-    sequencer = (
-        admission.sequencer(max_channels=32) if admission else BatchSequencer(max_channels=32)
-    )
+    sequencer = source.sequencer(max_channels=32)
     renderer = Renderer(raw=raw)
     ended = False
     while not ended and (deadline is None or time.monotonic() < deadline):
@@ -143,8 +140,7 @@ def read(
             wait_s = _WAIT_S if sequencer.next_deadline is None else _WINDOW_S
             if deadline is not None:
                 wait_s = max(0.0, min(wait_s, deadline - time.monotonic()))
-            received = source.receive(wait_s)
-            count = sequencer.process(source.buffer, source.spans, received, source.now_ns())
+            count = source.read(sequencer, wait_s)
         changes = sequencer.events
         if tally is not None and (count or changes):
             tally.update(sequencer.counts())

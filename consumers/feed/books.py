@@ -1,16 +1,16 @@
 """The books inside a feed and how far each may be trusted: one set of books a channel.
 
 `protocol.books.books` applies the packets and checks fragments and `instrument_seq`; this module
-adds what only a consumer knows: channel gaps and repairs, silence, the venue's own statuses. A
-book is handed out as LIVE only while every change since its snapshot has been applied. While a
-hole in the channel is being repaired its books are SUSPECT; so they are after a gap, until the
-next change that carries last + 1 proves that this book lost nothing. Any other change makes it
-wait for a snapshot, and so does a lost fragment.
+adds what only a consumer knows: how the channel stands (`consumers.feed.channels`), and the
+venue's own statuses. A book is LIVE only while every change since its snapshot has been applied.
+While a hole in the channel is being repaired its books are SUSPECT; so they are after a gap,
+until the next change that carries last + 1 proves that this book lost nothing. Any other change
+makes the book wait for a snapshot, and so does a lost fragment.
 
 Snapshots come in a cycle, in the channel's order, or from the recovery service, at any moment.
-For one of the latter the changes of a waiting book are kept, and those behind the snapshot's
-number are handed back as `backlog`; a snapshot that is ahead of the channel makes the changes
-before its number old.
+For one of the latter the bookkeeper keeps the changes of a waiting book, and hands back those
+behind the snapshot's number as `backlog`; a snapshot that is ahead of the channel makes the
+changes before its number old.
 
 No input or output, no clock.
 """
@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
+from tapecast.consumers.feed.channels import Channel, is_behind
 from tapecast.consumers.feed.events import BookState, Fragment
 from tapecast.protocol.books.books import BookSet, KernelBook
 from tapecast.protocol.codec import Buffer
@@ -37,7 +38,7 @@ from tapecast.protocol.fields import (
 )
 from tapecast.protocol.schema import HEADER_SIZE, Flag, StatusState
 
-__all__ = ["Bookkeeper", "Change", "Channel"]
+__all__ = ["Bookkeeper", "Change"]
 
 _ITEM_COUNT: Final = OFFSET["item_count"]
 _BID_COUNT: Final = OFFSET["bid_count"]
@@ -47,62 +48,8 @@ _SNAPSHOT: Final = int(Flag.SNAPSHOT)
 _SUSPECT: Final = int(Flag.SUSPECT)
 _STALE: Final = int(Flag.STALE)
 _QUEUED_BYTES: Final = 32 << 20
-"""Changes kept for the waiting books of a channel; where there would be more, the longest queue
-is dropped.
-"""
+"""Changes kept for the waiting books of a channel; beyond it the longest queue goes."""
 _ASK_AGAIN_NS: Final = 2_000_000_000
-
-
-class Channel:
-    """What is known of one channel.
-
-    `epoch` counts its gaps, `lost_last` is the last number that was lost; `repairing` is the
-    number before which lost packets are being repaired, None = nothing is; `served` is set while
-    there is a recovery service; `away` while it is silent or its session has ended; `unsettled`
-    where some book may wait for an answer; `rival` where its venue has another channel.
-    """
-
-    __slots__ = (
-        "away",
-        "channel_id",
-        "ended",
-        "epoch",
-        "gap_ns",
-        "heard",
-        "heard_ns",
-        "instruments",
-        "interval_ns",
-        "joined",
-        "lost_last",
-        "repairing",
-        "rival",
-        "served",
-        "unsettled",
-        "venue",
-        "venue_id",
-    )
-
-    def __init__(
-        self, channel_id: int, venue_id: int, venue: str, now_ns: int, interval_ns: int
-    ) -> None:
-        """Begin at `now_ns`."""
-        self.channel_id = channel_id
-        self.venue_id = venue_id
-        self.venue = venue
-        self.epoch = 0
-        self.lost_last = 0
-        self.gap_ns = 0
-        self.repairing: int | None = None
-        self.served = False
-        self.rival = False
-        self.heard = False
-        self.joined = False
-        self.unsettled = False
-        self.away = False
-        self.ended = False
-        self.heard_ns = now_ns
-        self.interval_ns = interval_ns
-        self.instruments = 0
 
 
 class Change(NamedTuple):
@@ -154,7 +101,9 @@ class Bookkeeper:
         """Start without books."""
         self.channel = channel
         self.backlog: list[bytes] = []
-        """Changes to be applied before anything else, after a call that joined a book."""
+        """Changes that the caller applies before anything else, after a call that joined a book
+        to its snapshot.
+        """
         self._set = BookSet()
         self._tracks: dict[int, _Track] = {}
         self._parts: dict[int, list[bytes]] = {}
@@ -222,11 +171,11 @@ class Bookkeeper:
         )
 
     def recovered(self, packet: Buffer, header: HeaderTuple) -> Change | bool:
-        """Take in a packet of a snapshot of the recovery service, which is applied once its last
-        one is there.
+        """Take a packet of a snapshot of the recovery service, and apply the snapshot once its
+        last one is there.
 
-        Returns the Change where the book begins with it anew; True where it proves the book to
-        be whole as it is; else False.
+        Returns the Change where the book begins anew with it; True where it proves the book
+        whole as it is; else False.
         """
         parts = self._parts.setdefault(header[INSTRUMENT_ID], [])
         if header[FRAGMENT] == 0:
@@ -244,8 +193,8 @@ class Bookkeeper:
         return list(self._tracks)
 
     def book(self, instrument: int) -> tuple[KernelBook, BookState] | None:
-        """Return a book and its state; None before its first snapshot and while it shows no
-        levels for lack of one.
+        """Return a book and its state, stale after the next packet of the channel; None before
+        its first snapshot and while it shows no levels for lack of one.
         """
         track = self._tracks.get(instrument)
         if (
@@ -257,9 +206,9 @@ class Bookkeeper:
         return track.book, self._state(track)
 
     def status(self, instrument: int, state: int, channel_seq: int) -> None:
-        """Take in what the feeder said of a book at a number of the channel."""
+        """Take the state that the feeder gives a book at a number of the channel."""
         track = self._tracks.get(instrument)
-        if track is None or (track.ahead and not _is_behind(track.true_at, channel_seq)):
+        if track is None or (track.ahead and not is_behind(track.true_at, channel_seq)):
             return
         if state == StatusState.LIVE:
             track.upstream = BookState.LIVE
@@ -269,30 +218,30 @@ class Bookkeeper:
             track.upstream = BookState.SUSPECT
 
     def missing(self, instrument: int) -> None:
-        """Take note that the service has no book of an instrument: its first one will come in
-        the channel's order.
+        """Note that the service has no book of an instrument: its first one will come in the
+        channel's order.
         """
         track = self._tracks.get(instrument)
         if track is not None and track.queue is not None:
             self._drop_queue(track)
 
     def wait(self) -> None:
-        """Keep the changes of every book that needs a snapshot from now on, because the service
-        is about to be asked.
+        """Keep the changes of every book that needs a snapshot from now on: call it before the
+        service is asked.
         """
         for track in self._tracks.values():
             if track.queue is None and (track.lost or not track.seen or not track.book.complete):
                 self._wait(track)
 
     def abandon(self) -> None:
-        """Keep no changes any more, because there is no service: books wait for the cycle."""
+        """Drop the kept changes, because there is no service: books wait for the cycle."""
         for track in self._tracks.values():
             if track.queue is not None:
                 self._drop_queue(track)
 
     def unsettled(self, now_ns: int) -> list[int]:
-        """Return the books that need a snapshot or a proof and have not been asked for lately,
-        as asked for from now on.
+        """Return the books that need a snapshot or a proof and have not been asked for lately;
+        they count as asked for from now on.
         """
         out = []
         waiting = False
@@ -307,7 +256,7 @@ class Bookkeeper:
         return out
 
     def new_session(self) -> None:
-        """Clear every book."""
+        """Forget every book; those handed out before are stale."""
         for instrument in self._tracks:
             self._set.reset(instrument)
         self._tracks.clear()
@@ -316,7 +265,7 @@ class Bookkeeper:
         self.backlog.clear()
 
     def forget(self, instrument: int) -> None:
-        """Clear a book that turned out not to be wanted."""
+        """Forget a book that turned out not to be wanted."""
         track = self._tracks.pop(instrument, None)
         if track is not None:
             self._set.reset(instrument)
@@ -330,7 +279,7 @@ class Bookkeeper:
         track = self._tracks.get(instrument) or self._add(instrument)
         book = track.book
         whole = track.seen and not track.lost and track.queue is None and book.complete
-        proves = channel.epoch == 0 or not _is_behind(true_at, channel.lost_last)
+        proves = channel.epoch == 0 or not is_behind(true_at, channel.lost_last)
         if whole and (track.epoch == channel.epoch or not _is_after(seq, book.instrument_seq)):
             proven = track.epoch != channel.epoch and proves and seq == book.instrument_seq
             if proven:
@@ -405,7 +354,7 @@ class Bookkeeper:
     def _is_proven(self, track: _Track) -> bool:
         channel = self.channel
         return track.epoch == channel.epoch or (
-            track.ahead and not _is_behind(track.true_at, channel.lost_last)
+            track.ahead and not is_behind(track.true_at, channel.lost_last)
         )
 
     def _state(self, track: _Track) -> BookState:
@@ -420,11 +369,6 @@ class Bookkeeper:
         ):
             return BookState.SUSPECT
         return track.upstream if self._is_proven(track) else BookState.SUSPECT
-
-
-def _is_behind(seq: int, other: int) -> bool:
-    """Whether a channel's number comes before another one."""
-    return (seq - other) % 2**64 >= 1 << 63
 
 
 def _is_after(seq: int, other: int) -> bool:

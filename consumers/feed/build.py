@@ -1,5 +1,5 @@
-"""Packets to events, one function a message type: no state, no decisions; what the numbers mean
-is in `consumers.feed.events`.
+"""Packets to events, one function a message type, and the events that a feed adds of its own: no
+state, no decisions; what the numbers mean is in `consumers.feed.events`.
 
 Events get their fields by keyword. Only the names come first and by position, in the order of
 `Names` (a test compares it with `Event`): spreading them with `*` beside keywords would cost more
@@ -11,12 +11,25 @@ from __future__ import annotations
 from typing import Final
 
 from tapecast.consumers.feed.books import Change
-from tapecast.consumers.feed.events import Bbo, Book, BookState, Fragment, Liquidation, Stat, Trade
+from tapecast.consumers.feed.events import (
+    Bbo,
+    Book,
+    BookState,
+    Fragment,
+    Gap,
+    GapReason,
+    Liquidation,
+    Stat,
+    Status,
+    StatusOrigin,
+    Trade,
+)
 from tapecast.consumers.feed.selection import Names
 from tapecast.protocol.books.book import KernelBook
-from tapecast.protocol.codec import Buffer
+from tapecast.protocol.codec import Buffer, parse_gap_detail
 from tapecast.protocol.fields import (
     BID_COUNT,
+    CHANNEL_ID,
     FLAGS,
     INSTRUMENT_SEQ,
     ITEM_COUNT,
@@ -26,16 +39,32 @@ from tapecast.protocol.fields import (
     TS_EXCHANGE_NS,
     TS_RECV_NS,
     TS_SEND_NS,
+    VENUE_ID,
     HeaderTuple,
 )
-from tapecast.protocol.records import ITEM_STRUCT
-from tapecast.protocol.schema import HEADER_SIZE, Flag, MsgType, Side, StatKind, TradeFlag
+from tapecast.protocol.records import ITEM_STRUCT, StatusItem
+from tapecast.protocol.schema import (
+    HEADER_SIZE,
+    Flag,
+    MsgType,
+    Side,
+    StatKind,
+    StatusReason,
+    StatusScope,
+    StatusState,
+    TradeFlag,
+    venue_name,
+)
 
 __all__ = [
     "build_bbo",
     "build_book",
     "build_executions",
+    "build_loss",
+    "build_own_status",
     "build_stats",
+    "build_status",
+    "build_venue_gap",
     "build_whole_book",
     "flags_of",
 ]
@@ -48,6 +77,9 @@ _FLAGS: dict[int, Flag] = {}
 _SIDES: Final = {int(side): side for side in Side}
 _TRADE_FLAGS: Final = {value: TradeFlag(value) for value in range(32)}
 _STAT_KINDS: Final = {int(kind): kind for kind in StatKind}
+_SCOPES: Final = {int(scope): scope for scope in StatusScope}
+_STATES: Final = {int(state): state for state in StatusState}
+_REASONS: Final = {int(reason): reason for reason in StatusReason}
 
 
 def flags_of(value: int) -> Flag:
@@ -202,3 +234,86 @@ def build_whole_book(
         qty_exp=kept.qty_exp,
         fragments=fragments,
     )
+
+
+def build_status(header: HeaderTuple, names: Names | None, item: StatusItem) -> Status:
+    """Return the event of a status of the venue's feeder; without names it is about no instrument
+    that is defined.
+    """
+    kind, symbol, instrument = _identity(names)
+    return Status(
+        venue=venue_name(header[VENUE_ID]),
+        kind=kind,
+        symbol=symbol,
+        instrument=instrument,
+        ts_ns=item.ts,
+        scope=_SCOPES.get(item.scope, item.scope),
+        state=_STATES.get(item.state, item.state),
+        reason=_REASONS.get(item.reason, item.reason),
+        counts=item.counts,
+        detail=item.detail.rstrip(b"\0").decode("utf-8", "replace"),
+        origin=StatusOrigin.VENUE,
+    )
+
+
+def build_own_status(
+    venue: str,
+    scope: StatusScope,
+    state: StatusState,
+    reason: StatusReason,
+    detail: str,
+    *,
+    names: Names | None = None,
+    ts_ns: int = 0,
+) -> Status:
+    """Return a status of this feed's own."""
+    kind, symbol, instrument = _identity(names)
+    return Status(
+        venue=venue,
+        kind=kind,
+        symbol=symbol,
+        instrument=instrument,
+        ts_ns=ts_ns,
+        scope=scope,
+        state=state,
+        reason=reason,
+        counts=1,
+        detail=detail,
+        origin=StatusOrigin.FEED,
+    )
+
+
+def build_venue_gap(header: HeaderTuple, names: Names | None, item: StatusItem) -> Gap:
+    """Return the event of a GAP or CHECKSUM status: a loss at the venue."""
+    checksum = item.reason == StatusReason.CHECKSUM
+    expected, got = parse_gap_detail(item.detail, signed=checksum)
+    kind, symbol, instrument = _identity(names)
+    return Gap(
+        venue=venue_name(header[VENUE_ID]),
+        channel_id=header[CHANNEL_ID],
+        missing=0 if checksum else max(got - expected, 0),
+        first_missing=0,
+        reason=GapReason.CHECKSUM if checksum else GapReason.GAP,
+        kind=kind,
+        symbol=symbol,
+        instrument=instrument,
+        ts_exchange_ns=header[TS_EXCHANGE_NS],
+        ts_recv_ns=header[TS_RECV_NS],
+        expected=expected,
+        got=got,
+    )
+
+
+def build_loss(venue: str, channel_id: int, first_missing: int, missing: int) -> Gap:
+    """Return the event of packets that were lost on the way."""
+    return Gap(
+        venue=venue,
+        channel_id=channel_id,
+        missing=missing,
+        first_missing=first_missing,
+        reason=GapReason.LOSS,
+    )
+
+
+def _identity(names: Names | None) -> tuple[str | None, str | None, str | None]:
+    return (names.kind, names.symbol, names.instrument) if names is not None else (None, None, None)

@@ -1,11 +1,12 @@
 """From packets in sequence to events.
 
-The engine is given each packet once, in the order of its channel (`protocol.net.sequencing` sees
-to that), and puts events into `out`; one packet yields at most as many as it has items. What the
+The engine takes each packet once, in the order of its channel (`protocol.net.sequencing` sees to
+that), and appends events to `out`; one packet yields at most as many as it has items. What the
 events mean is written in `consumers.feed.events`, what is wanted in `consumers.feed.selection`,
-how books are kept in `consumers.feed.books`. What a recovery service is to be asked for is put
-into `wants`, its answers come in by `recovered`. It performs no I/O and reads no clock: `now_ns`
-is an argument and counts monotonically (in a replay, the send times of the packets).
+how books are kept in `consumers.feed.books`, how a channel stands in `consumers.feed.channels`.
+The engine puts what it needs of a recovery service into `wants` and takes the answers by
+`recovered` and `answered`. It performs no I/O and reads no clock: `now_ns` is an argument and
+counts monotonically (in a replay, the send times of the packets).
 """
 
 from __future__ import annotations
@@ -15,14 +16,19 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from tapecast.consumers.feed.books import Bookkeeper, Channel
+from tapecast.consumers.feed.books import Bookkeeper
 from tapecast.consumers.feed.build import (
     build_bbo,
     build_book,
     build_executions,
+    build_loss,
+    build_own_status,
     build_stats,
+    build_status,
+    build_venue_gap,
     build_whole_book,
 )
+from tapecast.consumers.feed.channels import SILENT_INTERVALS, Channel
 from tapecast.consumers.feed.definitions import Definitions
 from tapecast.consumers.feed.events import (
     AnyEvent,
@@ -30,17 +36,15 @@ from tapecast.consumers.feed.events import (
     Book,
     BookState,
     Gap,
-    GapReason,
     Instrument,
     Liquidation,
     Stat,
     Status,
-    StatusOrigin,
     Trade,
 )
 from tapecast.consumers.feed.recovery.failover import Failover, Switch
 from tapecast.consumers.feed.selection import Names, Selection
-from tapecast.protocol.codec import Buffer, parse_gap_detail
+from tapecast.protocol.codec import Buffer
 from tapecast.protocol.fields import (
     CHANNEL_ID,
     CHANNEL_SEQ,
@@ -49,13 +53,11 @@ from tapecast.protocol.fields import (
     ITEM_SIZE,
     MSG_TYPE,
     OFFSET,
-    TS_EXCHANGE_NS,
-    TS_RECV_NS,
     TS_SEND_NS,
     VENUE_ID,
     HeaderTuple,
 )
-from tapecast.protocol.records import HEADER_STRUCT, ITEM_STRUCT, HeartbeatItem
+from tapecast.protocol.records import HEADER_STRUCT, ITEM_STRUCT, HeartbeatItem, StatusItem
 from tapecast.protocol.schema import (
     HEADER_SIZE,
     MsgType,
@@ -70,35 +72,28 @@ from tapecast.runtime.channels import venue_of
 
 __all__ = ["Engine", "Want"]
 
-SILENT_INTERVALS: Final = 3
-DEFAULT_INTERVAL_NS: Final = 1_000_000_000
-_NEVER_HEARD_NS: Final = 3_000_000_000
+_NEVER_RECEIVED_NS: Final = 3_000_000_000
+"""How long a venue that was asked for by name may bring no packet at all."""
 _DEFINED_AFTER_NS: Final = 6_000_000_000
 """Definitions go out in a cycle of at most 5 s."""
 _PROVEN_AFTER_NS: Final = 100_000_000
-"""After a gap a book has so long to be proven whole by its next change, before its snapshot is
-asked for.
+"""How long after a gap a book's next change may prove it whole, before the feed asks for its
+snapshot.
 """
 _FEW: Final = 64
 """Up to so many wanted instruments are asked for one by one, more all at once."""
 _MSG_TYPE: Final = OFFSET["msg_type"]
 _STATUS: Final = ITEM_STRUCT[MsgType.STATUS]
 _HEARTBEAT: Final = ITEM_STRUCT[MsgType.HEARTBEAT]
-_SCOPES: Final = {int(scope): scope for scope in StatusScope}
-_STATES: Final = {int(state): state for state in StatusState}
-_REASONS: Final = {int(reason): reason for reason in StatusReason}
+_LOSSES: Final = (StatusReason.GAP, StatusReason.CHECKSUM)
 _LOG: Final = logging.getLogger("tapecast.feed")
 _Handler: TypeAlias = Callable[[Buffer, int, int, HeaderTuple], None]
 _UNKNOWN: Final = Names("", "", "", "")
 
 
-def _who(names: Names | None) -> tuple[str | None, str | None, str | None]:
-    return (names.kind, names.symbol, names.instrument) if names is not None else (None, None, None)
-
-
 class Want(NamedTuple):
-    """Something to ask a channel's recovery service for: definitions, or the book of an
-    instrument (0 = all).
+    """A request to a channel's recovery service: definitions, or the book of an instrument
+    (0 = all).
     """
 
     channel_id: int
@@ -107,8 +102,8 @@ class Want(NamedTuple):
 
 
 class Engine:
-    """Turns packets into events. `wanted` are the event classes to make; books are kept with
-    `keep_books` or `Book` in them.
+    """Turns packets into events. `wanted` are the event classes to make; the engine keeps books
+    with `keep_books` or `Book` among them.
     """
 
     def __init__(
@@ -121,7 +116,7 @@ class Engine:
         now_ns: int = 0,
         switch_after_ns: int = 1_000_000_000,
     ) -> None:
-        """Start without definitions; `now_ns` is when listening began; only a `live` channel can
+        """Start without definitions; `now_ns` is when the feed began; only a `live` channel can
         be silent.
 
         Where a venue has several channels, an instrument that is not well on its own for
@@ -130,8 +125,8 @@ class Engine:
         self.out: deque[AnyEvent] = deque()
         self.wants: deque[Want] = deque()
         self.backlog: deque[bytes] = deque()
-        """Packets that were kept for a snapshot that has come; to be taken in before anything
-        else, by `packet`.
+        """Packets that waited for a snapshot that has come: the caller gives them to `packet`
+        before anything else.
         """
         self.undefined = 0
         self.gaps = 0
@@ -146,71 +141,56 @@ class Engine:
         self._live = live
         self._now_ns = now_ns
         self._started_ns = now_ns
-        self._complained = selection.symbols is None
+        self._reported = selection.symbols is None
         self._handlers = self._table()
         for venue in (selection.venues or ()) if live else ():
             self._expect(venue)
 
     def packet(self, data: Buffer, at: int, size: int) -> None:
-        """Take in the packet at `data[at : at + size]`, which has been validated."""
+        """Take the packet at `data[at : at + size]`, which has been validated, the next of its
+        channel. `Book` events in `out` are stale after the call.
+        """
         handler = self._handlers[data[at + _MSG_TYPE]]
         if handler is not None:
             handler(data, at, size, HEADER_STRUCT.unpack_from(data, at))
 
     def passes(self, channel_id: int, instrument_id: int) -> bool:
-        """Whether an instrument is taken from a channel."""
+        """Return whether an instrument is taken from a channel."""
         channel = self._channels.get(channel_id)
-        return channel is None or not channel.rival or self.failover.passes(channel, instrument_id)
+        return (
+            channel is None or not channel.redundant or self.failover.passes(channel, instrument_id)
+        )
 
-    def heard(self, channel_id: int, venue_id: int, now_ns: int) -> None:
-        """Note that a channel has been heard; to be called for the packets of each read before
-        they are taken in.
+    def received(self, channel_id: int, venue_id: int, now_ns: int) -> None:
+        """Note that a channel has brought packets; call it for the packets of each read before
+        `packet` takes them.
         """
         channel = self._channels.get(channel_id)
         if channel is None:
             channel = self._open(channel_id, venue_id, now_ns)
-        channel.heard_ns = now_ns
-        channel.heard = True
-        if channel.away and not channel.ended:
-            channel.away = False
-            self._tell(channel, StatusState.LIVE, StatusReason.NONE, "packets again")
+        if channel.receive(now_ns):
+            self._channel_status(channel, StatusState.LIVE, StatusReason.NONE, "packets again")
 
     def gap(self, channel_id: int, first_missing: int, missing: int) -> None:
-        """Take note that packets of a channel were lost for good, before the packet after them
-        is taken in.
+        """Note that packets of a channel are lost for good; call it before `packet` takes the
+        one after them.
         """
         channel = self._channels.get(channel_id)
         if channel is not None:
-            channel.epoch += 1
-            channel.lost_last = (first_missing + missing - 1) % 2**64
-            channel.gap_ns = self._now_ns
-            channel.unsettled = True
-            self._progress(channel, (first_missing + missing) % 2**64)
+            channel.lose(first_missing, missing, self._now_ns)
         self.gaps += 1
         self.lost += missing
         if Gap in self._wanted:
             venue = channel.venue if channel is not None else venue_name(venue_of(channel_id))
-            self.out.append(
-                Gap(
-                    venue=venue,
-                    channel_id=channel_id,
-                    missing=missing,
-                    first_missing=first_missing,
-                    reason=GapReason.LOSS,
-                )
-            )
+            self.out.append(build_loss(venue, channel_id, first_missing, missing))
 
     def repairing(self, channel_id: int, first: int, count: int) -> None:
-        """Take note that lost packets have been asked for: the channel's books are SUSPECT until
-        they are there.
+        """Note that lost packets have been asked for: the channel's books are SUSPECT until they
+        are there.
         """
         channel = self._channels.get(channel_id)
-        if channel is None:
-            return
-        begins = channel.repairing is None
-        channel.repairing = (first + count) % 2**64
-        if begins:
-            self._tell(
+        if channel is not None and channel.repair(first, count):
+            self._channel_status(
                 channel,
                 StatusState.SUSPECT,
                 StatusReason.GAP,
@@ -218,37 +198,34 @@ class Engine:
             )
 
     def repaired(self, channel_id: int, before: int) -> None:
-        """Take note that all that was asked for before a number is there."""
+        """Note that all that was asked for before a number is there."""
         channel = self._channels.get(channel_id)
-        if channel is not None and self._progress(channel, before):
-            self._tell(channel, StatusState.LIVE, StatusReason.RESYNCED, "repaired")
+        if channel is not None and channel.reach(before):
+            self._channel_status(channel, StatusState.LIVE, StatusReason.RESYNCED, "repaired")
 
     def session(self, channel_id: int) -> None:
-        """Take note that a channel's publisher has (re)started: its books are cleared."""
+        """Note that a channel's publisher has (re)started: the engine clears its books."""
         channel = self._channels.get(channel_id)
         if channel is None:
             return
-        channel.away = channel.ended = channel.joined = channel.served = channel.unsettled = False
-        channel.repairing = None
-        channel.epoch = channel.lost_last = 0
+        channel.restart()
         books = self._books.get(channel_id)
         if books is not None:
             books.new_session()
-        self._tell(channel, StatusState.LIVE, StatusReason.RESTART, "new session")
+        self._channel_status(channel, StatusState.LIVE, StatusReason.RESTART, "new session")
 
     def end(self, channel_id: int) -> None:
-        """Take note that a channel's session has ended, all its packets having come or been
-        given up.
+        """Note that a channel's session has ended; call it once all its packets have come or
+        been given up.
         """
         channel = self._channels.get(channel_id)
-        if channel is not None and not channel.ended:
-            channel.away = channel.ended = True
-            self._tell(channel, StatusState.STALE, StatusReason.RESTART, "session ended")
+        if channel is not None and channel.end():
+            self._channel_status(channel, StatusState.STALE, StatusReason.RESTART, "session ended")
             self._switch()
 
     def served(self, channel_id: int, served: bool) -> None:
-        """Say whether a channel's recovery service can be asked: books that wait have their
-        changes kept and are asked for.
+        """Note whether a channel's recovery service can be asked: the engine then keeps the
+        changes of the books that wait, and wants their snapshots.
         """
         channel = self._channels.get(channel_id)
         if channel is None or channel.served == served:
@@ -270,12 +247,12 @@ class Engine:
             )
 
     def recovered(self, packet: bytes) -> None:
-        """Take in a packet of the recovery service: a definition, a status, or a part of a
-        book's snapshot.
+        """Take a packet of the recovery service, whose session is the channel's: a definition, a
+        status, or a part of a book's snapshot.
         """
         header = HEADER_STRUCT.unpack_from(packet)
         if header[MSG_TYPE] == MsgType.STATUS:
-            self._statuses(packet, 0, len(packet), header, again=True)
+            self._statuses(packet, 0, len(packet), header, standing=True)
             if header[CHANNEL_ID] in self._books:
                 self._books[header[CHANNEL_ID]].missing(header[INSTRUMENT_ID])
         elif header[MSG_TYPE] == MsgType.BOOK:
@@ -284,8 +261,8 @@ class Engine:
             self.packet(packet, 0, len(packet))
 
     def answered(self, channel_id: int, kind: int, instrument_id: int, status: int) -> None:
-        """Take note that an answer of the recovery service is complete, all its packets having
-        been taken in.
+        """Note that an answer of the recovery service is complete; call it once `recovered` has
+        taken all its packets.
         """
         channel, books = self._channels.get(channel_id), self._books.get(channel_id)
         if channel is None:
@@ -305,28 +282,26 @@ class Engine:
         """Let time pass: silence of channels and symbols that match nothing become events."""
         self._now_ns = now_ns
         for channel in self._channels.values():
-            limit = SILENT_INTERVALS * channel.interval_ns
-            if self._live and not channel.away and now_ns - channel.heard_ns > limit:
-                channel.away = True
-                self._tell(
+            if self._live and channel.fall_silent(now_ns):
+                self._channel_status(
                     channel,
                     StatusState.STALE,
                     StatusReason.TIMEOUT,
-                    f"silent for {limit / 1e9:g} s",
+                    f"silent for {channel.silence_limit_ns / 1e9:g} s",
                 )
             if channel.unsettled and channel.served and now_ns - channel.gap_ns >= _PROVEN_AFTER_NS:
                 self._ask_for_books(channel)
         self._switch()
-        if not self._complained and self._definitions_are_in():
-            self.complain()
+        if not self._reported and self._definitions_are_in():
+            self.report_unmatched()
 
-    def complain(self) -> None:
-        """Tell, once, of the symbols that no definition has matched: by a status, and by a
-        warning in the log.
+    def report_unmatched(self) -> None:
+        """Publish a status of each symbol that no definition has matched, and warn in the log;
+        only the first call does.
         """
-        if self._complained:
+        if self._reported:
             return
-        self._complained = True
+        self._reported = True
         for symbol in self._selection.unmatched:
             near = self._selection.nearest(symbol)
             text = f"{symbol!r} matches nothing; " + (
@@ -337,7 +312,7 @@ class Engine:
 
     def book(self, instrument: Instrument) -> Book | None:
         """Return the book of an instrument as it is now, without a change; None where it has
-        none yet.
+        none yet. Stale after the next call of `packet` or `recovered`.
         """
         chosen = self.failover.chosen(instrument.instrument_id)
         found = None
@@ -356,7 +331,7 @@ class Engine:
         return build_whole_book(book, state, names, snapshot=False)
 
     def _table(self) -> Sequence[_Handler | None]:
-        """Message type → what takes it in; None is passed over without a look."""
+        """Message type → its handler; a packet of a type without one costs nothing more."""
         table: list[Callable[[Buffer, int, int, HeaderTuple], None] | None] = [None] * 256
         optional: tuple[
             tuple[MsgType, type, Callable[[Buffer, int, int, HeaderTuple], None]], ...
@@ -379,7 +354,9 @@ class Engine:
         return table
 
     def _names(self, header: HeaderTuple) -> Names | None:
-        """Who a packet is about; None where it is not wanted or not defined, which is counted."""
+        """Return who a packet is about; None where it is not wanted or not defined, which
+        counts.
+        """
         names = self.definitions.names.get(header[INSTRUMENT_ID], _UNKNOWN)
         if names is _UNKNOWN:
             if self._may_want(header):
@@ -399,7 +376,7 @@ class Engine:
             return
         make = Trade if header[MSG_TYPE] == MsgType.TRADE else Liquidation
         channel = self._channels.get(header[CHANNEL_ID])
-        if channel is None or not channel.rival:
+        if channel is None or not channel.redundant:
             self.out.extend(build_executions(data, at, header, names, make))
         elif self.failover.trade(
             channel,
@@ -407,9 +384,9 @@ class Engine:
             bytes(data[at : at + size]) if make is Trade else b"",
             self._now_ns,
         ):
-            self._tell_trades(data, at, header, names, make)
+            self._append_unrepeated(data, at, header, names, make)
 
-    def _tell_trades(
+    def _append_unrepeated(
         self,
         data: Buffer,
         at: int,
@@ -417,20 +394,20 @@ class Engine:
         names: Names,
         make: type[Trade | Liquidation] = Trade,
     ) -> None:
-        """Tell those that were not told before the last change-over."""
+        """Append the events that did not go out before the last change-over."""
         for event in build_executions(data, at, header, names, make):
             if not self.failover.repeats(header[INSTRUMENT_ID], event.trade_id, self._now_ns):
                 self.out.append(event)
 
     def _bbo(self, data: Buffer, at: int, size: int, header: HeaderTuple) -> None:
         names = self._names(header)
-        if names is None or self._is_other(header):
+        if names is None or self._is_elsewhere(header):
             return
         self.out.append(build_bbo(data, at, header, names))
 
     def _stats(self, data: Buffer, at: int, size: int, header: HeaderTuple) -> None:
         names = self._names(header)
-        if names is None or self._is_other(header):
+        if names is None or self._is_elsewhere(header):
             return
         self.out.extend(build_stats(data, at, header, names))
 
@@ -459,14 +436,14 @@ class Engine:
         if change is True and not recovered and channel.served:
             self._ask_for_books(channel)
         if change is False or (
-            channel.rival and not self.failover.passes(channel, header[INSTRUMENT_ID])
+            channel.redundant and not self.failover.passes(channel, header[INSTRUMENT_ID])
         ):
             return
         if change is not True:
             if Book in self._wanted:
                 self.out.append(build_book(header, names, change))
         elif recovered:
-            self._tell_state(
+            self._book_status(
                 channel,
                 StatusState.LIVE,
                 StatusReason.RESYNCED,
@@ -475,7 +452,7 @@ class Engine:
                 header[TS_SEND_NS],
             )
         else:
-            self._tell_state(
+            self._book_status(
                 channel,
                 StatusState.SUSPECT,
                 StatusReason.GAP,
@@ -499,15 +476,6 @@ class Engine:
         for instrument in books.unsettled(self._now_ns):
             self.wants.append(Want(channel.channel_id, RequestKind.SNAPSHOT, instrument))
 
-    @staticmethod
-    def _progress(channel: Channel, before: int) -> bool:
-        """Take note that the channel has gone on to a number; whether that ends its repair."""
-        end = channel.repairing
-        if end is None or (before - end) % 2**64 >= 1 << 63:
-            return False
-        channel.repairing = None
-        return True
-
     def _instruments(self, data: Buffer, at: int, size: int, header: HeaderTuple) -> None:
         if (
             self._selection.venue_ids is not None
@@ -522,11 +490,9 @@ class Engine:
                 books.forget(instrument)
 
     def _statuses(
-        self, data: Buffer, at: int, size: int, header: HeaderTuple, again: bool = False
+        self, data: Buffer, at: int, size: int, header: HeaderTuple, standing: bool = False
     ) -> None:
-        """Take in statuses; `again`: they tell how something stands, not that it has just
-        happened.
-        """
+        """Take statuses; `standing` ones say how something is, not that it has just happened."""
         first, step = at + HEADER_SIZE, header[ITEM_SIZE]
         names: Names | None = None
         if header[INSTRUMENT_ID]:
@@ -542,57 +508,20 @@ class Engine:
             names = None
             self.undefined += 1
         for offset in range(first, first + header[ITEM_COUNT] * step, step):
-            scope, state, reason, counts, ts, detail = _STATUS.unpack_from(data, offset)
-            if scope == StatusScope.BOOK and header[CHANNEL_ID] in self._books:
+            item = StatusItem._make(_STATUS.unpack_from(data, offset))
+            if item.scope == StatusScope.BOOK and header[CHANNEL_ID] in self._books:
                 self._books[header[CHANNEL_ID]].status(
-                    header[INSTRUMENT_ID], state, header[CHANNEL_SEQ] + again
+                    header[INSTRUMENT_ID], item.state, header[CHANNEL_SEQ] + standing
                 )
-            if reason in (StatusReason.GAP, StatusReason.CHECKSUM) and not again:
-                if header[INSTRUMENT_ID] and self._is_other(header):
-                    continue
-                self._venue_gap(header, names, reason, detail)
-            elif Status in self._wanted and not (header[INSTRUMENT_ID] and self._is_other(header)):
-                kind, symbol, instrument = _who(names)
-                self.out.append(
-                    Status(
-                        venue=venue_name(header[VENUE_ID]),
-                        kind=kind,
-                        symbol=symbol,
-                        instrument=instrument,
-                        ts_ns=ts,
-                        scope=_SCOPES.get(scope, scope),
-                        state=_STATES.get(state, state),
-                        reason=_REASONS.get(reason, reason),
-                        counts=counts,
-                        detail=detail.rstrip(b"\0").decode("utf-8", "replace"),
-                        origin=StatusOrigin.VENUE,
-                    )
-                )
-
-    def _venue_gap(
-        self, header: HeaderTuple, names: Names | None, reason: int, detail: bytes
-    ) -> None:
-        if Gap not in self._wanted:
-            return
-        checksum = reason == StatusReason.CHECKSUM
-        expected, got = parse_gap_detail(detail, signed=checksum)
-        kind, symbol, instrument = _who(names)
-        self.out.append(
-            Gap(
-                venue=venue_name(header[VENUE_ID]),
-                channel_id=header[CHANNEL_ID],
-                missing=0 if checksum else max(got - expected, 0),
-                first_missing=0,
-                reason=GapReason.CHECKSUM if checksum else GapReason.GAP,
-                kind=kind,
-                symbol=symbol,
-                instrument=instrument,
-                ts_exchange_ns=header[TS_EXCHANGE_NS],
-                ts_recv_ns=header[TS_RECV_NS],
-                expected=expected,
-                got=got,
-            )
-        )
+            lost = item.reason in _LOSSES and not standing
+            if not lost and Status not in self._wanted:
+                continue
+            if header[INSTRUMENT_ID] and self._is_elsewhere(header):
+                continue
+            if not lost:
+                self.out.append(build_status(header, names, item))
+            elif Gap in self._wanted:
+                self.out.append(build_venue_gap(header, names, item))
 
     def _heartbeat(self, data: Buffer, at: int, size: int, header: HeaderTuple) -> None:
         channel = self._channels.get(header[CHANNEL_ID])
@@ -603,23 +532,23 @@ class Engine:
         if beat.interval_ms:
             channel.interval_ns = beat.interval_ms * 1_000_000
 
-    def _is_other(self, header: HeaderTuple) -> bool:
-        """Whether a packet comes by a channel that its instrument is not taken from."""
+    def _is_elsewhere(self, header: HeaderTuple) -> bool:
+        """Return whether the packet's instrument is taken from another channel."""
         channel = self._channels.get(header[CHANNEL_ID])
         return (
             channel is not None
-            and channel.rival
+            and channel.redundant
             and not self.failover.passes(channel, header[INSTRUMENT_ID])
         )
 
     def _switch(self) -> None:
-        """Let instruments go over to other channels where that is due, and tell of it."""
+        """Let instruments go over to other channels where that is due, and publish it."""
         for switch in self.failover.switches(self._now_ns):
             names = self.definitions.names.get(switch.instrument_id)
             if names is not None:
-                self._tell_switch(switch, names)
+                self._publish_switch(switch, names)
 
-    def _tell_switch(self, switch: Switch, names: Names) -> None:
+    def _publish_switch(self, switch: Switch, names: Names) -> None:
         old, new = switch.old, switch.new
         books = self._books.get(new.channel_id)
         found = books.book(switch.instrument_id) if books is not None else None
@@ -628,28 +557,27 @@ class Engine:
             state, StatusState.STALE
         )
         detail = f"channel {old.channel_id} to {new.channel_id}"
-        self._tell_state(new, shown, StatusReason.RESYNCED, detail, names)
+        self._book_status(new, shown, StatusReason.RESYNCED, detail, names)
         if found is not None and Book in self._wanted:
             self.out.append(build_whole_book(found[0], state, names))
         for packet in switch.trades:
             if Trade in self._wanted:
-                self._tell_trades(packet, 0, HEADER_STRUCT.unpack_from(packet), names)
+                self._append_unrepeated(packet, 0, HEADER_STRUCT.unpack_from(packet), names)
 
     def _expect(self, venue: str) -> None:
-        """Miss a venue that was asked for by name even if it never says anything."""
+        """Miss a venue that was asked for by name even if it never sends anything."""
         venue_id = next(iter(Selection([venue], None).venue_ids or ()))
         channel = self._open(venue_id, venue_id, self._now_ns)
-        channel.interval_ns = _NEVER_HEARD_NS // SILENT_INTERVALS
+        channel.interval_ns = _NEVER_RECEIVED_NS // SILENT_INTERVALS
 
     def _open(self, channel_id: int, venue_id: int, now_ns: int) -> Channel:
-        channel = Channel(channel_id, venue_id, venue_name(venue_id), now_ns, DEFAULT_INTERVAL_NS)
+        channel = Channel(channel_id, venue_id, venue_name(venue_id), now_ns)
         self._channels[channel_id] = channel
         self.failover.opened(channel)
         return channel
 
     def _definitions_are_in(self) -> bool:
-        heard = [channel for channel in self._channels.values() if channel.instruments]
-        if not heard:
+        if not any(channel.instruments for channel in self._channels.values()):
             return False
         if self._now_ns - self._started_ns > _DEFINED_AFTER_NS:
             return True
@@ -658,7 +586,7 @@ class Engine:
             for channel in self._channels.values()
         )
 
-    def _tell_state(
+    def _book_status(
         self,
         channel: Channel,
         state: StatusState,
@@ -669,7 +597,7 @@ class Engine:
     ) -> None:
         self.status(channel.venue, StatusScope.BOOK, state, reason, detail, names, ts_ns)
 
-    def _tell(
+    def _channel_status(
         self, channel: Channel, state: StatusState, reason: StatusReason, detail: str
     ) -> None:
         self.status(channel.venue, StatusScope.CHANNEL, state, reason, detail)
@@ -684,21 +612,8 @@ class Engine:
         names: Names | None = None,
         ts_ns: int = 0,
     ) -> None:
-        """Tell of a state, where statuses are wanted."""
+        """Append a status of the feed's own, where statuses are wanted."""
         if Status in self._wanted:
-            kind, symbol, instrument = _who(names)
             self.out.append(
-                Status(
-                    venue=venue,
-                    kind=kind,
-                    symbol=symbol,
-                    instrument=instrument,
-                    ts_ns=ts_ns,
-                    scope=scope,
-                    state=state,
-                    reason=reason,
-                    counts=1,
-                    detail=detail,
-                    origin=StatusOrigin.FEED,
-                )
+                build_own_status(venue, scope, state, reason, detail, names=names, ts_ns=ts_ns)
             )

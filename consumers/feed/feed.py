@@ -17,8 +17,10 @@ handler.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -51,6 +53,7 @@ from tapecast.runtime.errors import TapecastError
 from tapecast.runtime.keys import Admission
 
 if TYPE_CHECKING:
+    from tapecast.consumers.feed.metrics import FeedMetrics
     from tapecast.runtime.settings import Config
 
 __all__ = ["Feed", "FeedError"]
@@ -92,12 +95,14 @@ class Feed:
     where no Book events are made. `interface`: address of the network interface, `config`: a
     loaded configuration, `rcvbuf_bytes`: receive buffer per group; each defaults to the
     configuration. `source`: packets from elsewhere (`consumers.feed.source`) instead of the
-    network. `recovery`: whether recovery services are asked for what was lost; defaults to the
-    configuration, and to False for another source.
+    network. `recovery`: whether the feed asks recovery services for what was lost; defaults to
+    the configuration, and to False for another source. `metrics_port`: answer /metrics and
+    /healthz on this port of 127.0.0.1 until `close` (0 = any free one, see `metrics_port`);
+    `name`: what the metrics call this consumer, by default the script's name.
 
     Raises ValueError for unknown venues, OSError where the interface or port cannot be used,
     ConfigError where packets carry tags and the key of a named venue is missing
-    (`runtime.keys`).
+    (`runtime.keys`), TryAgainError where the metrics' port is in use.
     """
 
     def __init__(
@@ -112,8 +117,10 @@ class Feed:
         rcvbuf_bytes: int | None = None,
         source: PacketSource | None = None,
         recovery: bool | None = None,
+        metrics_port: int | None = None,
+        name: str | None = None,
     ) -> None:
-        """Join the groups; packets are kept by the kernel from now on."""
+        """Join the groups; the kernel keeps packets from now on."""
         self._selection = Selection(venues, symbols)
         self._types = None if types is None else tuple(types)
         for kind in self._types or ():
@@ -153,6 +160,12 @@ class Feed:
         self._ticked_ns = 0
         self._read_ns = 0
         self._mended = False
+        self._serving = ExitStack()
+        self._metrics: FeedMetrics | None = None
+        self.metrics_port: int | None = None
+        """Where /metrics is served; None = nowhere."""
+        if metrics_port is not None:
+            self._serve_metrics(metrics_port, name or Path(sys.argv[0]).stem or "feed")
 
     @classmethod
     def replay(
@@ -289,8 +302,11 @@ class Feed:
         self._stopped = True
 
     def close(self) -> None:
-        """Leave the groups or close the file; the books and counters stay readable."""
+        """Leave the groups or close the file; the books and counters stay readable, here and
+        not on /metrics.
+        """
         self._stopped = True
+        self._serving.close()
         self._source.close()
         if self._reader.recovery is not None:
             self._reader.recovery.close()
@@ -326,6 +342,16 @@ class Feed:
         return self._reader.stats(
             undefined=engine.undefined, gaps=engine.gaps, lost=engine.lost, events=self._events
         )
+
+    def _serve_metrics(self, port: int, name: str) -> None:
+        from tapecast.consumers.feed.metrics import FeedMetrics  # here: it needs a web server
+
+        self._metrics = FeedMetrics(name)
+        try:
+            self.metrics_port = self._serving.enter_context(self._metrics.serve(port))
+        except BaseException:
+            self.close()
+            raise
 
     def _wanted(self) -> tuple[type[AnyEvent], ...]:
         return self._types if self._types is not None else tuple(self._callbacks) or ALL_EVENTS
@@ -381,7 +407,9 @@ class Feed:
                 return False
             self._finished = True
             self._ready = self._reader.finish()
-            engine.complain()
+            engine.report_unmatched()
+            if self._metrics is not None:
+                self._metrics.update(self.stats)
             return True
         recovery = self._reader.recovery
         # Silence is judged as of the last read, all of which has been taken in: a script that
@@ -390,6 +418,8 @@ class Feed:
             self._ticked_ns = self._read_ns
             engine.tick(self._read_ns)
             self._reader.watch(engine, self._read_ns)
+            if self._metrics is not None and self._metrics.due:
+                self._metrics.update(self.stats)
             if recovery is not None:
                 recovery.tick(engine, self._read_ns)
                 recovery.pump(engine, self._read_ns)

@@ -1,11 +1,11 @@
-"""Between the source and the engine: validates and orders each read, and hands it to the engine
-one packet at a time.
+"""Between the source and the engine: reads packets in order, and hands them to the engine one at
+a time.
 
-Validation, order, duplicates, gaps and repairs are decided by `protocol.net.sequencing`; this
-module carries its results, remembers where in them the engine is, and measures the lag. What a
-recovery service brings (`consumers.feed.recovery.manager`) comes in between the reads: packets
-that fill holes are a read of their own, definitions and books go to the engine before the next
-packet. It reads the wall clock once a read, for the lag alone.
+The source reads and orders a batch in one call (`consumers.feed.source`); this module remembers
+where in the batch the engine is, passes on the sequencer's events in their place, and measures
+the lag. What a recovery service brings (`consumers.feed.recovery.manager`) comes in between the
+reads: packets that fill holes are a read of their own, definitions and books go to the engine
+before the next packet. It reads the wall clock once a read, for the lag alone.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ import numpy.typing as npt
 from tapecast.consumers.feed.batches import Batch, make_batch
 from tapecast.consumers.feed.engine import Engine
 from tapecast.consumers.feed.recovery.client import Options
-from tapecast.consumers.feed.recovery.manager import Recovery
-from tapecast.consumers.feed.source import Multicast, PacketSource
+from tapecast.consumers.feed.recovery.manager import RecoveryManager
+from tapecast.consumers.feed.source import PacketSource
 from tapecast.consumers.feed.stats import FeedStats, LagHistogram
 from tapecast.protocol.fields import OFFSET
 from tapecast.protocol.net.sequencing import (
     SPAN_HELD,
-    BatchSequencer,
     Counter,
     EventKind,
     SequencingEvent,
@@ -73,8 +72,8 @@ _INVALID: Final = (
 
 
 class Reader:
-    """The packets of one source, in order. `recovery` brings back what was lost; None = holes
-    are given up at once.
+    """The packets of one source, in order. `recovery` brings back what was lost; None = the
+    sequencer gives holes up at once.
     """
 
     def __init__(
@@ -85,14 +84,11 @@ class Reader:
         reach: int = 1024,
         channels: int = 32,
     ) -> None:
-        """Make a sequencer with room for one read of the source. With `options` lost packets are
-        repaired, `reach` may wait.
+        """Make a sequencer with room for one read of the source. With `options` recovery
+        services repair losses; up to `reach` packets may wait for that.
         """
         self._source = source
-        admission = source.admission if isinstance(source, Multicast) else None
-        make = BatchSequencer if admission is None else admission.sequencer
-        keys = {} if admission is None else admission.keys
-        self._sequencer = make(
+        self._sequencer = source.sequencer(
             max_spans=_MAX_SPANS,
             max_channels=channels,
             repair_ns=0 if options is None else options.repair_ns,
@@ -100,7 +96,9 @@ class Reader:
         )
         self._unauthentic = 0
         self._alarm_ns = -_ALARM_NS
-        self.recovery = None if options is None else Recovery(self._sequencer, options, keys=keys)
+        self.recovery = (
+            None if options is None else RecoveryManager(self._sequencer, options, keys=source.keys)
+        )
         self._states = self.recovery.states if self.recovery is not None else deque()
         self._last_ns = (options.repair_ns if options is not None else 0) + 2 * _WINDOW_NS
         self._buffer = source.buffer
@@ -125,17 +123,12 @@ class Reader:
         events are ready.
         """
         source = self._source
-        if isinstance(source, Multicast):
-            count = self._sequencer.receive(source.receiver, timeout)
-            self._now_ns = time.monotonic_ns()
-        else:
-            read = source.receive(timeout)
-            self._now_ns = source.now_ns()
-            count = self._sequencer.process(source.buffer, source.spans, read, self._now_ns)
+        count = source.read(self._sequencer, timeout)
+        self._now_ns = source.now_ns()
         return self._begin(count, source.buffer)
 
     def mend(self) -> bool:
-        """Take what the recovery service brought, or refused, as a read of its own; False where
+        """Order what the recovery service brought, or refused, as a read of its own; False where
         there is nothing.
         """
         recovery = self.recovery
@@ -173,7 +166,7 @@ class Reader:
             return True
         at = self._next
         if self._events and self._events[0].position <= at:
-            _tell(engine, self._events.pop(0), self._now_ns)
+            _notify(engine, self._events.pop(0), self._now_ns)
             return True
         if at >= self._count:
             return False
@@ -194,10 +187,9 @@ class Reader:
         self, engine: Engine, msg_types: frozenset[int], control: frozenset[int], ids: Ids
     ) -> Batch:
         """Give the engine the events of the last read and its packets of the types `control`;
-        return those of `msg_types`.
+        return those of `msg_types`, which are valid until the next read.
 
-        `ids` is asked, once the definitions have been taken in, for the wanted instruments; None
-        = all.
+        Calls `ids`, once the engine has the definitions, for the wanted instruments; None = all.
         """
         self._settle(engine)
         spans = self._sequencer.deliveries[: self._count]
@@ -211,7 +203,7 @@ class Reader:
         )
         for at in [*np.flatnonzero(np.isin(kinds, list(control))).tolist(), self._count]:
             while self._events and self._events[0].position <= at:
-                _tell(engine, self._events.pop(0), self._now_ns)
+                _notify(engine, self._events.pop(0), self._now_ns)
             if at < self._count:
                 packet = self._sequencer.packet(at)
                 self._note_channel(engine, packet, 0)
@@ -233,11 +225,10 @@ class Reader:
                 self.recovery.step(engine)
 
     def watch(self, engine: Engine, now_ns: int) -> None:
-        """Let time pass: silent groups are joined again, and packets without a right tag are
-        told of, at most once a second.
+        """Let time pass: the source joins silent groups again; packets without a right tag become
+        a status, at most once a second.
         """
-        if isinstance(self._source, Multicast):
-            self._source.watch(now_ns)
+        self._source.watch(now_ns)
         unauthentic = sum(int(self._sequencer.counters[counter]) for counter in _UNAUTHENTIC)
         if unauthentic != self._unauthentic and now_ns - self._alarm_ns >= _ALARM_NS:
             _untrusted(
@@ -266,7 +257,7 @@ class Reader:
             old_session=int(counters[Counter.OLD_SESSION]),
             undefined=undefined,
             kernel_drops=self._source.kernel_drops,
-            rejoins=self._source.rejoins if isinstance(self._source, Multicast) else 0,
+            rejoins=self._source.rejoins,
             gaps=gaps,
             events=events,
             lag_p50_ns=lag.quantile(0.5) if lag is not None else None,
@@ -301,7 +292,7 @@ class Reader:
     def _note_channel(self, engine: Engine, data: memoryview, offset: int) -> None:
         (channel,) = _U16.unpack_from(data, offset + _CHANNEL)
         (venue,) = _U16.unpack_from(data, offset + _VENUE)
-        engine.heard(channel, venue, self._now_ns)
+        engine.received(channel, venue, self._now_ns)
 
     def _measure(self, lag: LagHistogram, count: int) -> None:
         now_ns = time.time_ns()
@@ -318,7 +309,7 @@ class Reader:
         lag.add_many(now_ns - sent_ns)
 
 
-def _tell(engine: Engine, event: SequencingEvent, now_ns: int) -> None:
+def _notify(engine: Engine, event: SequencingEvent, now_ns: int) -> None:
     if event.kind in (EventKind.GAP, EventKind.JUMP):
         engine.gap(event.channel_id, event.first, event.count)
     elif event.kind == EventKind.REPAIR:
@@ -339,8 +330,8 @@ def _tell(engine: Engine, event: SequencingEvent, now_ns: int) -> None:
 
 
 def _untrusted(engine: Engine, venue: str, detail: str) -> None:
-    """Tell that packets were dropped because of who sent them; no venue where they cannot be
-    believed even that.
+    """Log and publish that packets were dropped because of who sent them; without a venue where
+    not even that can be believed.
     """
     _LOG.warning("%s%s", f"{venue}: " if venue else "", detail)
     engine.status(venue, StatusScope.CHANNEL, StatusState.LIVE, StatusReason.UNTRUSTED, detail)

@@ -1,9 +1,9 @@
 """Where a feed's packets come from: the network, a tape, or anything that yields packets.
 
-A source hands out packets in batches: after `receive()` returned n, `spans[:n]` describes n
-packets in `buffer` until the next call. `Multicast` receives; `Chunks` takes buffers of
-contiguous packets from an iterator (tapes, a decode pipeline, tests) and may pace them. Order,
-duplicates and loss are the business of `protocol.net.sequencing`.
+A source reads packets in batches and has a sequencer validate and order them in the same call
+(`read`); what they are is the business of `protocol.net.sequencing`. `Multicast` receives;
+`Chunks` takes buffers of contiguous packets from an iterator (tapes, a decode pipeline, tests)
+and may pace them. Any other source derives from `PacketSource` and offers `receive`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tapecast.consumers.feed.tape import packet_length
+from tapecast.protocol.authentication import Keys
 from tapecast.protocol.codec import Buffer
 from tapecast.protocol.fields import TS_RECV_NS, TS_SEND_NS
 from tapecast.protocol.net.io import SPAN, Receiver
+from tapecast.protocol.net.sequencing import BatchSequencer
 from tapecast.protocol.records import HEADER_STRUCT
 from tapecast.runtime.keys import Admission
 
@@ -33,7 +35,12 @@ _MAX_WAIT_S: Final = 1.0
 
 
 class PacketSource(Protocol):
-    """What a feed needs of a source."""
+    """What a feed needs of a source. After `receive()` returned n, `spans[:n]` describes n
+    packets in `buffer` until the next call.
+    """
+
+    rejoins: int = 0
+    """How often a silent group was joined again."""
 
     @property
     def buffer(self) -> npt.NDArray[np.uint8]:
@@ -84,6 +91,27 @@ class PacketSource(Protocol):
         """Give everything back."""
         ...
 
+    @property
+    def keys(self) -> Keys:
+        """The keys whose tags are accepted, by channel; none = packets carry no tags."""
+        return {}
+
+    def sequencer(self, **sizes: int) -> BatchSequencer:
+        """Return a sequencer for this source's packets; `sizes` as for `BatchSequencer`."""
+        return BatchSequencer(**sizes, keys=None, sources=(), learn_sources=False)
+
+    def read(self, sequencer: BatchSequencer, timeout: float) -> int:
+        """Receive, and have `sequencer` order what came; return the number of deliveries, which
+        stand in `buffer` until the next call. Raises SpaceError where the sequencer is too small
+        for one batch.
+        """
+        count = self.receive(timeout)
+        return sequencer.process(self.buffer, self.spans, count, self.now_ns())
+
+    def watch(self, now_ns: int) -> None:
+        """Let time pass, about ten times a second."""
+        return
+
 
 class Silences:
     """When to join a group again: after 3 s without a packet (feeders beat every second), then
@@ -110,7 +138,7 @@ class Silences:
         return out
 
 
-class Multicast:
+class Multicast(PacketSource):
     """Live packets of some groups."""
 
     live = True
@@ -125,20 +153,44 @@ class Multicast:
         admission: Admission | None = None,
     ) -> None:
         """Join the groups; OSError where the interface or a port cannot be used. Without
-        `admission` everything is taken.
+        `admission` every packet is taken.
         """
-        self.admission = admission
+        self._admission = admission
         self.receiver = Receiver(groups, interface=interface, rcvbuf=rcvbuf)
-        self.buffer = self.receiver.buffer
-        self.spans = self.receiver.spans
         self._drops = 0
         self._silences = Silences(len(groups), time.monotonic_ns())
         self.rejoins = 0
-        """How often a silent group was joined again."""
+
+    @property
+    def buffer(self) -> npt.NDArray[np.uint8]:
+        """The receiver's buffer."""
+        return self.receiver.buffer
+
+    @property
+    def spans(self) -> npt.NDArray[np.void]:
+        """The receiver's descriptions."""
+        return self.receiver.spans
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of the venues."""
+        return {} if self._admission is None else self._admission.keys
+
+    def sequencer(self, **sizes: int) -> BatchSequencer:
+        """Return a sequencer that takes the packets of admitted senders only."""
+        return (
+            super().sequencer(**sizes)
+            if self._admission is None
+            else (self._admission.sequencer(**sizes))
+        )
+
+    def read(self, sequencer: BatchSequencer, timeout: float) -> int:
+        """Receive and order in one C call."""
+        return sequencer.receive(self.receiver, timeout)
 
     def watch(self, now_ns: int) -> None:
-        """Join again what has been silent for too long; where that fails (an interface that is
-        gone) it is tried again later.
+        """Join again the groups that have been silent for too long; where that fails (an
+        interface that is gone) the source tries again later.
         """
         for line in self._silences.due(self.receiver.packet_counts(), now_ns):
             try:
@@ -175,7 +227,7 @@ class Multicast:
         self.receiver.close()
 
 
-class Chunks:
+class Chunks(PacketSource):
     """Packets out of an iterator of buffers, each holding whole contiguous packets.
 
     Without `speed` as fast as they are taken; otherwise paced by their send times (receive times
@@ -207,9 +259,24 @@ class Chunks:
         self._table = np.zeros(0, SPAN)
         self._times: list[int] = []
         self._next = 0
-        self.ended = False
-        self.buffer: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
-        self.spans: npt.NDArray[np.void] = self._table
+        self._ended = False
+        self._buffer: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self._spans: npt.NDArray[np.void] = self._table
+
+    @property
+    def buffer(self) -> npt.NDArray[np.uint8]:
+        """The chunk that is being handed out."""
+        return self._buffer
+
+    @property
+    def spans(self) -> npt.NDArray[np.void]:
+        """Descriptions of the packets of the last batch."""
+        return self._spans
+
+    @property
+    def ended(self) -> bool:
+        """Whether the iterator has ended, or the source is closed."""
+        return self._ended
 
     def receive(self, timeout: float) -> int:
         """Hand out the packets that are due, waiting at most `timeout` seconds for the first."""
@@ -219,7 +286,7 @@ class Chunks:
         stop = min(first + _BATCH, len(self._times))
         if self._speed is not None:
             stop = self._due(first, stop, timeout)
-        self.spans = self._table[first:stop]
+        self._spans = self._table[first:stop]
         self._next = stop
         if stop > first:
             self._now_ns = max(self._now_ns, *self._times[first:stop])
@@ -235,16 +302,16 @@ class Chunks:
 
     def close(self) -> None:
         """Take no more."""
-        self.ended = True
+        self._ended = True
         close = getattr(self._chunks, "close", None)
         if close is not None:
             close()
 
     def _load(self) -> bool:
-        while not self.ended:
+        while not self._ended:
             chunk = next(self._chunks, None)
             if chunk is None:
-                self.ended = True
+                self._ended = True
             elif len(chunk):
                 self._index(chunk)
                 return True
@@ -260,7 +327,7 @@ class Chunks:
             starts.append((at, size))
             times.append(header[TS_SEND_NS] or header[TS_RECV_NS])
             at += size
-        self.buffer = np.frombuffer(chunk, np.uint8)
+        self._buffer = np.frombuffer(chunk, np.uint8)
         self._table = np.zeros(len(starts), SPAN)
         self._table["offset"] = [start for start, _ in starts]
         self._table["length"] = [size for _, size in starts]

@@ -8,7 +8,7 @@ resumes, so nothing is applied twice. It does not decode venue messages, verify 
 sockets or decide what a channel gap means.
 
 Views of levels and of `BookSet.state` show the books themselves: they are valid until the next
-call that changes the set (`apply`, `apply_spans`, `add`, `suspect`, `reset`).
+call that changes the set (`apply`, `add`, `reset`).
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class Counters(NamedTuple):
 
 
 class ApplyResult:
-    """What the last `apply` or `apply_spans` of a set did; objects that belong to the set and
-    change with the next call.
+    """What the last `apply` of a set did; objects that belong to the set and change with the next
+    call.
     """
 
     __slots__ = ("_set", "crossed")
@@ -100,7 +100,7 @@ class ApplyResult:
 
     @property
     def position(self) -> int:
-        """Bytes consumed (`apply`) or spans consumed (`apply_spans`)."""
+        """Bytes consumed."""
         return int(self._set._c.position)
 
     @property
@@ -284,34 +284,6 @@ class BookSet:
             self._books.append(KernelBook(ffi.addressof(self._rows, new), new))
         return self._books[slot]
 
-    def apply_spans(
-        self,
-        buffer: Buffer,
-        offsets: NDArray[np.uint32],
-        lengths: NDArray[np.uint32],
-        *,
-        check_seq: bool = False,
-        drop_old: bool = False,
-    ) -> ApplyResult:
-        """Apply the datagrams at `offsets` with `lengths` (contiguous u32 arrays of equal size);
-        options as for `apply`.
-        """
-        count = len(offsets)
-        if len(lengths) != count or offsets.dtype != np.uint32 or lengths.dtype != np.uint32:
-            raise ValueError("offsets and lengths must be u32 arrays of equal size")
-        data = ffi.from_buffer(buffer)
-        spans = ffi.from_buffer("uint32_t[]", offsets), ffi.from_buffer("uint32_t[]", lengths)
-        options = self._options | (_CHECK_SEQ if check_seq else 0) | (_DROP_OLD if drop_old else 0)
-        c = self._c
-        status = lib.tc_books_apply_spans(c, data, len(data), *spans, count, 0, options)
-        while status in _NEEDS_ROOM:
-            self._make_room(status)
-            resumed = options | _RESUME
-            status = lib.tc_books_apply_spans(
-                c, data, len(data), *spans, count, c.position, resumed
-            )
-        return self._crossed_result if status == _CROSSED else self._result
-
     def top(
         self, slots: Sequence[int] | NDArray[np.uint32], n: int
     ) -> tuple[LevelArray, LevelArray]:
@@ -329,14 +301,6 @@ class BookSet:
             out = ffi.cast("int64_t *", bids.ctypes.data), ffi.cast("int64_t *", asks.ctypes.data)
             lib.tc_books_top(self._c, ffi.from_buffer("uint32_t[]", wanted), wanted.size, n, *out)
         return bids, asks
-
-    def suspect(self, instrument_id: int) -> None:
-        """Mark a book SUSPECT: it keeps its levels, and nothing but a snapshot changes them.
-        Unknown ids are no error.
-        """
-        slot = lib.tc_books_find(self._c, instrument_id)
-        if slot >= 0:
-            lib.tc_books_mark(self._c, slot, BookState.SUSPECT)
 
     def reset(self, instrument_id: int | None = None) -> None:
         """Empty one book, or all of them (a publisher's new session); the books stay known."""

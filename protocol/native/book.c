@@ -307,23 +307,6 @@ int tc_books_apply_kept(tc_books *set, int64_t nbytes) {
     return tc_books_apply(set, set->kept, (size_t)nbytes, 0, set->kept_options);
 }
 
-/* Apply the datagrams that spans `start` and later describe; one that is not a packet is counted and passed over. */
-int tc_books_apply_spans(tc_books *set, const uint8_t *buffer, size_t nbytes, const uint32_t *offsets,
-                         const uint32_t *lengths, size_t count, size_t start, unsigned options) {
-    start_call(set, options);
-    int status = TC_APPLY_OK;
-    size_t i = start;
-    for (; i < count; i++) {
-        if (offsets[i] > nbytes || lengths[i] > nbytes - offsets[i] || !packet_length(buffer + offsets[i], lengths[i])) {
-            set->invalid++;
-            continue;
-        }
-        status = apply_packet(set, (const tc_header *)(buffer + offsets[i]), options);
-        if (status != TC_APPLY_OK) break;
-    }
-    return end_call(set, i, status);
-}
-
 INLINE void top_side(const int64_t *levels, uint32_t count, size_t depth, int64_t *out) {
     for (size_t i = 0; i < depth; i++, out += 2) {
         out[0] = i < count ? levels[2 * (count - 1 - i)] : TC_UNDEFINED;

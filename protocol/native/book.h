@@ -108,8 +108,6 @@ typedef struct {
 
 int tc_books_apply(tc_books *set, const uint8_t *buffer, size_t nbytes, size_t start, unsigned options);
 int tc_books_apply_kept(tc_books *set, int64_t nbytes);
-int tc_books_apply_spans(tc_books *set, const uint8_t *buffer, size_t nbytes, const uint32_t *offsets,
-                         const uint32_t *lengths, size_t count, size_t start, unsigned options);
 int64_t tc_books_find(const tc_books *set, uint64_t instrument_id);
 int64_t tc_books_add(tc_books *set, uint64_t instrument_id);
 void tc_books_rehash(tc_books *set);

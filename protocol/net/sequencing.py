@@ -1,10 +1,11 @@
 """Validation and ordering of received packets in batches: the C machine over caller-owned
-arrays, and its plain reference.
+arrays.
 
-The rules are told in `protocol.net.sequencing_reference`, which answers the same packet by
-packet; the machine is `protocol/native/sequence.c`. Nothing here performs I/O, except that
-`BatchSequencer.receive` reads a `protocol.net.io.Receiver` in the same call. Repairs are asked
-for by events and taken in like packets, flagged SPAN_REPAIR; fetching them is not its business.
+The machine is `protocol/native/sequence.c`; its rules stand in
+`protocol.net.sequencing_reference`, the oracle that the tests hold it against. Nothing here
+performs I/O, except that `BatchSequencer.receive` reads a `protocol.net.io.Receiver` in the same
+call. Repairs are asked for by events and come back like packets, flagged SPAN_REPAIR; fetching
+them is `consumers.feed.recovery`'s.
 """
 
 from __future__ import annotations
@@ -20,15 +21,13 @@ import numpy.typing as npt
 from tapecast.protocol._native import ffi, lib
 from tapecast.protocol.authentication import Keys, key_table
 from tapecast.protocol.net.io import SPAN, ReadableBuffer, Receiver
-from tapecast.protocol.net.sequencing_reference import (
-    Delivery,
+from tapecast.protocol.net.sequencing_types import (
     EventKind,
     LineStats,
-    Sequencer,
     SequencingEvent,
     Source,
 )
-from tapecast.protocol.validation import Counter, validate
+from tapecast.protocol.validation import Counter
 
 __all__ = [
     "RUN",
@@ -38,14 +37,11 @@ __all__ = [
     "BatchSequencer",
     "ChannelState",
     "Counter",
-    "Delivery",
     "EventKind",
     "LineStats",
-    "Sequencer",
     "SequencingEvent",
     "Source",
     "SpaceError",
-    "validate",
 ]
 
 RUN = np.dtype(
@@ -102,10 +98,10 @@ class BatchSequencer:
     After `process`, `receive` or `timer` returned n: `deliveries[:n]` (dtype `SPAN`) are the
     packets in order, `runs` the same as contiguous pieces, `events` what happened between them.
     A delivery with SPAN_HELD waited in the window and stands in `held`; every other one stands
-    in the buffer given. All of it is overwritten by the next call. Parameters as for
-    `Sequencer`; `max_spans` is the largest number of packets in one call. Packets flagged
-    SPAN_REPAIR came from the recovery service. With `repair_ns`, all channels together hold
-    `reach` packets for repairs; where more would wait, holes are given up.
+    in the buffer given. The next call overwrites all of it. Parameters as for
+    `sequencing_reference.Sequencer`; `max_spans` is the largest number of packets in one call.
+    Packets flagged SPAN_REPAIR came from the recovery service. With `repair_ns`, all channels
+    together hold `reach` packets for repairs; where more would wait, the machine gives holes up.
     """
 
     def __init__(
@@ -223,13 +219,13 @@ class BatchSequencer:
         return self._answer(lib.tc_sequence_give_up(self._c, channel_id, session, end, now_ns))
 
     def repairable(self, channel_id: int, repairable: bool) -> None:
-        """Say whether a channel's recovery service can be reached at present; without it holes
-        are given up at once.
+        """Note whether a channel's recovery service can be reached at present; without it the
+        machine gives holes up at once.
         """
         lib.tc_sequence_repairable(self._c, channel_id, repairable)
 
     def channel(self, channel_id: int) -> ChannelState | None:
-        """Return how a channel stands; None for one not heard."""
+        """Return how a channel stands; None for one that has brought nothing."""
         channel = self._channel(channel_id)
         if channel is None:
             return None
@@ -289,12 +285,12 @@ class BatchSequencer:
         return {counter.name.lower(): int(self.counters[counter]) for counter in Counter}
 
     def channels(self) -> list[int]:
-        """Return the channel ids heard so far."""
+        """Return the ids of the channels that have brought packets."""
         return [int(self._c.channels[i].channel_id) for i in range(self._c.n_channels)]
 
     def line_stats(self, channel_id: int) -> list[LineStats]:
         """Return what each line of a channel brought in the current session. Raises KeyError for
-        a channel not heard.
+        a channel that has brought none.
         """
         channel = self._channel(channel_id)
         if channel is None:

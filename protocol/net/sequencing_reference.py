@@ -1,5 +1,5 @@
-"""Validation and ordering of received packets in plain Python: the reference for
-`protocol.net.sequencing`, and its tests' oracle.
+"""Validation and ordering of received packets in plain Python: the tests' oracle for
+`protocol.net.sequencing`. Nothing in production imports it.
 
 The rules, from the wire specification, sections 2, 5 and 6. Sans-I/O: packets and time go in,
 deliveries and events come out.
@@ -21,7 +21,7 @@ deliveries and events come out.
   is not given up but asked for (REPAIR): what comes behind it waits, and what the service
   returns (`repair=True`) fills it like another line, and does nothing else. The oldest hole is
   given up when it has waited for `repair_ns`, when `give_up` says that it cannot be had, or when
-  more than `reach` packets wait. REPAIRED tells that everything asked for before a number is
+  more than `reach` packets wait. REPAIRED means that everything asked for before a number is
   there. Holes that become late meanwhile are asked for without waiting for their turn; those
   that cannot be asked for are given up in their turn.
 - More than 2**20 ahead is no gap: two such numbers in a row are a JUMP (numbering goes on
@@ -29,7 +29,7 @@ deliveries and events come out.
 - Numbers wrap at 2**64.
 - With `keys`, a packet needs a tag under a key of its channel; a channel without keys has none
   that is right.
-- A line keeps to the sender it was first heard from (`learn_sources`): with a newer session the
+- A line keeps to the sender of its first packet (`learn_sources`): with a newer session the
   same host may come from another port, and, where `sources` lists who may send, another of them
   may take its place.
 
@@ -41,26 +41,24 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Collection, Mapping, Sequence
-from enum import IntEnum
 from typing import NamedTuple
 
 import msgspec
 
 from tapecast.protocol.codec import auth_tag
 from tapecast.protocol.fields import CHANNEL_ID
+from tapecast.protocol.net.sequencing_types import (
+    Delivery,
+    EventKind,
+    LineStats,
+    SequencingEvent,
+    Source,
+)
 from tapecast.protocol.records import HEADER_STRUCT, ITEM_STRUCT, Header, HeartbeatItem
 from tapecast.protocol.schema import HEADER_SIZE, TAG_SIZE, MsgType
 from tapecast.protocol.validation import MIN_ITEM, Counter, validate
 
-__all__ = [
-    "MAX_JUMP",
-    "Delivery",
-    "EventKind",
-    "LineStats",
-    "Sequencer",
-    "SequencingEvent",
-    "Source",
-]
+__all__ = ["MAX_JUMP", "Sequencer"]
 
 MAX_JUMP = 1 << 20
 _WRAP = 1 << 64
@@ -72,67 +70,6 @@ _REPAIR_NEAR = 16
 _UNSEQUENCED = (MsgType.HEARTBEAT, MsgType.SESSION_END)
 _BEATS = (MsgType.HEARTBEAT, MsgType.SESSION_START, MsgType.SESSION_END)
 _HEARTBEAT = ITEM_STRUCT[MsgType.HEARTBEAT]
-
-Source = tuple[str, int]
-"""Address and port of a sender."""
-
-
-class EventKind(IntEnum):
-    """What happened to a channel.
-
-    JOINED: `first` is the first packet's number. NEW_SESSION: numbering goes on at `first`;
-    `count` is the old session. GAP: `count` packets from `first` on are missing. JUMP: the same,
-    but too many to ask for. SESSION_END: the publisher stopped before `first`. OTHER_SOURCE: an
-    alarm, at most one a second: a sender that is not the channel's sent number `first`. REPAIR:
-    `count` numbers from `first` on, of which most are missing, are to be asked for at `source`.
-    REPAIRED: all that was asked for before `first` is there; the oldest of it has waited for
-    `count` ns.
-    """
-
-    JOINED = 1
-    NEW_SESSION = 2
-    GAP = 3
-    JUMP = 4
-    SESSION_END = 5
-    OTHER_SOURCE = 6
-    REPAIR = 7
-    REPAIRED = 8
-
-
-class SequencingEvent(msgspec.Struct, frozen=True, gc=False):
-    """A change of a channel's state, in its place among the deliveries: after the first
-    `position` of its call.
-
-    `line` is set for OTHER_SOURCE only, `source` for it and for REPAIR.
-    """
-
-    kind: EventKind
-    channel_id: int
-    session: int
-    first: int
-    count: int
-    position: int
-    line: int = 0
-    source: Source | None = None
-
-
-class Delivery(NamedTuple):
-    """A packet in its place. `held`: it waited in the window."""
-
-    packet: bytes
-    line: int
-    held: bool
-
-
-class LineStats(NamedTuple):
-    """One line's numbers in the current session.
-
-    `lost` is an estimate: numbers passed minus packets received, duplicates included.
-    """
-
-    line: int
-    received: int
-    lost: int
 
 
 class _Held(NamedTuple):
@@ -195,8 +132,8 @@ class Sequencer:
 
     `window_ns`, `window_packets`: the reorder window. `repair_ns`: how long a hole may wait for
     the recovery service; 0 = not at all. `reach`: how many packets may wait in a channel, a
-    power of two. `sources`: the only addresses to listen to; empty = any. `learn_sources`: each
-    line of a channel keeps to the sender it was first heard from. `keys`: the keys of each
+    power of two. `sources`: the only addresses that may send; empty = any. `learn_sources`: each
+    line of a channel keeps to the sender of its first packet. `keys`: the keys of each
     channel; none = tags are not looked at.
     """
 
@@ -272,7 +209,7 @@ class Sequencer:
         return self._drain() + self.timer(now_ns)
 
     def repairable(self, channel_id: int, repairable: bool) -> None:
-        """Say whether a channel's recovery service can be reached at present."""
+        """Note whether a channel's recovery service can be reached at present."""
         channel = self._channels.get(channel_id)
         if channel is not None:
             channel.repairable = repairable

@@ -104,3 +104,19 @@ def test_a_recording_of_venue_frames_can_be_replayed() -> None:
     assert book.best_bid is not None
     assert book.best_ask is not None
     assert book.best_bid[0] < book.best_ask[0]
+
+
+def test_a_recording_can_be_replayed_wherever_the_feed_was_imported_from() -> None:
+    """Nothing has to be fetched through `tapecast` before, and nothing of the feeder is imported
+    until a recording is opened.
+    """
+    pytest.importorskip("tapecast.feeder.extract.extractor", reason="the extractor is not built")
+    (path,) = [path for path in recordings("binance") if path.name == "cf_20211012_spot.jsonl"]
+    script = f"""
+import sys
+from tapecast.consumers.feed.feed import Feed
+print(any(name.startswith("tapecast.feeder") for name in sys.modules))
+with Feed.replay({str(path)!r}) as feed:
+    print(type(next(iter(feed))).__name__)
+"""
+    assert python("-c", script) == "False\nInstrument\n"

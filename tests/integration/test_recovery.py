@@ -16,7 +16,8 @@ import pytest
 
 from tapecast.consumers.feed.events import Book, BookState, Gap, Status, Trade
 from tapecast.consumers.feed.feed import Feed
-from tapecast.consumers.feed.source import Multicast
+from tapecast.consumers.feed.source import Multicast, PacketSource
+from tapecast.protocol.net.io import SPAN
 from tapecast.protocol.schema import StatusReason, StatusScope
 from tapecast.runtime.channels import lines_of
 from tapecast.runtime.config import load
@@ -27,11 +28,14 @@ from tests.support.processes import Child, Net
 Start = Callable[..., Child]
 
 
-class Lossy:
+class Lossy(PacketSource):
     """The multicast of some groups, of which a share is dropped by chance before it is read."""
 
     live = True
     ended = False
+    kernel_drops = 0
+    buffer: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
+    spans: npt.NDArray[np.void] = np.zeros(0, SPAN)
 
     def __init__(self, groups: list[tuple[str, int]], share: float, seed: int) -> None:
         """Join the groups."""
@@ -39,9 +43,8 @@ class Lossy:
         self._share = share
         self._rng = random.Random(seed)
         self.buffer = self._source.buffer
-        self.spans: npt.NDArray[np.void] = self._source.spans
+        self.spans = self._source.spans
         self.dropped = 0
-        self.kernel_drops = 0
 
     def receive(self, timeout: float) -> int:
         """Read, and drop."""

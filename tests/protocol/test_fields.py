@@ -12,9 +12,10 @@ from tapecast.protocol.dtypes import HEADER as HEADER_DTYPE
 from tapecast.protocol.records import HEADER_STRUCT, Header
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("protocol", "runtime", "feeder", "consumers", "monitors", "tapecast")
+ROOMS = ("protocol", "runtime", "consumers", "monitors", "tapecast")
 BY_NUMBER = re.compile(
-    r"\b\w*(header|fields|packet|datagram)\w*\[(at \+ |offset \+ |start \+ )?\d+(:\d+)?\]"
+    r"\b\w*(header|fields|packet|datagram)\[\d+(:\d+)?\]"
+    r"|\b(data|buffer|packets?)\[(at|start|offsets?) \+ \d+\]"
     r"|HEADER_STRUCT\.unpack(_from)?\([^\n]*\)\[\d+\]"
 )
 SOURCES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
@@ -41,7 +42,13 @@ def test_every_offset_is_where_the_field_begins() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["x = header[9]", "if fields[4]:", "packet[14:16]", "HEADER_STRUCT.unpack_from(packet)[7]"],
+    [
+        "x = header[9]",
+        "if fields[4]:",
+        "packet[14:16]",
+        "data[at + 3]",
+        "HEADER_STRUCT.unpack_from(packet)[7]",
+    ],
 )
 def test_a_read_by_number_is_found(line: str) -> None:
     """What the next test looks for is found where it stands."""

@@ -22,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tapecast.consumers.feed.recovery import manager as recovering
+from tapecast.consumers.feed.recovery import manager
 from tapecast.consumers.feed.recovery.client import Phase, RecoveryClient
+from tapecast.consumers.feed.source import PacketSource
 from tapecast.feeder.offline import Offline
 from tapecast.feeder.recovery_source import SessionSource
 from tapecast.feeder.venues import venue
@@ -143,12 +144,16 @@ class Publication:
         )
 
 
-class Network:
+class Network(PacketSource):
     """The lines of one or more publications to one feed: a packet source. `join_at`: reads
     before the feed begins to listen.
     """
 
     kernel_drops = 0
+    live = False
+    ended = False
+    buffer: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
+    spans: npt.NDArray[np.void] = np.zeros(0, SPAN)
 
     def __init__(
         self,
@@ -165,9 +170,6 @@ class Network:
         self.publications = publications
         self.chance = chance
         self.rng = random.Random(seed)
-        self.buffer: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
-        self.spans: npt.NDArray[np.void] = np.zeros(0, SPAN)
-        self.ended = False
         self.lost = 0
         self._arrived: deque[tuple[int, int]] = deque()
         self._settled = 0
@@ -263,8 +265,8 @@ class Network:
 
 
 class Wire:
-    """The service's TCP connection of one client, as a `recovery_link.Link`; what is sent
-    arrives half a millisecond later.
+    """The service's TCP connection of one client, as a `recovery.socket.RecoverySocket`;
+    what is sent arrives half a millisecond later.
     """
 
     network: Network
@@ -295,7 +297,7 @@ class Wire:
         client.timer(now_ns)
         if client.phase is Phase.CONNECTING:
             if type(self).refuses:
-                client.failed("ECONNREFUSED", now_ns)
+                client.failed(now_ns)
             else:
                 self._peer = server.connect(now_ns)
                 type(self).made += 1
@@ -333,6 +335,6 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> type[Wire]:
         pass
 
     random.seed(20)
-    monkeypatch.setattr(recovering, "Link", Fresh)
-    monkeypatch.setattr(recovering, "wait", lambda *_: None)
+    monkeypatch.setattr(manager, "RecoverySocket", Fresh)
+    monkeypatch.setattr(manager, "wait", lambda *_: None)
     return Fresh

@@ -11,14 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from tapecast.protocol.net.io import SPAN
-from tapecast.protocol.net.sequencing import (
-    SPAN_REPAIR,
-    SPAN_TRUNCATED,
-    BatchSequencer,
+from tapecast.protocol.net.sequencing import SPAN_REPAIR, SPAN_TRUNCATED, BatchSequencer
+from tapecast.protocol.net.sequencing_reference import Sequencer
+from tapecast.protocol.net.sequencing_types import (
     Delivery,
     EventKind,
     LineStats,
-    Sequencer,
     SequencingEvent,
     Source,
 )

@@ -3,10 +3,10 @@ packets and refusals out.
 
 What to ask for comes from `protocol.net.sequencing` (ranges of lost packets) and
 `consumers.feed.engine` (definitions, books). Requests wait a random moment, so that not all
-receivers ask at once; a few are under way at a time and are answered in their order (wire
-specification, section 8). A service that lies, stalls, sends junk or has another session costs
-the repair and nothing else: it is dropped, counted, and left alone for a time that grows;
-meanwhile `available` says that holes need not wait for it.
+receivers ask at once; a few are under way at a time, and the service answers them in their order
+(wire specification, section 8). A service that lies, stalls, sends junk or has another session
+costs the repair and nothing else: the client drops it, counts that, and leaves it alone for a
+time that grows; meanwhile `available` is False, so that holes need not wait for it.
 
 The shell (`consumers.feed.recovery.socket`) opens the connection when `phase` is CONNECTING, and
 closes it in any phase but OPEN.
@@ -91,8 +91,8 @@ class RecoveryClient:
         chance: Callable[[], float],
         keys: Sequence[bytes] = (),
     ) -> None:
-        """Know no service. With `keys`, requests are tagged with the first, and answers without
-        a right tag are refused.
+        """Know no service. With `keys`, the first tags requests, and an answer without a right
+        tag is junk.
         """
         self.address: Source | None = None
         self.phase = Phase.IDLE
@@ -108,8 +108,6 @@ class RecoveryClient:
         self.answers: list[Answer] = []
         self.refused: list[int] = []
         """Numbers before which nothing that is missing can be had."""
-        self.complaint = ""
-        """Why the connection last failed."""
         self._header = Header(channel_id=channel_id, venue_id=venue_id)
         self._options = options
         self._chance = chance
@@ -121,7 +119,7 @@ class RecoveryClient:
         self._output = bytearray()
         self._next_id = 1
         self._phase_ns = 0
-        self._heard_ns = 0
+        self._received_ns = 0
         self._failures = 0
 
     @property
@@ -140,8 +138,8 @@ class RecoveryClient:
         return len(self.states) > _ENOUGH
 
     def serve(self, address: Source | None, session: int, now_ns: int) -> None:
-        """Take note of where a session's service is; what was asked of another session or place
-        is forgotten.
+        """Note where a session's service is, and forget what was asked of another session or
+        place.
         """
         if (address, session) == (self.address, self.session):
             return
@@ -190,12 +188,12 @@ class RecoveryClient:
         if self.phase is Phase.IDLE and due and self.address is not None:
             self.phase, self._phase_ns = Phase.CONNECTING, now_ns
         elif self.phase is Phase.CONNECTING and now_ns - self._phase_ns > self._options.connect_ns:
-            self.failed("no connection in time", now_ns)
+            self.failed(now_ns)
         elif self.phase is Phase.OPEN:
             if self.full:
-                self._heard_ns = now_ns
-            if self._asked and now_ns - self._heard_ns > self._patience_ns():
-                self.failed("silent", now_ns)
+                self._received_ns = now_ns
+            if self._asked and now_ns - self._received_ns > self._patience_ns():
+                self.failed(now_ns)
             else:
                 self._send(now_ns)
 
@@ -205,28 +203,27 @@ class RecoveryClient:
             return self._phase_ns
         if self.phase is Phase.CONNECTING:
             return self._phase_ns + self._options.connect_ns
-        deadlines = [self._heard_ns + self._patience_ns()] if self._asked else []
+        deadlines = [self._received_ns + self._patience_ns()] if self._asked else []
         if self._waiting and self.address is not None and len(self._asked) < _PIPELINE:
             deadlines.append(self._waiting[0].due_ns)
         return min(deadlines, default=None)
 
     def connected(self, now_ns: int) -> None:
-        """Take note that the connection stands."""
-        self.phase, self._phase_ns, self._heard_ns = Phase.OPEN, now_ns, now_ns
+        """Note that the connection stands; call it in phase CONNECTING."""
+        self.phase, self._phase_ns, self._received_ns = Phase.OPEN, now_ns, now_ns
         self._send(now_ns)
 
     def closed(self, now_ns: int) -> None:
-        """Take note that the service closed the connection: no failure while nothing is asked."""
+        """Note that the service closed the connection: no failure while nothing is asked."""
         if self._asked or self.phase is Phase.CONNECTING:
-            self.failed("closed by the service", now_ns)
+            self.failed(now_ns)
         else:
             self._drop(Phase.IDLE, now_ns)
 
-    def failed(self, why: str, now_ns: int) -> None:
-        """Give the connection up. The first time it is made again at once; after that there is a
-        pause, and holes do not wait.
+    def failed(self, now_ns: int) -> None:
+        """Give the connection up. The client reconnects at once the first time; after that it
+        pauses, and holes do not wait.
         """
-        self.complaint = why
         self.counts["failures"] += 1
         again = [request for _, request in self._asked]
         self._failures += 1
@@ -252,7 +249,7 @@ class RecoveryClient:
 
     def received(self, data: bytes | memoryview, now_ns: int) -> None:
         """Take bytes of the service."""
-        self._heard_ns = now_ns
+        self._received_ns = now_ns
         self._input += data
         self.counts["bytes"] += len(data)
         at = 0
@@ -262,9 +259,9 @@ class RecoveryClient:
                 if self.phase is not Phase.OPEN:
                     return
                 at += length
-        except WireError as error:
+        except WireError:
             self.counts["junk"] += 1
-            self.failed(f"junk: {error}", now_ns)
+            self.failed(now_ns)
             return
         del self._input[:at]
         self._send(now_ns)
@@ -356,7 +353,7 @@ class RecoveryClient:
                 packets=request.packets,
             )
             if not self._asked:
-                self._heard_ns = now_ns
+                self._received_ns = now_ns
             self._asked.append((self._next_id, request))
             key = self._keys[0] if self._keys else None
             self._output += encode_request(

@@ -1,11 +1,11 @@
 """Several feeders of one venue: which of their channels each instrument is taken from, and when
 it is taken from another.
 
-An instrument stays with its channel while it is well there: the channel speaks and its book is
-LIVE. Where it is not for a given time, and is better off on another channel, it goes over to
-that one; at once where its own channel is silent or has ended. Trades of the last seconds are
-kept for both, so that at the change-over none is told twice and none that the new channel has is
-left out. What is told of a change-over is the engine's business. No input or output, no clock.
+An instrument stays with its channel while it is well there: the channel brings packets and its
+book is LIVE. Where it is not for a given time, and is better off on another channel, it goes over
+to that one; at once where its own channel is silent or has ended. The failover keeps the trades
+of the last seconds of both, so that at the change-over none goes out twice and none that the new
+channel has is left out. The engine publishes the change-over. No input or output, no clock.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from tapecast.consumers.feed.books import Bookkeeper, Channel
+from tapecast.consumers.feed.books import Bookkeeper
+from tapecast.consumers.feed.channels import Channel
 from tapecast.consumers.feed.events import BookState
 from tapecast.protocol.fields import ITEM_COUNT, ITEM_SIZE, TS_EXCHANGE_NS
 from tapecast.protocol.records import HEADER_STRUCT, ITEM_STRUCT, TradeItem
@@ -25,7 +26,7 @@ __all__ = ["Failover", "Health", "Switch"]
 
 _TRADE: Final = ITEM_STRUCT[MsgType.TRADE]
 _KEPT_NS: Final = 10_000_000_000
-"""How long trades are kept for a change-over, and how long after one they are looked for."""
+"""How long trades are kept for a change-over, and how long after one repeats are looked for."""
 _KEPT_BYTES: Final = 8 << 20
 
 
@@ -86,25 +87,25 @@ class Failover:
         return bool(self._kept)
 
     def opened(self, channel: Channel) -> None:
-        """Take note of a channel."""
+        """Note a channel: the second of a venue makes all of them redundant."""
         channels = self._channels.setdefault(channel.venue_id, [])
         channels.append(channel)
         if len(channels) < 2:
             return
         for other in channels:
-            other.rival = True
+            other.redundant = True
             self._kept.setdefault(other.channel_id, _Kept())
         books = (self._books or {}).get(channels[0].channel_id)
         for instrument in books.instruments() if books is not None else ():
             self._chosen.setdefault(instrument, channels[0])
 
     def passes(self, channel: Channel, instrument_id: int) -> bool:
-        """Whether what a channel with failover brings of an instrument is to be told."""
+        """Return whether the instrument is taken from this channel, one of several of its venue."""
         chosen = self._chosen.get(instrument_id)
         if chosen is None:
             first = self._channels[channel.venue_id][0]
             chosen = self._chosen[instrument_id] = (
-                first if first.heard and not first.away else channel
+                first if first.received and not first.away else channel
             )
         return chosen is channel
 
@@ -113,15 +114,15 @@ class Failover:
         return self._chosen.get(instrument_id)
 
     def trade(self, channel: Channel, instrument_id: int, packet: bytes, now_ns: int) -> bool:
-        """Keep a trade packet (empty: one of liquidations) of a channel with failover, and
-        return whether it is to be told.
+        """Keep a trade packet (empty: one of liquidations) of a redundant channel, and return
+        whether it is to go out.
         """
         if packet:
             self._kept[channel.channel_id].add(now_ns, instrument_id, packet)
         return self.passes(channel, instrument_id)
 
     def repeats(self, instrument_id: int, trade_id: int, now_ns: int) -> bool:
-        """Whether a trade was told before the instrument's last change-over."""
+        """Return whether a trade went out before the instrument's last change-over."""
         seen = self._seen.get(instrument_id)
         if seen is None:
             return False
@@ -131,7 +132,7 @@ class Failover:
         return trade_id in seen[1]
 
     def switches(self, now_ns: int) -> Iterator[Switch]:
-        """Yield the change-overs that are due, made."""
+        """Carry out the change-overs that are due, and yield each."""
         for venue_id, channels in self._channels.items():
             if len(channels) < 2:
                 continue
@@ -143,7 +144,7 @@ class Failover:
                     yield self._switch(instrument, channel, new, now_ns)
 
     def _health(self, channel: Channel, instrument: int) -> Health:
-        if channel.away or not channel.heard:
+        if channel.away or not channel.received:
             return Health.AWAY
         if self._books is None:
             return Health.WELL if channel.repairing is None else Health.SUSPECT
@@ -171,10 +172,10 @@ class Failover:
     def _switch(self, instrument: int, old: Channel, new: Channel, now_ns: int) -> Switch:
         self._chosen[instrument] = new
         self._ill_ns.pop(instrument, None)
-        told = [
+        sent = [
             packet for _, owner, packet in self._kept[old.channel_id].packets if owner == instrument
         ]
-        ids = {trade_id for packet in told for trade_id in _ids(packet)} - {0}
+        ids = {trade_id for packet in sent for trade_id in _ids(packet)} - {0}
         waiting = [
             packet for _, owner, packet in self._kept[new.channel_id].packets if owner == instrument
         ]
@@ -182,9 +183,9 @@ class Failover:
             (at for at, packet in enumerate(waiting) if ids.intersection(_ids(packet))),
             default=None,
         )
-        if last is None and told:
-            # Nothing in common: what the venue sent later than the last one told.
-            newest_ns = HEADER_STRUCT.unpack_from(told[-1])[TS_EXCHANGE_NS]
+        if last is None and sent:
+            # Nothing in common: what the venue sent after the last one that went out.
+            newest_ns = HEADER_STRUCT.unpack_from(sent[-1])[TS_EXCHANGE_NS]
             trades = [
                 packet
                 for packet in waiting

@@ -1,11 +1,12 @@
-"""Recovery inside a feed: what the sequencer and the engine want goes to the clients of their
-channels, what comes back to them.
+"""Recovery inside a feed: passes what the sequencer and the engine want to the clients of their
+channels, and what comes back to them.
 
 A channel has a client as soon as its heartbeats name a service. Ranges go out the moment a hole
-is late; definitions and books when the engine asks. What comes back is packets that fill holes,
-or word that they cannot be filled, which go to the sequencer (`mend`), and definitions and
-books, which the engine takes one at a time (`states`, `step`). Sockets are those of
-`consumers.feed.recovery.socket`, looked at when the feed reads. No clock of its own.
+is late; definitions and books when the engine wants them. What comes back is packets that fill
+holes, or word that they cannot be filled, which go to the sequencer (`mend`), and definitions and
+books, which go to the engine one at a time (`states`, `step`). The sockets are those of
+`consumers.feed.recovery.socket`; the manager looks at them when the feed reads. No clock of its
+own.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy.typing as npt
 
 from tapecast.consumers.feed.engine import Engine
 from tapecast.consumers.feed.recovery.client import Answer, Options, RecoveryClient
-from tapecast.consumers.feed.recovery.socket import Link, wait
+from tapecast.consumers.feed.recovery.socket import RecoverySocket, wait
 from tapecast.consumers.feed.stats import LagHistogram
 from tapecast.protocol.authentication import Keys
 from tapecast.protocol.fields import OFFSET
@@ -30,7 +31,7 @@ from tapecast.protocol.net.sequencing import SPAN_REPAIR, BatchSequencer, EventK
 from tapecast.protocol.schema import RequestKind
 from tapecast.runtime.settings import Consumer
 
-__all__ = ["Mended", "Recovery", "options_of"]
+__all__ = ["Mended", "RecoveryManager", "options_of"]
 
 _U32: Final = struct.Struct("<I")
 _SESSION: Final = OFFSET["session"]
@@ -60,7 +61,7 @@ class Mended(NamedTuple):
     buffer: npt.NDArray[np.uint8]
 
 
-class Recovery:
+class RecoveryManager:
     """The recovery clients of one feed, by channel."""
 
     def __init__(
@@ -71,24 +72,22 @@ class Recovery:
         keys: Keys | None = None,
         chance: Callable[[], float] | None = None,
     ) -> None:
-        """Serve the sequencer of a feed; with `keys`, what is said to a service and by it
-        carries tags.
-        """
+        """Serve the sequencer of a feed; with `keys`, requests and answers carry tags."""
         self.repair_lag = LagHistogram()
         """Time from asking for lost packets to the last of them, ns."""
         self._sequencer = sequencer
         self._options = options
         self._keys = keys or {}
         self._chance = random.random if chance is None else chance
-        self._links: dict[int, Link] = {}
+        self._links: dict[int, RecoverySocket] = {}
         self.states: deque[tuple[int, bytes | Answer]] = deque()
         """What `step` has for the engine."""
-        self._told: dict[int, bool] = {}
+        self._available: dict[int, bool] = {}
         self._active = False
 
     @property
     def active(self) -> bool:
-        """Whether something is under way, so that its descriptors have to be waited for."""
+        """Whether something is under way, so that the feed has to wait for its descriptors too."""
         return self._active
 
     @property
@@ -101,16 +100,16 @@ class Recovery:
         return out
 
     def tick(self, engine: Engine | None, now_ns: int) -> None:
-        """Learn where the services of the channels are, about every 100 ms, and carry out what
-        the engine wants.
+        """Learn where the services of the channels are, about every 100 ms, and ask for what the
+        engine wants.
 
-        Without an engine packets are repaired, and nothing else is asked for.
+        Without an engine the manager asks for lost packets and nothing else.
         """
         for channel_id in self._sequencer.channels():
             link = self._link(channel_id, now_ns)
             if link is None:
                 continue
-            self._tell(channel_id, link.client, engine)
+            self._report(channel_id, link.client, engine)
             channel = self._sequencer.channel(channel_id)
             if engine is not None and channel is not None and channel.next == channel.edge:
                 # Also where a part was given up and the rest came: nothing is open any more.
@@ -158,7 +157,7 @@ class Recovery:
                 self.states.extend((channel_id, answer) for answer in client.answers)
                 client.states.clear()
                 client.answers.clear()
-            self._tell(channel_id, client, engine)
+            self._report(channel_id, client, engine)
         self._active = active
 
     def mend(self, now_ns: int) -> Mended | None:
@@ -228,9 +227,9 @@ class Recovery:
             link.close()
         self._active = False
 
-    def _link(self, channel_id: int, now_ns: int) -> Link | None:
-        """Return the link of a channel as it stands, made where the channel has a service for
-        the first time.
+    def _link(self, channel_id: int, now_ns: int) -> RecoverySocket | None:
+        """Return the socket of a channel; make it where the channel has a service for the first
+        time.
         """
         channel, link = self._sequencer.channel(channel_id), self._links.get(channel_id)
         if channel is None or (link is None and channel.service is None):
@@ -243,14 +242,14 @@ class Recovery:
                 chance=self._chance,
                 keys=self._keys.get(channel_id, ()),
             )
-            link = self._links[channel_id] = Link(client)
+            link = self._links[channel_id] = RecoverySocket(client)
         link.client.serve(channel.service, channel.session, now_ns)
         return link
 
-    def _tell(self, channel_id: int, client: RecoveryClient, engine: Engine | None) -> None:
-        """Tell sequencer and engine when a service becomes worth asking, or ceases to be."""
-        if self._told.get(channel_id) != client.available:
-            self._told[channel_id] = client.available
+    def _report(self, channel_id: int, client: RecoveryClient, engine: Engine | None) -> None:
+        """Notify sequencer and engine when a service becomes worth asking, or ceases to be."""
+        if self._available.get(channel_id) != client.available:
+            self._available[channel_id] = client.available
             self._sequencer.repairable(channel_id, client.available)
         if engine is not None:
             engine.served(channel_id, client.available)

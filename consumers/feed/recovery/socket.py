@@ -1,8 +1,8 @@
 """The sockets of a feed's recovery clients: non-blocking TCP, read and written in the feed's own
 loop, one connection a channel.
 
-What is said and what is made of it is decided by `consumers.feed.recovery.client`; this module
-connects, reads at most 256 KiB of a connection a turn, writes what fits, and tells which
+`consumers.feed.recovery.client` decides what to send and what to make of an answer; this module
+connects, reads at most 256 KiB of a connection a turn, writes what fits, and names the
 descriptors to wait on. It never blocks and never raises for a socket.
 """
 
@@ -16,13 +16,13 @@ from typing import Final
 
 from tapecast.consumers.feed.recovery.client import Phase, RecoveryClient
 
-__all__ = ["Link", "wait"]
+__all__ = ["RecoverySocket", "wait"]
 
 _READ: Final = 256 << 10
 _IN_PROGRESS: Final = frozenset({0, errno.EINPROGRESS, errno.EWOULDBLOCK})
 
 
-class Link:
+class RecoverySocket:
     """One client's connection."""
 
     def __init__(self, client: RecoveryClient) -> None:
@@ -77,7 +77,7 @@ class Link:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         code = sock.connect_ex(self.client.address)
         if code not in _IN_PROGRESS:
-            self._fail(code, now_ns)
+            self._fail(now_ns)
 
     def _establish(self, now_ns: int) -> None:
         sock = self._socket
@@ -89,7 +89,7 @@ class Link:
             return
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
-            self._fail(code, now_ns)
+            self._fail(now_ns)
         else:
             self.client.connected(now_ns)
 
@@ -101,8 +101,8 @@ class Link:
             data = sock.recv(_READ)
         except (BlockingIOError, InterruptedError):
             return
-        except OSError as error:
-            self._fail(error.errno or 0, now_ns)
+        except OSError:
+            self._fail(now_ns)
             return
         if data:
             self.client.received(data, now_ns)
@@ -117,12 +117,12 @@ class Link:
             del out[: sock.send(out)]
         except (BlockingIOError, InterruptedError):
             return
-        except OSError as error:
-            self._fail(error.errno or 0, now_ns)
+        except OSError:
+            self._fail(now_ns)
 
-    def _fail(self, code: int, now_ns: int) -> None:
+    def _fail(self, now_ns: int) -> None:
         self.close()
-        self.client.failed(errno.errorcode.get(code, str(code)), now_ns)
+        self.client.failed(now_ns)
 
 
 def wait(readable: Sequence[int], writable: Sequence[int], timeout_s: float) -> None:

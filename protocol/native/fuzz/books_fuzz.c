@@ -1,5 +1,5 @@
-/* Fuzz the books. Two sets take the same packets, one as contiguous buffers with room from the start, one as spans with room given
- * only as the kernel asks for it, to the level; they must end equal. After every call each book must be sound: sides sorted, no
+/* Fuzz the books. Two sets take the same packets, one as contiguous buffers with room from the start, one packet by packet with room
+ * given only as the kernel asks for it, to the level; they must end equal. After every call each book must be sound: sides sorted, no
  * quantity below 1, counts within the room, the touch as the best prices say.
  *
  * config: bits 0-3 the options CHECK_SEQ, DROP_OLD, AUTO_ADD, DELTA_FIRST; 4-5 the limit of books.
@@ -123,21 +123,21 @@ static void check_set(const tc_books *set) {
 
 static void check_equal(const tc_books *a, const tc_books *b) {
     static const size_t STATE = offsetof(tc_book, updates), ROOM = offsetof(tc_book, bid_capacity), REST = offsetof(tc_book, load_bids);
-    fuzz_check(a->book_count == b->book_count && a->touched_count == b->touched_count, "spans and buffers make other books");
-    fuzz_check(a->touched_count == 0 || memcmp(a->touched, b->touched, a->touched_count * 4) == 0, "spans and buffers touch other books");
+    fuzz_check(a->book_count == b->book_count && a->touched_count == b->touched_count, "packets and buffers make other books");
+    fuzz_check(a->touched_count == 0 || memcmp(a->touched, b->touched, a->touched_count * 4) == 0, "packets and buffers touch other books");
     const uint64_t left[] = {a->packets, a->events, a->levels, a->other_types, a->unknown, a->ignored, a->fragment_errors, a->seq_gaps,
                              a->skipped, a->old, a->negative_quantities, a->overflows, a->crossed};
     const uint64_t right[] = {b->packets, b->events, b->levels, b->other_types, b->unknown, b->ignored, b->fragment_errors, b->seq_gaps,
                               b->skipped, b->old, b->negative_quantities, b->overflows, b->crossed};
-    fuzz_check(memcmp(left, right, sizeof left) == 0, "spans and buffers count otherwise");
+    fuzz_check(memcmp(left, right, sizeof left) == 0, "packets and buffers count otherwise");
     for (uint32_t i = 0; i < a->book_count; i++) {
         const tc_book *x = &a->books[i], *y = &b->books[i];
         size_t bids = x->bid_count + x->load_bids, asks = x->ask_count + x->load_asks;
         fuzz_check(x->instrument_id == y->instrument_id && memcmp((const char *)x + STATE, (const char *)y + STATE, ROOM - STATE) == 0 &&
                        memcmp((const char *)x + REST, (const char *)y + REST, sizeof *x - REST) == 0,
-                   "spans and buffers leave another state");
-        fuzz_check(bids == 0 || memcmp(x->bids, y->bids, bids * sizeof(level)) == 0, "spans and buffers leave other bids");
-        fuzz_check(asks == 0 || memcmp(x->asks, y->asks, asks * sizeof(level)) == 0, "spans and buffers leave other asks");
+                   "packets and buffers leave another state");
+        fuzz_check(bids == 0 || memcmp(x->bids, y->bids, bids * sizeof(level)) == 0, "packets and buffers leave other bids");
+        fuzz_check(asks == 0 || memcmp(x->asks, y->asks, asks * sizeof(level)) == 0, "packets and buffers leave other asks");
     }
 }
 
@@ -169,26 +169,23 @@ static void apply_contiguous(tc_books *set, const fuzz_record *records, uint32_t
     free(buffer);
 }
 
-static void apply_spans(tc_books *set, const fuzz_record *records, uint32_t count, unsigned options) {
-    uint32_t *offsets = fuzz_allocate(count * 4), *lengths = fuzz_allocate(count * 4), size = 0;
+static void apply_singly(tc_books *set, const fuzz_record *records, uint32_t count, unsigned options) {
+    int status = tc_books_apply(set, (const uint8_t *)"", 0, 0, options), asked = 0;
     for (uint32_t i = 0; i < count; i++) {
-        offsets[i] = size;
-        lengths[i] = records[i].length;
-        size += records[i].length;
+        size_t size = leading(&records[i]);
+        if (size == 0) continue;
+        uint8_t *packet = fuzz_allocate(size); /* of its own, so that a read beyond it is seen */
+        memcpy(packet, records[i].data, size);
+        status = tc_books_apply(set, packet, size, 0, options | TC_APPLY_RESUME);
+        while (status == TC_APPLY_NO_SPACE || status == TC_APPLY_NO_SLOT) {
+            fuzz_check(asked++ < ROOM_ASKED, "the books never have room enough");
+            make_room(set, status, 0);
+            status = tc_books_apply(set, packet, size, set->position, options | TC_APPLY_RESUME);
+        }
+        fuzz_check(set->position == size, "a packet is left over");
+        free(packet);
     }
-    uint8_t *buffer = fuzz_allocate(size);
-    for (uint32_t i = 0; i < count; i++)
-        if (lengths[i]) memcpy(buffer + offsets[i], records[i].data, lengths[i]);
-    int status = tc_books_apply_spans(set, buffer, size, offsets, lengths, count, 0, options), asked = 0;
-    while (status == TC_APPLY_NO_SPACE || status == TC_APPLY_NO_SLOT) {
-        fuzz_check(asked++ < ROOM_ASKED, "the books never have room enough");
-        make_room(set, status, 0);
-        status = tc_books_apply_spans(set, buffer, size, offsets, lengths, count, set->position, options | TC_APPLY_RESUME);
-    }
-    fuzz_check((status == TC_APPLY_OK || status == TC_APPLY_CROSSED) && set->position == count, "spans are left over");
-    free(buffer);
-    free(offsets);
-    free(lengths);
+    fuzz_check(status == TC_APPLY_OK || status == TC_APPLY_CROSSED, "a packet is refused");
 }
 
 static void mark(tc_books *set, uint8_t value) {
@@ -213,32 +210,32 @@ static void apply_unframed(const uint8_t *data, size_t size, uint8_t config) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fuzz_input in;
-    tc_books contiguous, spans;
+    tc_books contiguous, single;
     fuzz_parse(&in, data, size);
     if (size > 1 + FUZZ_RECORD_HEAD) apply_unframed(data + 1 + FUZZ_RECORD_HEAD, size - 1 - FUZZ_RECORD_HEAD, in.config);
     open_set(&contiguous, in.config);
-    open_set(&spans, in.config);
+    open_set(&single, in.config);
     for (uint32_t i = 0, first = 0; i < in.count; first = i) {
         while (i < in.count && !(in.records[i].control & FUZZ_END_BATCH)) i++;
         i += i < in.count;
         const fuzz_record *r = &in.records[first];
         if (r->control & FUZZ_SPECIAL) {
             mark(&contiguous, r->value);
-            mark(&spans, r->value);
+            mark(&single, r->value);
         }
         apply_contiguous(&contiguous, r, i - first, in.config & 15);
-        apply_spans(&spans, r, i - first, in.config & 15);
+        apply_singly(&single, r, i - first, in.config & 15);
         check_set(&contiguous);
-        check_set(&spans);
-        check_equal(&contiguous, &spans);
+        check_set(&single);
+        check_equal(&contiguous, &single);
     }
-    total_events += spans.events;
-    total_levels += spans.levels;
-    total_suspect += spans.fragment_errors + spans.seq_gaps;
-    total_broken += spans.overflows;
-    total_invalid += spans.invalid;
+    total_events += single.events;
+    total_levels += single.levels;
+    total_suspect += single.fragment_errors + single.seq_gaps;
+    total_broken += single.overflows;
+    total_invalid += single.invalid;
     close_set(&contiguous);
-    close_set(&spans);
+    close_set(&single);
     return 0;
 }
 

@@ -60,7 +60,7 @@ class Rig:
         """Take in packets and return the events."""
         for packet in packets:
             header = decode(packet).header
-            self.engine.heard(header.channel_id, header.venue_id, self.now_ns)
+            self.engine.received(header.channel_id, header.venue_id, self.now_ns)
             self.engine.packet(packet, 0, len(packet))
         return self.events()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tapecast.consumers.feed.replay import open_replay, register
+from tapecast.consumers.feed.replay import OPENERS, open_replay
 from tapecast.consumers.feed.source import Chunks
 from tapecast.consumers.feed.tape import TapeError, TapeWriter, is_tape, read_tape
 from tapecast.protocol.codec import Header, Level, encode, walk
@@ -83,16 +83,21 @@ def test_an_empty_tape_is_an_empty_replay(tmp_path: Path) -> None:
     assert open_replay(path, None).receive(0.0) == 0
 
 
-def test_other_kinds_of_files_can_be_registered(tmp_path: Path) -> None:
+SEEN: list[object] = []
+
+
+def opener(paths: object, speed: float | None) -> Chunks:
+    """Open frames, as `OPENERS` may name it."""
+    SEEN.extend([paths, speed])
+    return Chunks([])
+
+
+def test_other_kinds_of_files_have_openers_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An opener gets the files with its suffix, and the speed."""
-    seen: list[object] = []
-
-    def opener(paths: object, speed: float | None) -> Chunks:
-        seen.extend([paths, speed])
-        return Chunks([])
-
-    register(".frames", opener)
+    monkeypatch.setitem(OPENERS, ".frames", f"{__name__}:opener")
     path = tmp_path / "a.frames"
     path.write_text("")
     open_replay([path], 10.0)
-    assert seen == [[path], 10.0]
+    assert [[path], 10.0] == SEEN

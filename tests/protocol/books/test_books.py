@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import random
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -335,8 +334,6 @@ def test_a_packet_longer_than_the_format_allows_is_none() -> None:
     assert books.apply(data).malformed
     assert not reference.apply(data)
     assert len(books) == 0
-    spans = books.apply_spans(data, np.zeros(1, np.uint32), np.array([len(data)], np.uint32))
-    assert (len(spans.touched), books.counters.invalid) == (0, 1)
 
 
 def test_other_types_and_longer_items_and_tags_are_walked_over() -> None:
@@ -350,29 +347,6 @@ def test_other_types_and_longer_items_and_tags_are_walked_over() -> None:
     ).malformed
     assert books.at(0).levels() == ([(1, 9)], [(3, 4)])
     assert books.counters.other_types == 1
-
-
-def test_spans_apply_what_contiguous_bytes_apply() -> None:
-    """Datagrams scattered over a ring give the same books; one that is cut short is counted."""
-    parts = [
-        *event(7, [(9, 1)] * 1 + [(8 - i, 1) for i in range(300)], flags=SNAPSHOT, split=True),
-        event(8, [(1, 1)], flags=SNAPSHOT),
-    ]
-    ring, offsets, lengths = bytearray(b"\xff" * 64), [], []
-    for part in parts:
-        offsets.append(len(ring))
-        lengths.append(len(part))
-        ring += part + b"\xff" * 7
-    offsets += [offsets[0], len(ring) - 3, 2**32 - 1]
-    lengths += [40, 500, 10]
-    spans, whole = BookSet(1), BookSet()
-    touched = spans.apply_spans(
-        ring, np.array(offsets, np.uint32), np.array(lengths, np.uint32)
-    ).touched
-    whole.apply(b"".join(parts))
-    assert touched.tolist() == [0, 1]
-    assert [book.levels() for book in spans] == [book.levels() for book in whole]
-    assert spans.counters == whole.counters._replace(invalid=3)
 
 
 def test_views_are_read_only_and_without_copy() -> None:
@@ -403,14 +377,15 @@ def test_top_of_several_books_and_state_columns() -> None:
         books.top([2], 1)
 
 
-def test_suspect_and_reset_wait_for_a_snapshot() -> None:
-    """A suspected book keeps its levels, a reset one is empty; neither takes deltas."""
+def test_a_lost_event_and_a_reset_wait_for_a_snapshot() -> None:
+    """A book that lost an event keeps its levels, a reset one is empty; neither takes deltas."""
     books = live()
-    books.suspect(7)
-    books.apply(event(7, [(100, 1)], seq=11))
+    books.apply(event(7, [(100, 2)], seq=12), check_seq=True)
+    assert (books.at(0).state, books.at(0).best_bid) == (BookState.SUSPECT, (100, 5))
+    books.apply(event(7, [(100, 1)], seq=13))
     assert (books.at(0).state, books.at(0).best_bid) == (BookState.SUSPECT, (100, 5))
     books.reset()
-    books.apply(event(7, [(100, 1)], seq=12))
+    books.apply(event(7, [(100, 1)], seq=14))
     assert (books.at(0).state, books.at(0).depth, books.counters.ignored) == (
         BookState.EMPTY,
         (0, 0),
@@ -419,14 +394,12 @@ def test_suspect_and_reset_wait_for_a_snapshot() -> None:
 
 
 def test_arguments_outside_the_buffer_are_refused() -> None:
-    """`nbytes` beyond the buffer, negative sizes and spans of other types raise ValueError."""
+    """`nbytes` beyond the buffer and negative sizes raise ValueError."""
     books = BookSet()
     for buffer in (b"ab", kept := bytearray(b"ab"), kept, memoryview(b"ab")):
         for nbytes in (-1, 3):
             with pytest.raises(ValueError, match="buffer of 2"):
                 books.apply(buffer, nbytes)
-    with pytest.raises(ValueError, match="u32"):
-        books.apply_spans(b"", np.zeros(1, np.int64), np.zeros(1, np.uint32))
 
 
 _price = st.one_of(

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from tapecast.protocol.net.sequencing import (
     BatchSequencer,
     ChannelState,
-    Delivery,
     EventKind,
     SpaceError,
 )
+from tapecast.protocol.net.sequencing_types import Delivery
 from tapecast.protocol.schema import MsgType
 from tests.support.packets import fields, heartbeat, packet, session_end
 from tests.support.sequencers import (

@@ -16,11 +16,11 @@ from tapecast.protocol.net.io import SPAN, Receiver, Sender
 from tapecast.protocol.net.sequencing import (
     BatchSequencer,
     Counter,
-    Delivery,
     EventKind,
     LineStats,
     SpaceError,
 )
+from tapecast.protocol.net.sequencing_types import Delivery
 from tapecast.protocol.schema import Flag, MsgType
 from tests.support.packets import fields, heartbeat, packet, sealed, session_end
 from tests.support.sequencers import (

@@ -9,12 +9,14 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tapecast.consumers.feed import export
-from tapecast.consumers.feed.export import exported
+from tapecast import Feed
+from tapecast.consumers.feed import metrics
+from tapecast.consumers.feed.metrics import FeedMetrics
+from tapecast.consumers.feed.source import Chunks
 from tapecast.consumers.feed.stats import FeedStats
 from tapecast.protocol.net.sequencing import LineStats
 from tapecast.runtime.errors import TryAgainError
-from tests.support.processes import free_port
+from tests.consumers.publisher import btcusdt
 
 LABELS = ("reason", "quantile", "outcome", "line")
 STATS = FeedStats(
@@ -50,14 +52,14 @@ def asked(port: int, path: str) -> tuple[int, str]:
 
 
 def test_the_counters_are_those_of_the_feed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every counter of `FeedStats` under its own name; before the first note there is none, and
-    the consumer is unhealthy.
+    """Every counter of `FeedStats` under its own name; before the first update there is none,
+    and the consumer is unhealthy.
     """
-    port = free_port()
-    with exported("script", port) as one:
+    one = FeedMetrics("script")
+    with one.serve(0) as port:
         status, body = asked(port, "/healthz")
         assert (status, json.loads(body)["reasons"]) == (503, ["script: the feed has not begun"])
-        one.note(STATS)
+        one.update(STATS)
         assert asked(port, "/healthz")[0] == 200
         text = asked(port, "/metrics")[1]
         found = {
@@ -90,14 +92,24 @@ def test_the_counters_are_those_of_the_feed(monkeypatch: pytest.MonkeyPatch) -> 
         ) == (3, 1)
         assert found["tapecast_feed_lag_seconds", "0.5"] == pytest.approx(250e-6)
         assert found["tapecast_feed_repair_seconds", "0.5"] == pytest.approx(3e-3)
-        with (
-            pytest.raises(TryAgainError, match=rf"127\.0\.0\.1:{port} .* in use"),
-            exported("other", port),
-        ):
-            pass
-        monkeypatch.setattr(export, "_SILENT_S", -1.0)
+        monkeypatch.setattr(metrics, "_SILENT_S", -1.0)
         status, body = asked(port, "/healthz")
         assert status == 503
         assert json.loads(body)["reasons"][0].startswith(
-            "script: the consumer has said nothing for "
+            "script: the consumer has taken no events for "
         )
+
+
+def test_a_feed_serves_its_own_counters_until_it_is_closed() -> None:
+    """The script does nothing for it but name a port; the port is free again afterwards."""
+    packets = btcusdt()
+    with Feed(source=Chunks([b"".join(packets)]), metrics_port=0, name="script") as feed:
+        assert feed.metrics_port
+        list(feed)
+        text = asked(feed.metrics_port, "/metrics")[1]
+        assert f'tapecast_feed_received_total{{consumer="script"}} {len(packets)}.0' in text
+        assert asked(feed.metrics_port, "/healthz")[0] == 200
+        with pytest.raises(TryAgainError, match=rf"127\.0\.0\.1:{feed.metrics_port} .* in use"):
+            Feed(source=Chunks([]), metrics_port=feed.metrics_port)
+    with pytest.raises(urllib.error.URLError):
+        asked(feed.metrics_port, "/metrics")

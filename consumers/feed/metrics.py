@@ -1,16 +1,16 @@
-"""A feed's counters on /metrics and /healthz, for any consumer: a script, a logger, a bridge.
+"""A feed's counters on /metrics and /healthz: what `Feed(metrics_port=…)` serves.
 
-A feed belongs to one thread, so that thread says now and then what its counters are (`note`),
-and the endpoint's thread answers from what was said last. A consumer that has stopped saying
-anything is unhealthy: it hangs, and loses data while it does.
+A feed belongs to one thread, so that thread publishes its counters here about once a second
+(`update`), and the endpoint's thread answers from the last ones. A consumer that no longer does
+is unhealthy: it hangs, and loses data while it does. Internal to the feed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
@@ -20,10 +20,11 @@ from tapecast.runtime.service.endpoint import Endpoint, Health, in_thread
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-__all__ = ["FeedExport", "exported"]
+__all__ = ["FeedMetrics"]
 
-_SILENT_S = 10.0
-_COUNTERS = {
+_INTERVAL_S: Final = 1.0
+_SILENT_S: Final = 10.0
+_COUNTERS: Final = {
     "received": "Packets that came in",
     "lost": "Numbers of the channel sequence that never came",
     "repaired": "Lost packets that a recovery service brought back",
@@ -39,22 +40,35 @@ _COUNTERS = {
 }
 
 
-class FeedExport:
-    """What one feed counted when it last said so. `name` tells this consumer from others."""
+class FeedMetrics:
+    """The counters of one feed as of its last `update`. `name` tells this consumer from others."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._said: tuple[FeedStats, float] | None = None
+        self._last: tuple[FeedStats, float] | None = None
 
-    def note(self, stats: FeedStats) -> None:
-        """Take the feed's counters, in the feed's own thread; call about once a second."""
-        self._said = (stats, time.monotonic())
+    @property
+    def due(self) -> bool:
+        """Whether the last update is more than a second old."""
+        return self._last is None or time.monotonic() - self._last[1] >= _INTERVAL_S
+
+    def update(self, stats: FeedStats) -> None:
+        """Take the feed's counters; to be called in the feed's own thread."""
+        self._last = (stats, time.monotonic())
+
+    def serve(self, port: int, address: str = "127.0.0.1") -> AbstractContextManager[int]:
+        """Return a context that answers on a port (0 = any) in a thread of its own, and is that
+        port. Entering raises TryAgainError where the port is in use.
+        """
+        return in_thread(
+            Endpoint(address, port, self.metrics, self.health, key="metrics_port of the Feed")
+        )
 
     def metrics(self) -> Iterator[Metric]:
-        """Return the counters as last noted."""
-        if self._said is None:
+        """Yield the counters of the last update, each under its own name."""
+        if self._last is None:
             return
-        stats, _ = self._said
+        stats, _ = self._last
         for field, meaning in _COUNTERS.items():
             family = CounterMetricFamily(f"tapecast_feed_{field}", meaning, labels=["consumer"])
             family.add_metric([self._name], getattr(stats, field))
@@ -107,13 +121,13 @@ class FeedExport:
         return family
 
     def health(self) -> Health:
-        """Return whether the feed still says something."""
-        if self._said is None:
+        """Return whether the feed still updates its counters."""
+        if self._last is None:
             return Health((f"{self._name}: the feed has not begun",), (), {})
-        stats, at = self._said
+        stats, at = self._last
         silent_s = time.monotonic() - at
         reasons = (
-            (f"{self._name}: the consumer has said nothing for {silent_s:.0f} s",)
+            (f"{self._name}: the consumer has taken no events for {silent_s:.0f} s",)
             if silent_s > _SILENT_S
             else ()
         )
@@ -122,13 +136,3 @@ class FeedExport:
             (),
             {"received": stats.received, "lost": stats.lost, "silent_s": round(silent_s, 1)},
         )
-
-
-@contextlib.contextmanager
-def exported(name: str, port: int, *, address: str = "127.0.0.1") -> Iterator[FeedExport]:
-    """Answer for a feed on a port for the length of the block. Raises TryAgainError where the
-    port is in use.
-    """
-    export = FeedExport(name)
-    with in_thread(Endpoint(address, port, export.metrics, export.health, key="the port given")):
-        yield export

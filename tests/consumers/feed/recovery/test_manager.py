@@ -9,7 +9,7 @@ import numpy as np
 from tapecast.consumers.feed.engine import Engine
 from tapecast.consumers.feed.events import Book, Status
 from tapecast.consumers.feed.recovery.client import Options, RecoveryClient
-from tapecast.consumers.feed.recovery.manager import Recovery
+from tapecast.consumers.feed.recovery.manager import RecoveryManager
 from tapecast.consumers.feed.selection import Selection
 from tapecast.protocol.net.io import SPAN
 from tapecast.protocol.net.sequencing import BatchSequencer
@@ -34,7 +34,7 @@ def test_what_came_keeps_the_feed_awake_until_it_is_handed_on() -> None:
     """With packets or refusals that the sequencer does not have yet, there is something under
     way, and the feed does not wait.
     """
-    recovery = Recovery(BatchSequencer(max_channels=1), OPTIONS)
+    recovery = RecoveryManager(BatchSequencer(max_channels=1), OPTIONS)
     link = QuietLink()
     recovery._links[1] = link  # type: ignore[assignment]
     recovery.pump(None, 0)
@@ -52,9 +52,9 @@ def test_a_repair_that_was_given_up_in_part_ends_with_its_last_number() -> None:
     """
     machine = BatchSequencer(max_channels=1)
     engine = Engine(Selection(["binance"], None), [Book, Status], now_ns=0)
-    recovery = Recovery(machine, OPTIONS)
+    recovery = RecoveryManager(machine, OPTIONS)
     recovery._links[1] = QuietLink()  # type: ignore[assignment]
-    engine.heard(1, 1, 0)
+    engine.received(1, 1, 0)
     engine.repairing(1, 10, 5)
     engine.gap(1, 10, 2)
     _process(machine, packet(13, session=1))
