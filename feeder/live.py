@@ -11,9 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 from tapecast.feeder.channel_sender import open_channel_sender
 from tapecast.feeder.clock_watch import ClockWatch
@@ -39,6 +37,7 @@ from tapecast.runtime.channels import channel_of
 from tapecast.runtime.keys import packet_room
 from tapecast.runtime.net.limiter import HostLimiter
 from tapecast.runtime.net.rest import RestClient
+from tapecast.runtime.service.tasks import Tasks
 from tapecast.runtime.settings import Config
 
 __all__ = ["LiveFeeder"]
@@ -71,6 +70,7 @@ class LiveFeeder:
         self._spec = spec
         self.name = spec.name
         self._config = config
+        self._tasks = Tasks("feeder.live", venue=spec.name)
         self._venue = config.venues[spec.name]
         self._replay = replay
         self._access = access or Access()
@@ -117,7 +117,7 @@ class LiveFeeder:
             self.session,
             self.rest,
             self.frame_handler,
-            self._spawn,
+            self._tasks.spawn,
             int(limits.get("snapshot_levels", 0)),
         )
         self.connections = Connections(
@@ -128,18 +128,17 @@ class LiveFeeder:
             self.frame_handler,
             self._limiter,
             self._access,
-            self._spawn,
+            self._tasks.spawn,
         )
         self._clock = ClockWatch()
         self.ticked_ns = time.monotonic_ns()
         """When the heartbeats' loop last did all its work."""
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Feed until `stop` is set; then drain, say SESSION_END and return."""
         await self.recovery.start()
         self.publisher.start(self._beat())
-        self._spawn(self._beat_and_repeat())
+        self._tasks.spawn(self._beat_and_repeat())
         whole = await self._snapshots.learn_instruments(stop, _LEARN_S)
         symbols = await starting_symbols(
             self._spec,
@@ -196,9 +195,7 @@ class LiveFeeder:
     async def _drain(self) -> None:
         self.frame_handler.flush()
         self.connections.stop()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.cancel()
         # A disk that hangs takes its time while the end is announced, not behind it.
         recorded = (
             asyncio.create_task(asyncio.to_thread(self.recorder.close))
@@ -332,22 +329,6 @@ class LiveFeeder:
             recovery_port=self.recovery.port,
             health=2 if not up else 0 if live == wanted and up == len(self.connections.all) else 1,
         )
-
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-        return task
-
-    def _finished(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error(
-                "task_failed",
-                venue=self._spec.name,
-                error=repr(task.exception()),
-                exc_info=task.exception(),
-            )
 
 
 def _schedule_policy(config: Config) -> SchedulePolicy:

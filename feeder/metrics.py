@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from tapecast.feeder.live import LiveFeeder
 from tapecast.feeder.record.recorder import Recorder
 from tapecast.protocol.schema import StatusState
-from tapecast.runtime.service.endpoint import Health
+from tapecast.runtime.service.subject import Health
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -29,17 +29,17 @@ _OWN = frozenset({"quarantine", "gaps", "resyncs", "unrecorded", "unsent"})
 
 
 class FeederMetrics:
-    """The feeders of one process, as `runtime.service.service.Subject`. `no_data_s`: silence
-    that makes a venue unhealthy, 0 = none.
+    """What the feeders of one process show as `runtime.service.subject.Subject`. `no_data_s`:
+    silence that makes a venue unhealthy, 0 = none.
     """
 
     def __init__(self, feeders: Sequence[LiveFeeder], no_data_s: float) -> None:
-        self._feeders = feeders
+        self.feeders = feeders
         self._no_data_ns = int(no_data_s * 1e9)
 
     def stuck(self, now_ns: int) -> Sequence[str]:
         """Return which feeders' loops have stopped turning."""
-        silent = [(feeder.name, (now_ns - feeder.ticked_ns) / 1e9) for feeder in self._feeders]
+        silent = [(feeder.name, (now_ns - feeder.ticked_ns) / 1e9) for feeder in self.feeders]
         return [
             f"{name}: no heartbeat for {silence_s:.0f} s"
             for name, silence_s in silent
@@ -48,7 +48,7 @@ class FeederMetrics:
 
     def serving(self) -> bool:
         """Return whether any feeder has published market data."""
-        return any(any(feeder.publisher.events().values()) for feeder in self._feeders)
+        return any(any(feeder.publisher.events().values()) for feeder in self.feeders)
 
     def status(self) -> str:
         """Return connections, books and packets of each venue."""
@@ -56,7 +56,7 @@ class FeederMetrics:
             f"{feeder.name}: {feeder.connections.up} of {len(feeder.connections.all)} connections,"
             f" {feeder.session.live_books()} live books, {feeder.publisher.packets}"
             f" packets{_standstill(feeder.recorder)}"
-            for feeder in self._feeders
+            for feeder in self.feeders
         )
 
     def health(self, now_ns: int) -> Health:
@@ -64,7 +64,7 @@ class FeederMetrics:
         unhealthy = list(self.stuck(now_ns))
         unready: list[str] = []
         venues: dict[str, object] = {}
-        for feeder in self._feeders:
+        for feeder in self.feeders:
             name, up, wanted = feeder.name, feeder.connections.up, len(feeder.connections.all)
             age_ns = _data_age_ns(feeder, now_ns)
             if not up:
@@ -94,7 +94,7 @@ class FeederMetrics:
     def metrics(self, now_ns: int) -> Iterable[Metric]:
         """Return everything that the feeders count."""
         table = _Table()
-        for feeder in self._feeders:
+        for feeder in self.feeders:
             _connections(table, feeder, now_ns)
             _session(table, feeder)
             _channel(table, feeder)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from tapecast.consumers.feed.stats import FeedStats
-from tapecast.runtime.service.endpoint import Endpoint, Health, in_thread
+from tapecast.runtime.service.endpoint import Endpoint, in_thread
+from tapecast.runtime.service.subject import Health
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

@@ -9,22 +9,18 @@ there is `feed --record`.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from tapecast.feeder.command import chosen, run_feeders
+from tapecast.feeder.command import chosen
 from tapecast.feeder.live import LiveFeeder
 from tapecast.feeder.login.access import Access
 from tapecast.feeder.login.client import client_of
+from tapecast.feeder.process import run_feeders
 from tapecast.feeder.record.recorder import Recorder
 from tapecast.feeder.venues import VENUES
 from tapecast.feeder.venues.spec import VenueSpec
 from tapecast.runtime import config as configuration
-from tapecast.runtime import logs
-from tapecast.runtime.service.loop import Shutdown
-from tapecast.runtime.service.loop import run as run_loop
-from tapecast.runtime.settings import Config
 
 __all__ = ["add_arguments", "run"]
 
@@ -54,28 +50,26 @@ def run(args: argparse.Namespace) -> int:
     overlay = args.overlay if args.dir is None else {**args.overlay, "record.dir": args.dir}
     config = configuration.load(overlay=overlay)
     specs = chosen(args.venues, config)
-    logs.configure_from(config.log, f"record-{'-'.join(spec.name for spec in specs)}")
-    # A feeder of the same venue may be writing the quarantine file; and nobody has to be told of
-    # a session that was not begun.
+    # A feeder of the same venue may be writing the quarantine file, and its processors are its
+    # own; there is no session whose end had to be announced.
     own = replace(
-        config.feeder, quarantine_dir=f"{config.feeder.quarantine_dir}/record", session_end_s=0.0
+        config.feeder,
+        quarantine_dir=f"{config.feeder.quarantine_dir}/record",
+        session_end_s=0.0,
+        cpus=[],
+        busy_poll=False,
     )
     config = replace(config, feeder=own)
-    return run_loop(lambda shutdown: _record(specs, args, config, shutdown))
 
-
-async def _record(
-    specs: Sequence[VenueSpec], args: argparse.Namespace, config: Config, shutdown: Shutdown
-) -> int:
-    feeders = [
-        LiveFeeder(
+    def recorder(spec: VenueSpec) -> LiveFeeder:
+        return LiveFeeder(
             spec,
             config,
             recorder=Recorder(spec.name, config.record),
             publish=False,
             access=Access(client_of(spec, config)),
         )
-        for spec in specs
-    ]
-    await run_feeders(feeders, config, shutdown, port_offset=_PORT_OFFSET, as_json=args.json)
-    return 0
+
+    return run_feeders(
+        "record", specs, config, recorder, port_offset=_PORT_OFFSET, as_json=args.json
+    )

@@ -13,7 +13,6 @@ import contextlib
 import errno
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 import orjson
 from aiohttp import web
@@ -22,21 +21,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from tapecast.runtime.errors import TryAgainError
+from tapecast.runtime.service.subject import Health
 
 __all__ = ["Endpoint", "Health", "in_thread"]
 
 _TRANSIENT = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
-
-
-class Health(NamedTuple):
-    """How a process is: why it is not healthy, why it is not ready, and what else is worth
-    knowing. No reason = good.
-    """
-
-    unhealthy: tuple[str, ...]
-    unready: tuple[str, ...]
-    """Beside those above."""
-    details: dict[str, object]
 
 
 class Endpoint:

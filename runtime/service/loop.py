@@ -1,8 +1,8 @@
 """Run an asyncio process: uvloop, and SIGTERM or SIGINT as a request to end in good order.
 
 The main coroutine gets a `Shutdown`; when a signal comes it is set, and the coroutine has
-`grace_s` to say goodbye (session end, files closed) before it is cancelled. A second signal
-cancels it at once. What a process returns is an `ExitCode`.
+`grace_s` to drain (session end, files closed) before it is cancelled. A second signal cancels it
+at once. What a process returns is an `ExitCode`.
 
 A loop that has nothing to do sleeps in the kernel, and waking up costs tens of microseconds;
 `busy_poll` never lets it sleep.

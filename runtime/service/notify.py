@@ -1,4 +1,4 @@
-"""What a service manager is told: ready, status, stopping, and that the loop which handles data
+"""Notifies the service manager: ready, status, stopping, and that the loop which handles data
 still turns.
 
 The protocol of systemd's `sd_notify(3)`: one datagram a message to the UNIX socket named by
@@ -32,29 +32,29 @@ class Notifier:
         if self._socket is not None:
             self._socket.setblocking(False)
         self.watchdog_s = _watchdog_s(variables) if address else None
-        """The manager restarts a process that says nothing for so long; None = it does not
+        """The manager restarts a process that sends nothing for so long; None = it does not
         watch.
         """
         self.failures = 0
         self._status = ""
 
     def ready(self) -> None:
-        """Say that the service is up."""
+        """Report that the service is up."""
         self._send("READY=1")
 
     def status(self, text: str) -> None:
-        """Say in a line what it does, when that has changed."""
+        """Report in a line what it does, when that has changed."""
         line = " ".join(text.split())
         if line != self._status:
             self._status = line
             self._send(f"STATUS={line}")
 
     def watchdog(self) -> None:
-        """Say that it is alive."""
+        """Report that it is alive."""
         self._send("WATCHDOG=1")
 
     def stopping(self) -> None:
-        """Say that it ends."""
+        """Report that it ends."""
         self._send("STOPPING=1")
 
     def close(self) -> None:

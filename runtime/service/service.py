@@ -1,11 +1,9 @@
-"""A process as a service: it tells the manager that it is ready and alive, and answers /metrics
-and /healthz.
+"""Shows a subject to the service manager and to the endpoint, for as long as it runs.
 
 One beat in the event loop that handles the data does all of it. A loop that hangs, or a subject
-that says it is stuck, stops feeding the watchdog, and the manager starts the process anew; a
-venue that cannot be reached does neither, because starting anew would not help it and would
-break the pace at which it is tried. What a subject is made of, its own room knows
-(`feeder.metrics`).
+that says it is stuck, stops feeding the watchdog, and the manager starts the process again; a
+venue that cannot be reached does neither, because a new start would not help it and would break
+the pace at which it is tried. What a subject is made of, its own room knows.
 """
 
 from __future__ import annotations
@@ -13,20 +11,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from tapecast.runtime import logs
 from tapecast.runtime.service.notify import Notifier
+from tapecast.runtime.service.subject import Health, Subject
 from tapecast.runtime.settings import Service as Settings
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-    from tapecast.runtime.service.endpoint import Endpoint, Health
+    from tapecast.runtime.service.endpoint import Endpoint
 
-__all__ = ["Service", "Subject"]
+__all__ = ["Service"]
 
 _BEAT_S = 0.25
 _STATUS_S = 1.0
@@ -35,30 +34,6 @@ _LATE_S = 1.0
 _LATE_KEPT_S = 10.0
 
 log = logs.get("runtime.service.service")
-
-
-class Subject(Protocol):
-    """What a process does, as its service asks it; every method is cheap and called in the loop."""
-
-    def stuck(self, now_ns: int) -> Sequence[str]:
-        """Return why only a new start would help; nothing = it works."""
-        ...
-
-    def serving(self) -> bool:
-        """Return whether data have gone out."""
-        ...
-
-    def status(self) -> str:
-        """Return a line for the manager's list of services."""
-        ...
-
-    def health(self, now_ns: int) -> Health:
-        """Return how it is."""
-        ...
-
-    def metrics(self, now_ns: int) -> Iterable[Metric]:
-        """Return everything it counts."""
-        ...
 
 
 class Service:
@@ -83,6 +58,9 @@ class Service:
         self._notifier = Notifier() if notifier is None else notifier
         self._endpoint: Endpoint | None = None
         self._late_s, self._late_at = 0.0, 0.0
+        self._began = self._fed = time.monotonic()
+        self._status_at = 0.0
+        self._ready = self._stuck = self._failing = self._draining = False
         self._task: asyncio.Task[None] | None = None
         self.port: int | None = None
         """Where the endpoint answers."""
@@ -90,15 +68,14 @@ class Service:
     async def __aenter__(self) -> Service:
         """Begin. Raises TryAgainError where the port is in use."""
         if self._port is not None:
-            from tapecast.runtime.service.endpoint import (
-                Endpoint,
-            )  # here, so that a process without it does not pay for it
+            # Here, so that a process without it does not pay for it.
+            from tapecast.runtime.service.endpoint import Endpoint
 
             endpoint = Endpoint(self._settings.address, self._port, self._metrics, self._health)
             self.port = await endpoint.start()
             self._endpoint = endpoint
             log.info("endpoint_listening", url=f"http://{self._settings.address}:{self.port}")
-        self._task = asyncio.create_task(self._beat())
+        self._task = asyncio.create_task(self._run(), name="service")
         return self
 
     async def __aexit__(
@@ -117,42 +94,57 @@ class Service:
         if self._endpoint is not None:
             await self._endpoint.close()
 
-    async def _beat(self) -> None:
-        notifier, subject = self._notifier, self._subject
-        began = fed = last = time.monotonic()
-        told = 0.0
-        ready = stopping = False
-        complained = False
+    async def _run(self) -> None:
+        last = time.monotonic()
         while True:
             await asyncio.sleep(_BEAT_S)
             now = time.monotonic()
             self._note_lateness(now - last - _BEAT_S, now)
             last = now
-            if self._stop.is_set() and not stopping:
-                stopping = True
-                notifier.stopping()
-                notifier.status("ending")
-            stuck = () if stopping else subject.stuck(int(now * 1e9))
-            if stuck and not complained:
-                log.error("stuck", reasons=list(stuck), watchdog_s=notifier.watchdog_s)
-            complained = bool(stuck)
-            if (
-                notifier.watchdog_s is not None
-                and not stuck
-                and now - fed >= notifier.watchdog_s / 4
-            ):
-                fed = now
-                notifier.watchdog()
-            if (
-                not ready
-                and not stopping
-                and (subject.serving() or now - began >= self._settings.ready_after_s)
-            ):
-                ready = True
-                notifier.ready()
-            if not stopping and now - told >= _STATUS_S:
-                told = now
-                notifier.status(subject.status())
+            # A defect in what the subject says of itself must not end the beat; one in `stuck`
+            # leaves the watchdog unfed.
+            try:
+                self._beat(now)
+            except Exception as error:
+                if not self._failing:
+                    log.error("beat_failed", error=repr(error), exc_info=error)
+                self._failing = True
+            else:
+                self._failing = False
+
+    def _beat(self, now: float) -> None:
+        if self._stop.is_set():
+            self._drain(now)
+            return
+        notifier, subject = self._notifier, self._subject
+        stuck = subject.stuck(int(now * 1e9))
+        if stuck and not self._stuck:
+            log.error("stuck", reasons=list(stuck), watchdog_s=notifier.watchdog_s)
+        self._stuck = bool(stuck)
+        if not stuck:
+            self._feed(now)
+        if not self._ready and (
+            subject.serving() or now - self._began >= self._settings.ready_after_s
+        ):
+            self._ready = True
+            notifier.ready()
+        if now - self._status_at >= _STATUS_S:
+            self._status_at = now
+            notifier.status(subject.status())
+
+    def _drain(self, now: float) -> None:
+        """Feed the watchdog while the subject drains: `runtime.service.loop` holds the deadline."""
+        if not self._draining:
+            self._draining = True
+            self._notifier.stopping()
+            self._notifier.status("ending")
+        self._feed(now)
+
+    def _feed(self, now: float) -> None:
+        watchdog_s = self._notifier.watchdog_s
+        if watchdog_s is not None and now - self._fed >= watchdog_s / 4:
+            self._fed = now
+            self._notifier.watchdog()
 
     def _note_lateness(self, late_s: float, now: float) -> None:
         if late_s >= self._late_s or now - self._late_at > _LATE_KEPT_S:

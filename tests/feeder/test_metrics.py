@@ -143,7 +143,13 @@ async def test_a_recording_is_shown(tmp_path: Path) -> None:
         VenueServer(script).running() as server,
         feeding("upbit", server, Net(), tmp_path, recorder=recorder, **UPBIT) as feeder,
     ):
-        await eventually(lambda: feeder.publisher.events()["book"] == 3 and recorder.waiting == 0)
+        await eventually(
+            lambda: (
+                feeder.publisher.events()["book"] == 3
+                and recorder.lines >= 6
+                and recorder.waiting == 0
+            )
+        )
         found = scraped(feeder)
         assert found["tapecast_record_lines_total", "upbit"] == recorder.lines >= 6
         assert found["tapecast_record_bytes_total", "upbit"] == recorder.written > 0

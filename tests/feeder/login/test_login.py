@@ -207,7 +207,7 @@ async def test_what_is_no_token_is_a_failure(
     async with Venue(answer) as server:
         one = login(server.base, clock_ns=lambda: now[0])
         waiting = asyncio.create_task(one.token())
-        await eventually(lambda: "no access token" in told.getvalue())
+        await eventually(lambda: "token_failed" in told.getvalue())
         another = login(server.base, clock_ns=lambda: now[0])
         also = asyncio.create_task(another.token())
         await eventually(lambda: another._machine.state.not_before_ns > NOON)
@@ -225,7 +225,7 @@ async def test_an_unreachable_server_is_a_failure(
 ) -> None:
     """And the feed waits instead of ending."""
     waiting = asyncio.create_task(login(f"http://127.0.0.1:{free_port()}").token())
-    await eventually(lambda: "no access token" in told.getvalue())
+    await eventually(lambda: "token_failed" in told.getvalue())
     assert not waiting.done()
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
@@ -240,7 +240,7 @@ async def test_nothing_secret_is_told(login: Callable[..., LoginClient], told: i
         one = login(server.base)
         one.rejected(await one.token())
         await one.token()
-    assert "access token renewed" in told.getvalue()
+    assert "token_renewed" in told.getvalue()
     for secret in (*KEYS, "token-1", "token-2"):
         assert secret not in told.getvalue() + repr(one) + repr(vars(one))
 

@@ -19,9 +19,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tapecast.runtime.errors import TryAgainError
 from tapecast.runtime.service import service
-from tapecast.runtime.service.endpoint import Endpoint, Health, in_thread
+from tapecast.runtime.service.endpoint import Endpoint, in_thread
 from tapecast.runtime.service.notify import Notifier
 from tapecast.runtime.service.service import Service
+from tapecast.runtime.service.subject import Health
 from tapecast.runtime.settings import Service as Settings
 
 
@@ -34,6 +35,10 @@ class Subject:
         self.unhealthy: list[str] = []
         self.unready: list[str] = []
         self.served = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Wait for the end."""
+        await stop.wait()
 
     def stuck(self, now_ns: int) -> Sequence[str]:
         """Return what the test says."""
