@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from benchmarks.harness import captures
 from tapecast.feeder.extract.extractor import Extractor
-from tapecast.feeder.extract.fallback import ReferenceExtractor
+from tapecast.feeder.extract.fallback import FallbackExtractor
 from tapecast.feeder.record.recording import Line, read
 from tapecast.feeder.session.session import Session, SessionOptions
 from tapecast.feeder.venues import venue
@@ -148,13 +148,13 @@ def new_extractor(
     spec: VenueSpec,
     instruments: Iterable[Instrument],
     *,
-    reference: bool = False,
+    fallback: bool = False,
     max_payload: int = 1400,
 ) -> Extractor:
-    """Return an extractor that knows the instruments; `reference`: the one in plain Python,
+    """Return an extractor that knows the instruments; `fallback`: the one in plain Python,
     which has the same interface.
     """
-    make = ReferenceExtractor if reference else Extractor
+    make = FallbackExtractor if fallback else Extractor
     out = make(
         (*spec.stream.shapes, *spec.rule.rest_shapes),
         venue_id=spec.venue_id,

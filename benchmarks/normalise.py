@@ -60,14 +60,14 @@ def _suite(corpus: Corpus, label: str, frames: list[Frame], *, peer: bool) -> Su
     some = raws[:REFERENCE_FRAMES]
     decode = DECODERS[corpus.venue]
     extractor = new_extractor(spec, corpus.instruments)
-    reference = new_extractor(spec, corpus.instruments, reference=True)
+    fallback = new_extractor(spec, corpus.instruments, fallback=True)
     cases = [
         Case("extractor (C)", lambda: extractor, _extract(raws)),
         Case(WITH_BOOKS, lambda: _with_books(corpus), _extract_and_apply(raws)),
         Case(SESSION, lambda: started(corpus), _session(raws)),
         Case(
             "extractor (plain Python)",
-            lambda: reference,
+            lambda: fallback,
             _extract(some),
             len(some),
             sum(map(len, some)),

@@ -12,15 +12,16 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tapecast.feeder.extract.compile import compile_shapes
+from tapecast.feeder.extract.instruments import SymbolIndex, check_exponents
 from tapecast.feeder.extract.shapes import Shape
-from tapecast.feeder.extract.types import NO_ID, Result, Status, items_per_packet
+from tapecast.feeder.extract.types import NO_ID, ExtractStatus, Result, items_per_packet
 from tapecast.protocol._native import ffi, lib
 from tapecast.protocol.schema import Flag, MsgType
 
-__all__ = ["NO_ID", "Extractor", "Status"]
+__all__ = ["NO_ID", "ExtractStatus", "Extractor"]
 
-_NO_SPACE = int(Status.NO_SPACE)
-_UNKNOWN_SYMBOL = int(Status.UNKNOWN_SYMBOL)
+_NO_SPACE = int(ExtractStatus.NO_SPACE)
+_UNKNOWN_SYMBOL = int(ExtractStatus.UNKNOWN_SYMBOL)
 
 
 class _Extract(Protocol):
@@ -30,10 +31,11 @@ class _Extract(Protocol):
 class Extractor:
     """Frames of one venue to packets in `out`.
 
-    `extract` and `extract_as` return a `Status` value and leave what they found in `r`. Packets
-    are contiguous from `pos` on, with session, channel_seq and ts_send_ns 0 and the instrument
-    index in instrument_seq. After NO_SPACE nothing is written: flush what stands before `pos`
-    and try again at 0, or `grow` by `r.need_bytes`; `grow` replaces `out`. Not thread-safe.
+    `extract` and `extract_as` return an `ExtractStatus` value and leave what they found in `r`,
+    which the next call overwrites. Packets are contiguous from `pos` on, with session,
+    channel_seq and ts_send_ns 0 and the instrument index in instrument_seq. After NO_SPACE
+    nothing is written: flush what stands before `pos` and try again at 0, or `grow` by
+    `r.need_bytes`; `grow` replaces `out`. Not thread-safe.
     """
 
     def __init__(
@@ -63,10 +65,8 @@ class Extractor:
         self.symbol = b""
         """The symbol of the last UNKNOWN_SYMBOL."""
         self._market = ""
-        self._index: dict[str, int] = {}
-        self._indexes = {self._market: self._index}
-        self._places: dict[str, ffi.CData] = {}
-        self._count = 0
+        self._index = SymbolIndex()
+        self._hash_tables: dict[str, ffi.CData] = {}
         self._room = 0
         self._symbol_text = b""
         self._instruments: ffi.CData = ffi.new("tcx_instrument[]", 0)
@@ -103,8 +103,8 @@ class Extractor:
         return status
 
     def grow(self, capacity: int) -> None:
-        """Enlarge `out` to at least `capacity` bytes, keeping its content; views of the old
-        buffer go stale.
+        """Enlarge `out` to at least `capacity` bytes, keeping its content; the old buffer and
+        views of it are stale afterwards. Allowed between calls.
         """
         if capacity <= len(self.out):
             return
@@ -116,10 +116,9 @@ class Extractor:
 
     def extract_as(self, index: int, frame: bytes, ts_recv_ns: int, pos: int = 0) -> int:
         """Turn one body into packets of the given instrument; only shapes that name none are
-        tried.
+        tried. Raises IndexError for an instrument that was not added.
         """
-        if not 0 <= index < self._count:
-            raise IndexError(f"no instrument {index}")
+        self._index.check(index)
         status: int = lib.tcx_extract_as(self._x, index, frame, len(frame), ts_recv_ns, pos)
         while status == _NO_SPACE and self._grow_scratch():
             status = lib.tcx_extract_as(self._x, index, frame, len(frame), ts_recv_ns, pos)
@@ -133,22 +132,19 @@ class Extractor:
         """
         if market == self._market:
             return
-        if market not in self._indexes:
-            self._indexes[market] = {}
-            self._places[market] = ffi.new("int32_t[]", [-1] * (2 * self._room))
-        self._market, self._index = market, self._indexes[market]
-        self._x.table = self._places[market]
+        if self._index.select(market):
+            self._hash_tables[market] = ffi.new("int32_t[]", [-1] * (2 * self._room))
+        self._market = market
+        self._x.table = self._hash_tables[market]
 
     def add_instrument(self, symbol: str, instrument_id: int, price_exp: int, qty_exp: int) -> int:
-        """Register a native symbol and return its index; raises ValueError where it exists in
-        the selected market.
+        """Register a native symbol in the selected market and return its index; raises
+        ValueError where it exists there, and for exponents beyond 8 bits.
         """
-        _check_exponents(price_exp, qty_exp)
-        if symbol in self._index:
-            raise ValueError(f"instrument {symbol} exists")
-        index = self._count
-        if index == self._room:
+        check_exponents(price_exp, qty_exp)
+        if self._index.of(symbol) is None and self._index.count == self._room:
             self._grow_instruments()
+        index = self._index.add(symbol)
         text = symbol.encode()
         entry = self._instruments[index]
         entry.id, entry.price_exp, entry.qty_exp = instrument_id, price_exp, qty_exp
@@ -156,18 +152,17 @@ class Extractor:
         self._symbol_text += text
         self._symbols = ffi.new("uint8_t[]", self._symbol_text or b"\0")
         self._x.symbols = self._symbols
-        self._index[symbol] = index
-        self._x.instrument_count = self._count = index + 1
+        self._x.instrument_count = index + 1
         lib.tcx_index_instrument(self._x, index)
         return index
 
     def index_of(self, symbol: str) -> int | None:
         """Return the index of a native symbol in the selected market."""
-        return self._index.get(symbol)
+        return self._index.of(symbol)
 
     def set_exponents(self, index: int, price_exp: int, qty_exp: int) -> None:
-        """Change the exponents of an instrument."""
-        _check_exponents(price_exp, qty_exp)
+        """Change the exponents of an instrument; raises IndexError and ValueError."""
+        check_exponents(price_exp, qty_exp)
         entry = self._entry(index)
         entry.price_exp, entry.qty_exp = price_exp, qty_exp
 
@@ -177,26 +172,25 @@ class Extractor:
         return entry.price_exp, entry.qty_exp
 
     def _entry(self, index: int) -> ffi.CData:
-        if not 0 <= index < self._count:
-            raise IndexError(f"no instrument {index}")
+        self._index.check(index)
         return self._instruments[index]
 
     def _grow_instruments(self) -> None:
         """Double the room for instruments and enter them anew: each market's hash table stays at
         most half full.
         """
-        used = self._count
+        used = self._index.count
         room = max(64, 2 * self._room)
         grown = ffi.new("tcx_instrument[]", room)
         if used:
             ffi.memmove(grown, self._instruments, used * ffi.sizeof("tcx_instrument"))
         self._instruments, self._room = grown, room
         self._x.instruments, self._x.table_mask = grown, 2 * room - 1
-        for market, indices in self._indexes.items():
-            self._x.table = self._places[market] = ffi.new("int32_t[]", [-1] * (2 * room))
+        for market, indices in self._index.markets.items():
+            self._x.table = self._hash_tables[market] = ffi.new("int32_t[]", [-1] * (2 * room))
             for index in indices.values():
                 lib.tcx_index_instrument(self._x, index)
-        self._x.table = self._places[self._market]
+        self._x.table = self._hash_tables[self._market]
 
     def _make_rows(self, rows: int) -> None:
         self._rows = ffi.new("tcx_row[]", rows)
@@ -219,8 +213,3 @@ class Extractor:
         elif full == lib.TC_FULL_ELEMENTS:
             self._make_elements(4 * self._x.element_capacity)
         return bool(full)
-
-
-def _check_exponents(price_exp: int, qty_exp: int) -> None:
-    if not (-128 <= price_exp <= 127 and -128 <= qty_exp <= 127):
-        raise ValueError(f"exponents {price_exp}, {qty_exp} do not fit 8 bits")

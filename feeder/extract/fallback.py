@@ -1,10 +1,10 @@
-"""The plain-Python extractor: shapes interpreted over a strict JSON tree. The oracle of the C
-extractor, and its fallback.
+"""The fallback extractor: shapes interpreted over a strict JSON tree, in plain Python.
 
 It answers what `feeder.extract.extractor.Extractor` declines (escapes, repeated keys, odd
-shapes), with the same statuses and the same bytes, and says in `reason` why a frame was not
-accepted. Safe for any bytes. What shapes mean: `feeder.extract.shapes`; numbers:
-`feeder.extract.exact`. It keeps no state between frames except the instruments.
+shapes), with the same statuses and the same bytes, and says in `reason` why it did not accept a
+frame; tests hold the C extractor to it. Safe for any bytes. What shapes mean:
+`feeder.extract.shapes`; numbers: `feeder.extract.exact`. It keeps no state between frames except
+the instruments.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tapecast.feeder.extract.identify import NotThisShape, RejectedError
+from tapecast.feeder.extract.instruments import SymbolIndex, check_exponents
 from tapecast.feeder.extract.packets import ExtractedEvent, Origin, packets
 from tapecast.feeder.extract.read import Reading, read
 from tapecast.feeder.extract.shapes import Shape
 from tapecast.feeder.extract.strict_json import JsonError, JsonValue, parse
-from tapecast.feeder.extract.types import NO_ID, Status
+from tapecast.feeder.extract.types import NO_ID, ExtractStatus
 
-__all__ = ["ReferenceExtractor", "ReferenceResult"]
+__all__ = ["FallbackExtractor", "FallbackResult"]
 
 
 @dataclass(slots=True)
-class ReferenceResult:
+class FallbackResult:
     """The fields of `feeder.extract.types.Result`."""
 
     shape: int = -1
@@ -47,18 +48,12 @@ class ReferenceResult:
 
 @dataclass(slots=True)
 class _Instrument:
-    symbol: str
     instrument_id: int
     price_exp: int
     qty_exp: int
 
 
-def _check_exponents(price_exp: int, qty_exp: int) -> None:
-    if not (-128 <= price_exp <= 127 and -128 <= qty_exp <= 127):
-        raise ValueError(f"exponents {price_exp}, {qty_exp} do not fit 8 bits")
-
-
-class ReferenceExtractor:
+class FallbackExtractor:
     """Frames to packets by interpretation; the interface of
     `feeder.extract.extractor.Extractor`.
     """
@@ -82,63 +77,64 @@ class ReferenceExtractor:
         self._base_flags = base_flags
         self._max_payload = max_payload
         self._instruments: list[_Instrument] = []
-        self._index: dict[str, int] = {}
-        self._indexes = {"": self._index}
+        self._index = SymbolIndex()
         self.out = bytearray(out_capacity)
-        self.r = ReferenceResult()
+        self.r = FallbackResult()
+        """What the last call found; every call makes a new one."""
         self.symbol = b""
+        """The symbol of the last UNKNOWN_SYMBOL."""
         self.reason = ""
+        """Why the last frame was not accepted."""
 
     def select(self, market: str) -> None:
         """Choose the market that frames are of and instruments are added to, at first ""."""
-        self._index = self._indexes.setdefault(market, {})
+        self._index.select(market)
 
     def add_instrument(self, symbol: str, instrument_id: int, price_exp: int, qty_exp: int) -> int:
-        """Register a native symbol and return its index; raises ValueError where it exists in
-        the selected market.
+        """Register a native symbol in the selected market and return its index; raises
+        ValueError where it exists there, and for exponents beyond 8 bits.
         """
-        _check_exponents(price_exp, qty_exp)
-        if symbol in self._index:
-            raise ValueError(f"instrument {symbol} exists")
-        self._index[symbol] = len(self._instruments)
-        self._instruments.append(_Instrument(symbol, instrument_id, price_exp, qty_exp))
-        return self._index[symbol]
+        check_exponents(price_exp, qty_exp)
+        index = self._index.add(symbol)
+        self._instruments.append(_Instrument(instrument_id, price_exp, qty_exp))
+        return index
 
     def index_of(self, symbol: str) -> int | None:
         """Return the index of a native symbol in the selected market."""
-        return self._index.get(symbol)
+        return self._index.of(symbol)
 
     def set_exponents(self, index: int, price_exp: int, qty_exp: int) -> None:
-        """Change the exponents of an instrument."""
-        _check_exponents(price_exp, qty_exp)
+        """Change the exponents of an instrument; raises IndexError and ValueError."""
+        check_exponents(price_exp, qty_exp)
+        self._index.check(index)
         self._instruments[index].price_exp = price_exp
         self._instruments[index].qty_exp = qty_exp
 
     def exponents(self, index: int) -> tuple[int, int]:
         """Return (price_exp, qty_exp) of an instrument."""
+        self._index.check(index)
         return self._instruments[index].price_exp, self._instruments[index].qty_exp
 
     def grow(self, capacity: int) -> None:
-        """Enlarge `out`, keeping its content."""
+        """Enlarge `out`, keeping its content; the old buffer is stale afterwards."""
         if capacity > len(self.out):
             grown = bytearray(capacity)
             grown[: len(self.out)] = self.out
             self.out = grown
 
-    def extract(self, frame: bytes, ts_recv_ns: int, pos: int = 0) -> Status:
+    def extract(self, frame: bytes, ts_recv_ns: int, pos: int = 0) -> ExtractStatus:
         """Turn one frame into packets at `out[pos:]`; the frame names its instrument."""
         return self._extract(None, frame, ts_recv_ns, pos)
 
-    def extract_as(self, index: int, frame: bytes, ts_recv_ns: int, pos: int = 0) -> Status:
+    def extract_as(self, index: int, frame: bytes, ts_recv_ns: int, pos: int = 0) -> ExtractStatus:
         """Turn one body into packets of the given instrument; only shapes that name none are
-        tried.
+        tried. Raises IndexError for an instrument that was not added.
         """
-        if not 0 <= index < len(self._instruments):
-            raise IndexError(f"no instrument {index}")
+        self._index.check(index)
         return self._extract(index, frame, ts_recv_ns, pos)
 
-    def _extract(self, index: int | None, frame: bytes, ts_recv_ns: int, pos: int) -> Status:
-        self.r = ReferenceResult()
+    def _extract(self, index: int | None, frame: bytes, ts_recv_ns: int, pos: int) -> ExtractStatus:
+        self.r = FallbackResult()
         self.symbol = b""
         self.reason = ""
         try:
@@ -146,7 +142,7 @@ class ReferenceExtractor:
         except JsonError as error:
             self.reason = error.reason
             self.r.error_offset = error.offset
-            return Status.MALFORMED
+            return ExtractStatus.MALFORMED
         for number, shape in enumerate(self._shapes):
             if shape.by_caller != (index is not None):
                 continue
@@ -157,24 +153,24 @@ class ReferenceExtractor:
             except RejectedError as error:
                 self.r.shape = number
                 self.reason = f"{shape.name}: {error.reason}"
-                return Status.WRONG_TYPE
+                return ExtractStatus.WRONG_TYPE
             self.r.shape = number
             if reading is None:
-                return Status.SUPPRESSED
+                return ExtractStatus.SUPPRESSED
             return self._publish(shape, reading, index, ts_recv_ns, pos)
         self.reason = f"no shape: {_describe(root)}"
-        return Status.NO_SHAPE
+        return ExtractStatus.NO_SHAPE
 
     def _publish(
         self, shape: Shape, reading: Reading, index: int | None, ts_recv_ns: int, pos: int
-    ) -> Status:
+    ) -> ExtractStatus:
         if index is None:
             symbol = reading.symbol
-            index = self._index.get(symbol)
+            index = self._index.of(symbol)
             if index is None:
                 self.symbol = symbol.encode("utf-8", "surrogatepass")
                 self.reason = f"{shape.name}: unknown symbol {symbol!r}"
-                return Status.UNKNOWN_SYMBOL
+                return ExtractStatus.UNKNOWN_SYMBOL
         instrument = self._instruments[index]
         r = self.r
         r.instrument = index
@@ -204,14 +200,14 @@ class ReferenceExtractor:
         if pos < 0 or pos + len(data) > len(self.out):
             r.need_bytes = len(data)
             self.reason = f"{len(data)} bytes do not fit behind {pos}"
-            return Status.NO_SPACE
+            return ExtractStatus.NO_SPACE
         self.out[pos : pos + len(data)] = data
         _fill(r, shape, reading, events, built)
-        return Status.OK
+        return ExtractStatus.OK
 
 
 def _fill(
-    r: ReferenceResult,
+    r: FallbackResult,
     shape: Shape,
     reading: Reading,
     events: Sequence[ExtractedEvent],

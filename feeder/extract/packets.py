@@ -1,66 +1,26 @@
-"""Events to packets in plain Python: how the reference extractor fragments and fills headers
-(`protocol/native/extract_emit.c`).
+"""Events to packets in plain Python: how the fallback extractor fragments and fills headers.
 
-Session, channel sequence and send time stay 0 and `instrument_seq` holds the instrument index:
-the publisher stamps them.
+`protocol/native/extract_emit.c` does the same. Session, channel sequence and send time stay 0 and
+`instrument_seq` holds the instrument index: the publisher stamps them.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from tapecast.feeder.extract.types import MAX_FRAGMENTS, items_per_packet
-from tapecast.protocol.schema import HEADER_SIZE, ITEM_OF, MAGIC, VERSION, Flag, MsgType
+from tapecast.protocol.records import (
+    HEADER_STRUCT,
+    ITEM_STRUCT,
+    Header,
+    Level,
+    StatItem,
+    TradeItem,
+)
+from tapecast.protocol.schema import ITEM_OF, Flag, MsgType
 
-__all__ = ["ExtractedEvent", "LevelItem", "Origin", "StatItem", "TradeItem", "packets"]
-
-_HEADER = struct.Struct("<HBBHBBIHHQQIbbBBqqqH")
-_LEVEL = struct.Struct("<qq")
-_TRADE = struct.Struct("<QqqiBBH")
-_STAT = struct.Struct("<qqHbBi")
-
-
-class LevelItem(NamedTuple):
-    """A level as it goes on the wire."""
-
-    price: int
-    quantity: int
-
-    def pack(self) -> bytes:
-        """Return the 16 bytes of the item."""
-        return _LEVEL.pack(*self)
-
-
-class TradeItem(NamedTuple):
-    """A trade as it goes on the wire."""
-
-    trade_id: int
-    price: int
-    quantity: int
-    ts_delta_us: int
-    side: int
-    trade_flags: int
-    condition: int
-
-    def pack(self) -> bytes:
-        """Return the 32 bytes of the item."""
-        return _TRADE.pack(*self)
-
-
-class StatItem(NamedTuple):
-    """A statistic as it goes on the wire."""
-
-    value: int
-    ts: int
-    kind: int
-    exp: int
-    aux: int
-
-    def pack(self) -> bytes:
-        """Return the 24 bytes of the item."""
-        return _STAT.pack(self.value, self.ts, self.kind, self.exp, 0, self.aux)
+__all__ = ["ExtractedEvent", "Origin", "packets"]
 
 
 class Origin(NamedTuple):
@@ -77,12 +37,14 @@ class Origin(NamedTuple):
 
 
 class ExtractedEvent(NamedTuple):
-    """One event: `bids` first items are bids, the rest asks; 0 for trades and statistics."""
+    """One event with scaled items: the first `bids` are bids, the rest asks; 0 for trades and
+    statistics.
+    """
 
     msg_type: MsgType
     flags: int
     ts_exchange_ns: int
-    items: Sequence[LevelItem | TradeItem | StatItem]
+    items: Sequence[Level | TradeItem | StatItem]
     bids: int
 
 
@@ -90,7 +52,7 @@ def packets(event: ExtractedEvent, origin: Origin) -> list[bytes]:
     """Return the event's packets; an event without items is one packet, one longer than 256
     packets goes on as delta events.
     """
-    size = ITEM_OF[event.msg_type].size
+    size, item = ITEM_OF[event.msg_type].size, ITEM_STRUCT[event.msg_type]
     per_packet = items_per_packet(event.msg_type, origin.max_payload)
     count = len(event.items)
     total = max(1, -(-count // per_packet))
@@ -104,28 +66,22 @@ def packets(event: ExtractedEvent, origin: Origin) -> list[bytes]:
             flags &= ~Flag.SNAPSHOT
         if number == total - 1 or fragment == MAX_FRAGMENTS - 1:
             flags |= Flag.LAST
-        header = _HEADER.pack(
-            MAGIC,
-            VERSION,
-            event.msg_type,
-            flags,
-            len(chunk),
-            min(max(event.bids - start, 0), len(chunk)),
-            0,
-            origin.channel_id,
-            origin.venue_id,
-            origin.instrument_id,
-            0,
-            origin.instrument,
-            origin.price_exp,
-            origin.qty_exp,
-            size,
-            fragment,
-            event.ts_exchange_ns,
-            origin.ts_recv_ns,
-            0,
-            len(chunk) * size,
+        header = Header(
+            msg_type=event.msg_type,
+            flags=flags,
+            item_count=len(chunk),
+            bid_count=min(max(event.bids - start, 0), len(chunk)),
+            channel_id=origin.channel_id,
+            venue_id=origin.venue_id,
+            instrument_id=origin.instrument_id,
+            instrument_seq=origin.instrument,
+            price_exp=origin.price_exp,
+            qty_exp=origin.qty_exp,
+            item_size=size,
+            fragment=fragment,
+            ts_exchange_ns=event.ts_exchange_ns,
+            ts_recv_ns=origin.ts_recv_ns,
+            payload_len=len(chunk) * size,
         )
-        assert len(header) == HEADER_SIZE
-        out.append(header + b"".join(item.pack() for item in chunk))
+        out.append(HEADER_STRUCT.pack(*header) + b"".join(item.pack(*one) for one in chunk))
     return out

@@ -25,7 +25,7 @@ from tapecast.feeder.extract.exact import (
     time_ns,
 )
 from tapecast.feeder.extract.identify import NotThisShape, RejectedError, find, flag_bits, identify
-from tapecast.feeder.extract.packets import ExtractedEvent, LevelItem, StatItem, TradeItem
+from tapecast.feeder.extract.packets import ExtractedEvent
 from tapecast.feeder.extract.shapes import (
     IdKind,
     Numbers,
@@ -39,7 +39,8 @@ from tapecast.feeder.extract.shapes import (
     TimeUnit,
 )
 from tapecast.feeder.extract.strict_json import JsonObject, JsonValue, Number
-from tapecast.feeder.extract.types import NO_ID, TRADE_TYPES, Status
+from tapecast.feeder.extract.types import NO_ID, TRADE_TYPES, ExtractStatus
+from tapecast.protocol.records import Level, StatItem, TradeItem
 from tapecast.protocol.schema import Flag, MsgType, Side, StatKind, TradeFlag
 
 __all__ = ["Reading", "read"]
@@ -72,7 +73,7 @@ class _Stat:
 
     def item(self) -> StatItem:
         mantissa, exponent = stat_value(self.value)
-        return StatItem(mantissa, self.ts, self.kind, exponent, self.aux)
+        return StatItem(mantissa, self.ts, self.kind, exponent, aux=self.aux)
 
 
 @dataclass(slots=True)
@@ -96,7 +97,7 @@ class Reading:
     def _values(self) -> Sequence[_Level | _Trade]:
         return [*self.bids, *self.asks, *self.trades]
 
-    def problem(self, price_exp: int, qty_exp: int) -> Status | None:
+    def problem(self, price_exp: int, qty_exp: int) -> ExtractStatus | None:
         """Return TOO_LARGE, INEXACT or None for these exponents; too large wins."""
         found: set[Problem] = set()
         for value in self._values():
@@ -111,8 +112,8 @@ class Reading:
             except ExactError as error:
                 found.add(error.problem)
         if Problem.TOO_LARGE in found:
-            return Status.TOO_LARGE
-        return Status.INEXACT if found else None
+            return ExtractStatus.TOO_LARGE
+        return ExtractStatus.INEXACT if found else None
 
     def needs(self, price_exp: int, qty_exp: int) -> tuple[int, int]:
         """Return the highest exponents, at most the given ones, at which every value is exact."""
@@ -141,7 +142,7 @@ class Reading:
                 )
             ]
         items = [
-            LevelItem(scale(v.price, price_exp), scale(v.quantity, qty_exp))
+            Level(scale(v.price, price_exp), scale(v.quantity, qty_exp))
             for v in (*self.bids, *self.asks)
         ]
         return [ExtractedEvent(self.shape.msg_type, flags, self.ts, items, len(self.bids))]

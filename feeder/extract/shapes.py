@@ -3,7 +3,7 @@ extractors.
 
 A venue module lists `Shape` values. The C extractor (`feeder.extract.extractor`) compiles them
 into a table and turns frame bytes into packets in one pass; the plain-Python extractor
-(`feeder.extract.fallback`) interprets the same declarations and is its oracle.
+(`feeder.extract.fallback`) interprets the same declarations.
 
 A *path* names a place in the message: keys joined by dots, `[]` after a key whose value is an
 array of objects (`data[].asks`). Keys contain neither dots nor brackets. Numbers are exact: the

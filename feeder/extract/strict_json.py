@@ -1,7 +1,7 @@
-"""Strict JSON as a tree with exact numbers: the reference extractor's reader.
+"""Strict JSON as a tree with exact numbers: the fallback extractor's reader.
 
 RFC 8259 in UTF-8 without byte order mark; numbers stay text, repeated keys are remembered,
-nesting is bounded. Safe for any bytes. It is an oracle, not a fast reader; the C extractor
+nesting is bounded. Safe for any bytes. It is exact, not fast; the C extractor
 checks the same grammar in its single pass.
 """
 

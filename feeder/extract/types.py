@@ -10,17 +10,17 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Protocol
 
+from tapecast.protocol.schema import HEADER_SIZE, ITEM_OF, MAX_ITEMS, MAX_PACKET, MsgType
+
 __all__ = [
     "MAX_DEPTH",
     "MAX_FRAGMENTS",
     "NO_ID",
     "TRADE_TYPES",
+    "ExtractStatus",
     "Result",
-    "Status",
     "items_per_packet",
 ]
-
-from tapecast.protocol.schema import HEADER_SIZE, ITEM_OF, MAX_ITEMS, MAX_PACKET, MsgType
 
 NO_ID = -(2**63)
 """An update id that the shape does not declare or the message does not carry."""
@@ -34,7 +34,7 @@ TRADE_TYPES = (MsgType.TRADE, MsgType.LIQUIDATION)
 """Message types whose item is a trade."""
 
 
-class Status(IntEnum):
+class ExtractStatus(IntEnum):
     """Answer of one extraction. When several apply, the earlier line of MALFORMED to NO_SPACE in
     this list wins.
     """
@@ -44,7 +44,7 @@ class Status(IntEnum):
     """Well-formed JSON that is none of the declared shapes (control messages, other channels).
     """
     DECLINED = 2
-    """C only: an escape, a repeated key or another oddity; the reference extractor decides."""
+    """C only: an escape, a repeated key or another oddity; the fallback decides."""
     MALFORMED = 3
     """Not RFC 8259 JSON in UTF-8, or nested deeper than 64."""
     WRONG_TYPE = 4
@@ -97,7 +97,7 @@ class Result(Protocol):
 
 def items_per_packet(msg_type: MsgType, max_payload: int) -> int:
     """Return how many items of a message type fit in a packet of at most `max_payload` bytes,
-    header included.
+    header included; raises ValueError where that is none.
     """
     if not HEADER_SIZE + ITEM_OF[msg_type].size <= max_payload <= MAX_PACKET:
         raise ValueError(

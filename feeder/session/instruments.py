@@ -9,7 +9,7 @@ venue's provisional ones. It publishes nothing and does not decide when exponent
 from __future__ import annotations
 
 from tapecast.feeder.extract.extractor import Extractor
-from tapecast.feeder.extract.fallback import ReferenceExtractor
+from tapecast.feeder.extract.fallback import FallbackExtractor
 from tapecast.feeder.session.sync import BookSync, SequenceRule, SnapshotSource
 from tapecast.feeder.session.types import SessionInstrument, SessionOptions
 from tapecast.feeder.venues.spec import InstrumentDef, VenueSpec, market_and_symbol
@@ -37,7 +37,7 @@ class InstrumentTable:
             base_flags=options.base_flags,
             max_payload=options.max_payload,
         )
-        self.reference = ReferenceExtractor(
+        self.fallback = FallbackExtractor(
             shapes,
             venue_id=spec.venue_id,
             channel_id=options.channel_id,
@@ -74,7 +74,7 @@ class InstrumentTable:
         )
         price_exp, qty_exp = self.exponents(definition)
         index = self.extractor.add_instrument(symbol, number, price_exp, qty_exp)
-        self.reference.add_instrument(symbol, number, price_exp, qty_exp)
+        self.fallback.add_instrument(symbol, number, price_exp, qty_exp)
         instrument = SessionInstrument(index, key, symbol, kind, number, sync)
         instrument.definition = definition
         instrument.price_exp, instrument.qty_exp = price_exp, qty_exp
@@ -86,7 +86,7 @@ class InstrumentTable:
     def select(self, market: str) -> None:
         """Let both extractors take symbols as those of a market."""
         self.extractor.select(market)
-        self.reference.select(market)
+        self.fallback.select(market)
 
     def exponents(self, definition: InstrumentDef | None) -> tuple[int, int]:
         """Return (price_exp, qty_exp) for a definition: its own, or the venue's provisional ones
@@ -108,4 +108,4 @@ class InstrumentTable:
         instrument.price_exp, instrument.qty_exp = price_exp, qty_exp
         instrument.version += 1
         self.extractor.set_exponents(instrument.index, price_exp, qty_exp)
-        self.reference.set_exponents(instrument.index, price_exp, qty_exp)
+        self.fallback.set_exponents(instrument.index, price_exp, qty_exp)

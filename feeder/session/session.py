@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from tapecast.feeder.extract.types import Result, Status
+from tapecast.feeder.extract.types import ExtractStatus, Result
 from tapecast.feeder.session.exponents import fitting_exponents
 from tapecast.feeder.session.numbering import ConnectionSequence
 from tapecast.feeder.session.session_handover import SessionHandover
@@ -52,7 +52,7 @@ __all__ = [
 
 _BOOK = int(MsgType.BOOK)
 _TRADE = int(MsgType.TRADE)
-_UNFIT = (Status.INEXACT, Status.TOO_LARGE)
+_UNFIT = (ExtractStatus.INEXACT, ExtractStatus.TOO_LARGE)
 _QUARANTINE_HELD = 1000
 _QUARANTINE_BYTES = 64 << 20
 """Of more quarantined bytes than this, messages are kept cut to `_QUARANTINE_CUT`."""
@@ -71,7 +71,7 @@ class Session(SessionHandover):
         """Connection -> monotonic time of its last market data (acknowledgements and pongs do
         not count).
         """
-        self._reference = self._table.reference
+        self._fallback = self._table.fallback
         self._quarantined_bytes = 0
         self._acked: dict[int, int] = {}
         self._asked: dict[tuple[str, str], frozenset[Topic]] = {}
@@ -246,12 +246,12 @@ class Session(SessionHandover):
             return
         result = self._extract_body(instrument, body, ts_recv_ns, now_ns)
         if result is None:
-            reference = self._reference
+            fallback = self._fallback
             self.quarantine(
                 "rest",
                 body,
-                f"order book: {reference.reason}",
-                reference.r.error_offset,
+                f"order book: {fallback.reason}",
+                fallback.r.error_offset,
                 ts_recv_ns,
                 symbol,
             )
@@ -349,11 +349,11 @@ class Session(SessionHandover):
         self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int, status: int
     ) -> None:
         result = self.extractor.r
-        if status == Status.NO_SPACE:
+        if status == ExtractStatus.NO_SPACE:
             self._make_room(result.need_bytes)
             self.on_frame(connection, data, ts_recv_ns, now_ns, again=True)
             return
-        if status == Status.UNKNOWN_SYMBOL:
+        if status == ExtractStatus.UNKNOWN_SYMBOL:
             symbol = self.extractor.symbol.decode("utf-8", "replace")
             if self._accept_symbol(symbol, ts_recv_ns):
                 self.on_frame(connection, data, ts_recv_ns, now_ns, again=True)
@@ -375,7 +375,7 @@ class Session(SessionHandover):
         ):
             self.on_frame(connection, data, ts_recv_ns, now_ns, again=True)
             return
-        if status == Status.SUPPRESSED:
+        if status == ExtractStatus.SUPPRESSED:
             self.counts["suppressed"] += 1
             self.last_data_ns[connection] = now_ns
             return
@@ -389,41 +389,41 @@ class Session(SessionHandover):
         ):
             self.on_frame(connection, reframed, ts_recv_ns, now_ns)
             return
-        self._on_reference(connection, data, ts_recv_ns, now_ns)
+        self._on_fallback(connection, data, ts_recv_ns, now_ns)
 
-    def _on_reference(self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int) -> None:
-        reference = self._reference
-        status = reference.extract(data, ts_recv_ns, 0)
-        if status == Status.UNKNOWN_SYMBOL and self._accept_symbol(
-            reference.symbol.decode("utf-8", "replace"), ts_recv_ns
+    def _on_fallback(self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int) -> None:
+        fallback = self._fallback
+        status = fallback.extract(data, ts_recv_ns, 0)
+        if status == ExtractStatus.UNKNOWN_SYMBOL and self._accept_symbol(
+            fallback.symbol.decode("utf-8", "replace"), ts_recv_ns
         ):
-            status = reference.extract(data, ts_recv_ns, 0)
-        if status == Status.NO_SPACE:
-            reference.grow(reference.r.need_bytes)
-            status = reference.extract(data, ts_recv_ns, 0)
+            status = fallback.extract(data, ts_recv_ns, 0)
+        if status == ExtractStatus.NO_SPACE:
+            fallback.grow(fallback.r.need_bytes)
+            status = fallback.extract(data, ts_recv_ns, 0)
         if status in _UNFIT and self._fit(
-            self.instruments[reference.r.instrument], data, now_ns, ts_recv_ns
+            self.instruments[fallback.r.instrument], data, now_ns, ts_recv_ns
         ):
-            status = reference.extract(data, ts_recv_ns, 0)
-        if status == Status.SUPPRESSED:
+            status = fallback.extract(data, ts_recv_ns, 0)
+        if status == ExtractStatus.SUPPRESSED:
             self.counts["suppressed"] += 1
         elif status:
             known = (
-                self.instruments[reference.r.instrument].symbol
-                if reference.r.instrument >= 0
+                self.instruments[fallback.r.instrument].symbol
+                if fallback.r.instrument >= 0
                 else None
             )
             self.quarantine(
-                connection, data, reference.reason, reference.r.error_offset, ts_recv_ns, known
+                connection, data, fallback.reason, fallback.r.error_offset, ts_recv_ns, known
             )
             if self._unnumbered:
                 self._distrust(data, now_ns, ts_recv_ns)
             self._count_bad(connection, now_ns)
         else:
-            self.counts["reference"] += 1
+            self.counts["fallback"] += 1
             self.last_data_ns[connection] = now_ns
-            self._copy_reference()
-            result = reference.r
+            self._copy_fallback()
+            result = fallback.r
             if self._handovers and not self._belongs(connection, data, result, ts_recv_ns):
                 return
             if result.msg_type == _BOOK:
@@ -463,31 +463,31 @@ class Session(SessionHandover):
         self, instrument: SessionInstrument, body: bytes, ts_recv_ns: int, now_ns: int
     ) -> Result | None:
         """Put the packets of a REST order book behind those in the buffer; None where it is
-        none, the reference knows why.
+        none, the fallback knows why.
         """
-        extractor, reference, index = self.extractor, self._reference, instrument.index
+        extractor, fallback, index = self.extractor, self._fallback, instrument.index
         status = extractor.extract_as(index, body, ts_recv_ns, self._pos)
-        if status == Status.NO_SPACE:
+        if status == ExtractStatus.NO_SPACE:
             self._make_room(extractor.r.need_bytes)
             status = extractor.extract_as(index, body, ts_recv_ns, self._pos)
         if status in _UNFIT and self._fit(instrument, body, now_ns, ts_recv_ns, rest=True):
             status = extractor.extract_as(index, body, ts_recv_ns, self._pos)
         if not status:
             return extractor.r
-        status = reference.extract_as(index, body, ts_recv_ns, 0)
-        if status == Status.NO_SPACE:
-            reference.grow(reference.r.need_bytes)
-            status = reference.extract_as(index, body, ts_recv_ns, 0)
+        status = fallback.extract_as(index, body, ts_recv_ns, 0)
+        if status == ExtractStatus.NO_SPACE:
+            fallback.grow(fallback.r.need_bytes)
+            status = fallback.extract_as(index, body, ts_recv_ns, 0)
         if status:
             return None
-        self._copy_reference()
-        return reference.r
+        self._copy_fallback()
+        return fallback.r
 
-    def _copy_reference(self) -> None:
+    def _copy_fallback(self) -> None:
         """Put what the plain-Python extractor produced where the C extractor would have put it."""
-        nbytes = self._reference.r.nbytes
+        nbytes = self._fallback.r.nbytes
         self._make_room(nbytes)
-        self.extractor.out[self._pos : self._pos + nbytes] = self._reference.out[:nbytes]
+        self.extractor.out[self._pos : self._pos + nbytes] = self._fallback.out[:nbytes]
 
     def _accept_symbol(self, symbol: str, ts_recv_ns: int) -> bool:
         """Whether a symbol that was not known is one now."""
@@ -672,12 +672,12 @@ class Session(SessionHandover):
         or no others.
         """
         old = instrument.price_exp, instrument.qty_exp
-        fitting = fitting_exponents(self._reference, instrument.index, data, old, rest=rest)
+        fitting = fitting_exponents(self._fallback, instrument.index, data, old, rest=rest)
         if fitting is not None and self.spec.stream.written_exponents is not None:
             written = self.spec.stream.written_exponents(data)
             fitting = min(fitting[0], written[0]), min(fitting[1], written[1])
         if fitting is None or fitting == old:
-            self._reference.set_exponents(instrument.index, *old)
+            self._fallback.set_exponents(instrument.index, *old)
             return False
         self.counts["exponent_changed"] += 1
         self._set_exponents(instrument, *fitting, now_ns, ts_recv_ns)

@@ -275,7 +275,7 @@ static int beside_differs(const tc_view *v) {
 
 enum { NO, YES, ODD };
 
-/* Whether an alive shape is the frame's; ODD: only the reference can tell. */
+/* Whether an alive shape is the frame's; ODD: only the fallback can tell. */
 static int identify(tc_view *v, const tcx_element **elements, int64_t *count) {
     const tcx_shape *shape = v->shape;
     *elements = NULL;

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tapecast.feeder.extract.extractor import Extractor
-from tapecast.feeder.extract.fallback import ReferenceExtractor
+from tapecast.feeder.extract.fallback import FallbackExtractor
 from tapecast.feeder.extract.shapes import Shape
-from tapecast.feeder.extract.types import Status
+from tapecast.feeder.extract.types import ExtractStatus
 from tapecast.protocol.schema import ITEM_OF, MsgType
 
 __all__ = ["HEADER", "Header", "PacketView", "Pair", "unpack"]
@@ -35,14 +35,14 @@ _SAME_WHEN_OK = [
     "need_bytes",
 ]
 _SAME = {
-    Status.OK: _SAME_WHEN_OK,
-    Status.INEXACT: ["shape", "instrument", "need_price_exp", "need_qty_exp"],
-    Status.TOO_LARGE: ["shape", "instrument"],
-    Status.NO_SPACE: ["shape", "instrument", "need_bytes"],
-    Status.WRONG_TYPE: ["shape"],
-    Status.UNKNOWN_SYMBOL: ["shape"],
-    Status.SUPPRESSED: ["shape"],
-    Status.NO_SHAPE: ["shape"],
+    ExtractStatus.OK: _SAME_WHEN_OK,
+    ExtractStatus.INEXACT: ["shape", "instrument", "need_price_exp", "need_qty_exp"],
+    ExtractStatus.TOO_LARGE: ["shape", "instrument"],
+    ExtractStatus.NO_SPACE: ["shape", "instrument", "need_bytes"],
+    ExtractStatus.WRONG_TYPE: ["shape"],
+    ExtractStatus.UNKNOWN_SYMBOL: ["shape"],
+    ExtractStatus.SUPPRESSED: ["shape"],
+    ExtractStatus.NO_SHAPE: ["shape"],
 }
 
 
@@ -103,14 +103,14 @@ class Pair:
         self.c = Extractor(
             shapes, venue_id=7, channel_id=8, out_capacity=out_capacity, max_payload=max_payload
         )
-        self.reference = ReferenceExtractor(
+        self.reference = FallbackExtractor(
             shapes, venue_id=7, channel_id=8, out_capacity=out_capacity, max_payload=max_payload
         )
         self.declined = 0
 
     def add(self, symbol: str, price_exp: int = -8, qty_exp: int = -8) -> int:
         """Register an instrument in both; its id is made from its index."""
-        number = 0x1000 + (self.reference.index_of(symbol) or len(self.reference._instruments))
+        number = 0x1000 + len(self.reference._instruments)
         index = self.c.add_instrument(symbol, number, price_exp, qty_exp)
         assert self.reference.add_instrument(symbol, number, price_exp, qty_exp) == index
         return index
@@ -122,7 +122,7 @@ class Pair:
 
     def run(
         self, frame: bytes, *, index: int | None = None, ts_recv_ns: int = 5, pos: int = 0
-    ) -> Status:
+    ) -> ExtractStatus:
         """Extract with both, compare, and return the reference's status."""
         if index is None:
             status = self.c.extract(frame, ts_recv_ns, pos)
@@ -130,31 +130,31 @@ class Pair:
         else:
             status = self.c.extract_as(index, frame, ts_recv_ns, pos)
             expected = self.reference.extract_as(index, frame, ts_recv_ns, pos)
-        if status == Status.DECLINED:
+        if status == ExtractStatus.DECLINED:
             self.declined += 1
             return expected
         note = (
-            f"C {Status(status).name}, reference {expected.name} ({self.reference.reason}):"
+            f"C {ExtractStatus(status).name}, reference {expected.name} ({self.reference.reason}):"
             f" {frame[:400]!r}"
         )
         assert status == expected, note
         for name in _SAME.get(expected, []):
             assert getattr(self.c.r, name) == getattr(self.reference.r, name), f"{name}: {note}"
-        if expected == Status.OK:
+        if expected == ExtractStatus.OK:
             end = pos + self.reference.r.nbytes
             assert self.c.out[pos:end] == self.reference.out[pos:end], note
-        if expected == Status.UNKNOWN_SYMBOL:
+        if expected == ExtractStatus.UNKNOWN_SYMBOL:
             assert self.c.symbol == self.reference.symbol, note
         return expected
 
-    def settle(self, frame: bytes, *, index: int | None = None) -> Status:
+    def settle(self, frame: bytes, *, index: int | None = None) -> ExtractStatus:
         """Run until instrument and exponents fit, as a session would."""
         for _ in range(8):
             status = self.run(frame, index=index)
             r = self.reference.r
-            if status == Status.UNKNOWN_SYMBOL:
+            if status == ExtractStatus.UNKNOWN_SYMBOL:
                 self.add(self.reference.symbol.decode(), 0, 0)
-            elif status == Status.INEXACT:
+            elif status == ExtractStatus.INEXACT:
                 self.set_exponents(r.instrument, r.need_price_exp, r.need_qty_exp)
             else:
                 break

@@ -23,7 +23,7 @@ from tapecast.feeder.extract.shapes import (
     StatField,
     TimeUnit,
 )
-from tapecast.feeder.extract.types import Status
+from tapecast.feeder.extract.types import ExtractStatus
 from tapecast.protocol._native import ffi, lib
 from tapecast.protocol.schema import Flag, MsgType, Side, StatKind, TradeFlag
 from tests.support.extract_pair import Pair
@@ -64,7 +64,7 @@ def trade(**values: object) -> dict[str, object]:
     return fields | values
 
 
-def answer(declared: Shape, message: object) -> tuple[Status, Pair]:
+def answer(declared: Shape, message: object) -> tuple[ExtractStatus, Pair]:
     """Run one message through both extractors, neither of which may decline."""
     x = Pair([declared])
     x.add("BTCUSDT", -1, -2)
@@ -76,17 +76,17 @@ def answer(declared: Shape, message: object) -> tuple[Status, Pair]:
 @pytest.mark.parametrize(
     ("topic", "status"),
     [
-        ("orderbook.50.BTCUSDT", Status.OK),
-        ("orderbook.50.", Status.OK),
-        ("orderbook.50", Status.NO_SHAPE),
-        ("orderbook.500.BTCUSDT", Status.NO_SHAPE),
-        ("orderbook.1.BTCUSDT", Status.NO_SHAPE),
-        ("whole", Status.OK),
-        ("whole.", Status.NO_SHAPE),
-        (1, Status.NO_SHAPE),
+        ("orderbook.50.BTCUSDT", ExtractStatus.OK),
+        ("orderbook.50.", ExtractStatus.OK),
+        ("orderbook.50", ExtractStatus.NO_SHAPE),
+        ("orderbook.500.BTCUSDT", ExtractStatus.NO_SHAPE),
+        ("orderbook.1.BTCUSDT", ExtractStatus.NO_SHAPE),
+        ("whole", ExtractStatus.OK),
+        ("whole.", ExtractStatus.NO_SHAPE),
+        (1, ExtractStatus.NO_SHAPE),
     ],
 )
-def test_a_constant_that_ends_in_a_star_is_a_prefix(topic: object, status: Status) -> None:
+def test_a_constant_that_ends_in_a_star_is_a_prefix(topic: object, status: ExtractStatus) -> None:
     """`orderbook.50.*` takes every topic of that channel and no other; whole constants stay
     whole.
     """
@@ -121,9 +121,9 @@ def test_trade_ids_are_numbers_or_hashes(kind: IdKind, value: object, expected: 
     """
     status, x = answer(trades(trade_id="i", trade_id_kind=kind), {"d": [trade(i=value)]})
     if expected is None:
-        assert status == Status.WRONG_TYPE
+        assert status == ExtractStatus.WRONG_TYPE
         return
-    assert status == Status.OK
+    assert status == ExtractStatus.OK
     ((_, (item,)),) = x.packets()
     if isinstance(expected, str):
         assert (item[0], item[5]) == (
@@ -139,7 +139,7 @@ def test_a_missing_optional_id_is_zero_and_not_hashed() -> None:
     status, x = answer(
         trades(trade_id="i", trade_id_kind=IdKind.TEXT, optional=("i",)), {"d": [trade()]}
     )
-    assert status == Status.OK
+    assert status == ExtractStatus.OK
     assert x.packets()[0].items[0][0::5] == (0, 0)
 
 
@@ -151,7 +151,7 @@ def test_booleans_can_set_trade_flags() -> None:
         trade_flags=("BT", {True: int(TradeFlag.BLOCK), False: 0}),
     )
     status, x = answer(declared, {"d": [trade(i="a", BT=True), trade(i="b", BT=False)]})
-    assert status == Status.OK
+    assert status == ExtractStatus.OK
     assert [item[5] for item in x.packets()[0].items] == [
         TradeFlag.BLOCK | TradeFlag.HASHED_ID,
         TradeFlag.HASHED_ID,
@@ -166,14 +166,14 @@ def test_two_sources_of_trade_flags_are_added() -> None:
     )
     sent = [trade(BT=True, RPI=True), trade(BT=False, RPI=True), trade(RPI=None), trade(BT=True)]
     status, x = answer(declared, {"d": sent})
-    assert status == Status.OK
+    assert status == ExtractStatus.OK
     assert [item[5] for packet in x.packets() for item in packet.items] == [
         TradeFlag.BLOCK | TradeFlag.OFF_BOOK,
         TradeFlag.OFF_BOOK,
         0,
         TradeFlag.BLOCK,
     ]
-    assert answer(declared, {"d": [trade(BT=True, RPI="x")]})[0] == Status.NO_SHAPE
+    assert answer(declared, {"d": [trade(BT=True, RPI="x")]})[0] == ExtractStatus.NO_SHAPE
 
 
 def test_a_star_stands_for_every_text_that_is_not_named() -> None:
@@ -191,7 +191,7 @@ def test_a_star_stands_for_every_text_that_is_not_named() -> None:
         trade(B=True),
     ]
     status, x = answer(declared, {"d": sent})
-    assert status == Status.OK
+    assert status == ExtractStatus.OK
     block, off = int(TradeFlag.BLOCK), int(TradeFlag.OFF_BOOK)
     assert [item[5] for packet in x.packets() for item in packet.items] == [
         block,
@@ -203,20 +203,20 @@ def test_a_star_stands_for_every_text_that_is_not_named() -> None:
         off,
     ]
     for value in (61, False, ["61"]):
-        assert answer(declared, {"d": [trade(B=value)]})[0] == Status.NO_SHAPE
+        assert answer(declared, {"d": [trade(B=value)]})[0] == ExtractStatus.NO_SHAPE
 
 
 @pytest.mark.parametrize(
     ("symbols", "status"),
     [
-        (["BTCUSDT", "BTCUSDT"], Status.OK),
-        (["BTCUSDT", "ETHUSDT"], Status.WRONG_TYPE),
-        (["BTCUSDT", "BTCUSD"], Status.WRONG_TYPE),
-        (["BTCUSDT", 1], Status.WRONG_TYPE),
-        (["ETHUSDT", "ETHUSDT"], Status.UNKNOWN_SYMBOL),
+        (["BTCUSDT", "BTCUSDT"], ExtractStatus.OK),
+        (["BTCUSDT", "ETHUSDT"], ExtractStatus.WRONG_TYPE),
+        (["BTCUSDT", "BTCUSD"], ExtractStatus.WRONG_TYPE),
+        (["BTCUSDT", 1], ExtractStatus.WRONG_TYPE),
+        (["ETHUSDT", "ETHUSDT"], ExtractStatus.UNKNOWN_SYMBOL),
     ],
 )
-def test_elements_name_one_instrument(symbols: list[object], status: Status) -> None:
+def test_elements_name_one_instrument(symbols: list[object], status: ExtractStatus) -> None:
     """The symbol of the elements is the message's; several different ones are a wrong type."""
     assert answer(trades(), {"d": [trade(s=symbol) for symbol in symbols]})[0] == status
 
@@ -225,10 +225,13 @@ def test_trades_may_lie_in_an_array_within_an_array() -> None:
     """`events[].trades[]`: the outer array has one element; with two, the message is refused."""
     declared = trades(each="events[].trades[]")
     status, x = answer(declared, {"events": [{"trades": [trade(p="1.5"), trade(p="1.6")]}]})
-    assert status == Status.OK
+    assert status == ExtractStatus.OK
     assert [item[1] for item in x.packets()[0].items] == [15, 16]
     x = Pair([declared])
-    assert x.run(json.dumps({"events": [{"trades": [trade()]}] * 2}).encode()) == Status.WRONG_TYPE
+    assert (
+        x.run(json.dumps({"events": [{"trades": [trade()]}] * 2}).encode())
+        == ExtractStatus.WRONG_TYPE
+    )
 
 
 def sided(columns: tuple[object, object, object], path: str = "l") -> Shape:
@@ -260,7 +263,7 @@ def test_rows_with_a_side_become_bids_then_asks(as_objects: bool) -> None:
         ("full", [(31, 100), (30, 500)]),
     ):
         status, x = answer(sided(columns), {"s": "BTCUSDT", "T": MS, "k": kind, "l": levels})
-        assert status == Status.OK
+        assert status == ExtractStatus.OK
         ((header, items),) = x.packets()
         assert header.bid_count == 2
         assert items == [(21, 100), (22, 400), *asks]
@@ -270,7 +273,7 @@ def test_long_books_with_sides_outgrow_the_scratch() -> None:
     """Thousands of alternating rows come out in order."""
     rows = [["sell" if n % 3 else "buy", str(n), "1"] for n in range(1, 6000)]
     status, x = answer(sided((0, 1, 2)), {"s": "BTCUSDT", "T": MS, "k": "delta", "l": rows})
-    assert status == Status.OK
+    assert status == ExtractStatus.OK
     items = [item for packet in x.packets() for item in packet.items]
     bids, asks = [n * 10 for n in range(3, 6000, 3)], [n * 10 for n in range(1, 6000) if n % 3]
     assert [price for price, _ in items] == bids + asks
@@ -295,7 +298,7 @@ def test_a_row_with_a_side_that_is_none_is_a_wrong_type(row: object) -> None:
     rows = [["buy", "1", "1"], row]
     assert (
         answer(sided((0, 1, 2)), {"s": "BTCUSDT", "T": MS, "k": "delta", "l": rows})[0]
-        == Status.WRONG_TYPE
+        == ExtractStatus.WRONG_TYPE
     )
 
 
@@ -329,7 +332,7 @@ def test_rows_may_carry_the_time_of_their_message() -> None:
         ([], 0),
     ):
         status, x = answer(declared, {"s": "BTCUSDT", "l": rows})
-        assert (status, x.packets()[0].header.ts_exchange_ns) == (Status.OK, ts)
+        assert (status, x.packets()[0].header.ts_exchange_ns) == (ExtractStatus.OK, ts)
         assert bool(x.packets()[0].header.flags & Flag.BAD_TS_EXCHANGE) == (ts == 0)
 
 
@@ -347,14 +350,18 @@ def test_rows_may_carry_the_time_of_their_message() -> None:
 def test_a_first_row_without_a_time_is_a_wrong_type(row: dict[str, object]) -> None:
     """Numbers, null, other texts, a missing key."""
     declared = shape(MsgType.BOOK, ts=None, ts_unit=TimeUnit.ISO, levels=TIMED)
-    assert answer(declared, {"s": "BTCUSDT", "l": [row, timed_row()]})[0] == Status.WRONG_TYPE
+    assert (
+        answer(declared, {"s": "BTCUSDT", "l": [row, timed_row()]})[0] == ExtractStatus.WRONG_TYPE
+    )
 
 
 def test_every_row_has_the_time() -> None:
     """A later row may have any, but not none."""
     declared = shape(MsgType.BOOK, ts=None, ts_unit=TimeUnit.ISO, levels=TIMED)
     short = {key: value for key, value in timed_row().items() if key != "at"}
-    assert answer(declared, {"s": "BTCUSDT", "l": [timed_row(), short]})[0] == Status.WRONG_TYPE
+    assert (
+        answer(declared, {"s": "BTCUSDT", "l": [timed_row(), short]})[0] == ExtractStatus.WRONG_TYPE
+    )
 
 
 def test_levels_may_be_objects() -> None:
@@ -369,10 +376,10 @@ def test_levels_may_be_objects() -> None:
         "a": [],
     }
     status, x = answer(declared, message)
-    assert status == Status.OK
+    assert status == ExtractStatus.OK
     assert x.packets()[0].items == [(15, 200), (14, 0)]
     for row in ({"px": "1"}, {"px": "1", "qty": "-1"}, {"px": 1, "qty": "1"}, ["1", "1"], {}, 5):
-        assert answer(declared, message | {"a": [row]})[0] == Status.WRONG_TYPE
+        assert answer(declared, message | {"a": [row]})[0] == ExtractStatus.WRONG_TYPE
 
 
 def stats(*fields: StatField, **changes: object) -> Shape:
@@ -400,7 +407,7 @@ def test_every_statistic_present_is_an_item_with_its_own_exponent() -> None:
             "d": {"o": "1200", "m": "61837.50", "f": "-0.00010", "n": str(due)},
         },
     )
-    assert status == Status.OK
+    assert status == ExtractStatus.OK
     ((header, items),) = x.packets()
     assert (header.msg_type, header.flags, header.price_exp, header.qty_exp, header.item_size) == (
         MsgType.STAT,
@@ -424,7 +431,7 @@ def test_a_due_time_of_nought_says_that_nothing_is_due(due: object, rates: int) 
     status, x = answer(
         TICKER, {"s": "BTCUSDT", "T": MS, "d": {"m": "61837.5", "f": "0.00000000", "n": due}}
     )
-    assert status == Status.OK
+    assert status == ExtractStatus.OK
     kinds = [item[2] for item in x.packets()[0].items]
     assert kinds == [StatKind.MARK_PRICE, *[StatKind.FUNDING_RATE] * rates]
 
@@ -434,22 +441,22 @@ def test_a_due_time_of_nought_says_that_nothing_is_due(due: object, rates: int) 
 )
 def test_without_a_statistic_there_is_nothing_to_publish(inside: object) -> None:
     """Missing, null and empty values are absent; the instrument need not be known."""
-    assert answer(TICKER, {"s": "nobody", "T": MS, "d": inside})[0] == Status.SUPPRESSED
+    assert answer(TICKER, {"s": "nobody", "T": MS, "d": inside})[0] == ExtractStatus.SUPPRESSED
 
 
 @pytest.mark.parametrize(
     ("inside", "status"),
     [
-        ({"m": 5}, Status.WRONG_TYPE),
-        ({"m": "x"}, Status.WRONG_TYPE),
-        ({"m": "1", "n": "soon"}, Status.WRONG_TYPE),
-        ({"m": "1", "n": True}, Status.WRONG_TYPE),
-        ({"m": "1e200"}, Status.TOO_LARGE),
-        ({"m": "9999999999999999999"}, Status.TOO_LARGE),
-        ({"m": "1e-129"}, Status.TOO_LARGE),
+        ({"m": 5}, ExtractStatus.WRONG_TYPE),
+        ({"m": "x"}, ExtractStatus.WRONG_TYPE),
+        ({"m": "1", "n": "soon"}, ExtractStatus.WRONG_TYPE),
+        ({"m": "1", "n": True}, ExtractStatus.WRONG_TYPE),
+        ({"m": "1e200"}, ExtractStatus.TOO_LARGE),
+        ({"m": "9999999999999999999"}, ExtractStatus.TOO_LARGE),
+        ({"m": "1e-129"}, ExtractStatus.TOO_LARGE),
     ],
 )
-def test_statistics_that_cannot_be_carried(inside: object, status: Status) -> None:
+def test_statistics_that_cannot_be_carried(inside: object, status: ExtractStatus) -> None:
     """Other types are wrong, values beyond the wire too large; an instrument's exponents do not
     matter.
     """
@@ -475,7 +482,7 @@ def test_statistics_that_cannot_be_carried(inside: object, status: Status) -> No
 def test_the_exponent_of_a_statistic(text: str, mantissa: int, exponent: int) -> None:
     """0 for every integer that fits, otherwise that of the mantissa without trailing zeros."""
     status, x = answer(TICKER, {"s": "BTCUSDT", "T": MS, "d": {"m": text}})
-    assert status == Status.OK
+    assert status == ExtractStatus.OK
     (item,) = x.packets()[0].items
     assert (item[0], item[3]) == (mantissa, exponent)
 
@@ -494,7 +501,7 @@ def test_the_exponent_of_a_statistic(text: str, mantissa: int, exponent: int) ->
 def test_seconds_until_funding(due: int, ts: int, aux: int) -> None:
     """Whole seconds; 0 where it is over, beyond 31 bits, or a time is unknown."""
     status, x = answer(TICKER, {"s": "BTCUSDT", "T": ts, "d": {"f": "1", "n": due}})
-    assert status == Status.OK
+    assert status == ExtractStatus.OK
     assert x.packets()[0].items[0][5] == aux
 
 
@@ -502,7 +509,7 @@ def test_statistics_are_fragmented() -> None:
     """More than 55 statistics take two packets."""
     declared = stats(*(StatField(StatKind.MARK_PRICE, f"k{n}") for n in range(60)))
     status, x = answer(declared, {"s": "BTCUSDT", "T": MS} | {f"k{n}": str(n) for n in range(60)})
-    assert status == Status.OK
+    assert status == ExtractStatus.OK
     assert [(p.header.item_count, p.header.fragment) for p in x.packets()] == [(55, 0), (5, 1)]
 
 
@@ -539,9 +546,9 @@ def test_iso_times(text: object, expected: int | None) -> None:
     """UTC to the nanosecond; no known time is 0 and flagged, another text is a wrong type."""
     status, x = answer(ISO_BOOK, {"s": "BTCUSDT", "T": text, "b": []})
     if expected is None:
-        assert status == Status.WRONG_TYPE
+        assert status == ExtractStatus.WRONG_TYPE
         return
-    assert status == Status.OK
+    assert status == ExtractStatus.OK
     header = x.packets()[0].header
     assert (header.ts_exchange_ns, bool(header.flags & Flag.BAD_TS_EXCHANGE)) == (
         expected,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapecast.feeder.extract.types import Status
+from tapecast.feeder.extract.types import ExtractStatus
 from tests.support.captures import recordings
 from tests.support.extract_pair import Pair
 from tests.support.shapes_sample import EXAMPLES, VENUES, frames
@@ -455,7 +455,7 @@ def test_random_messages_mean_the_same_to_both(message: tuple[str, bytes]) -> No
 def test_random_bytes_are_malformed_or_nothing(frame: bytes) -> None:
     """Bytes that are no message give no packet and no exception."""
     for pair in _PAIRS.values():
-        assert pair.run(frame) in (Status.MALFORMED, Status.NO_SHAPE)
+        assert pair.run(frame) in (ExtractStatus.MALFORMED, ExtractStatus.NO_SHAPE)
 
 
 def _damage(rng: random.Random, frame: bytes) -> bytes:
@@ -492,7 +492,7 @@ def test_every_truncation_is_malformed(venue: str) -> None:
     """A frame cut anywhere is refused."""
     for frame in EXAMPLES[venue]:
         for end in range(len(frame)):
-            assert _PAIRS[venue].run(frame[:end]) == Status.MALFORMED
+            assert _PAIRS[venue].run(frame[:end]) == ExtractStatus.MALFORMED
 
 
 @pytest.mark.parametrize("venue", sorted(VENUES))

@@ -7,9 +7,9 @@ from __future__ import annotations
 import pytest
 
 from tapecast.feeder.extract.extractor import Extractor
-from tapecast.feeder.extract.fallback import ReferenceExtractor
+from tapecast.feeder.extract.fallback import FallbackExtractor
 from tapecast.feeder.extract.shapes import Numbers, Rows, Shape
-from tapecast.feeder.extract.types import Status
+from tapecast.feeder.extract.types import ExtractStatus
 from tapecast.protocol.schema import MsgType
 
 BOOK = Shape(
@@ -20,9 +20,9 @@ BOOK = Shape(
     bids=Rows("b"),
     asks=Rows("a"),
 )
-BOTH = pytest.mark.parametrize("make", [Extractor, ReferenceExtractor])
+BOTH = pytest.mark.parametrize("make", [Extractor, FallbackExtractor])
 
-Make = type[Extractor] | type[ReferenceExtractor]
+Make = type[Extractor] | type[FallbackExtractor]
 
 
 def frame(symbol: str) -> bytes:
@@ -30,7 +30,7 @@ def frame(symbol: str) -> bytes:
     return f'{{"s":"{symbol}","b":[["65114.20","6.054"]],"a":[]}}'.encode()
 
 
-def extractor(make: Make) -> Extractor | ReferenceExtractor:
+def extractor(make: Make) -> Extractor | FallbackExtractor:
     """Return an extractor without instruments."""
     return make((BOOK,), venue_id=3, channel_id=3)
 
@@ -43,12 +43,12 @@ def test_a_symbol_is_looked_up_in_the_selected_market(make: Make) -> None:
     x = extractor(make)
     assert x.add_instrument("BTCUSDT", 11, -1, -3) == 0
     x.select("spot")
-    assert x.extract(frame("BTCUSDT"), 1) == Status.UNKNOWN_SYMBOL
+    assert x.extract(frame("BTCUSDT"), 1) == ExtractStatus.UNKNOWN_SYMBOL
     assert x.index_of("BTCUSDT") is None
     assert x.add_instrument("BTCUSDT", 22, -1, -3) == 1
     for market, index in (("spot", 1), ("", 0), ("spot", 1)):
         x.select(market)
-        assert x.extract(frame("BTCUSDT"), 1) == Status.OK
+        assert x.extract(frame("BTCUSDT"), 1) == ExtractStatus.OK
         assert x.r.instrument == index
         assert x.index_of("BTCUSDT") == index
     with pytest.raises(ValueError, match="exists"):
@@ -65,7 +65,7 @@ def test_many_instruments_of_several_markets_are_all_found(make: Make) -> None:
         assert x.add_instrument(f"A{number // 3}USDT", 1000 + number, -1, -3) == number
     for number in range(300):
         x.select(markets[number % 3])
-        assert x.extract(frame(f"A{number // 3}USDT"), 1) == Status.OK
+        assert x.extract(frame(f"A{number // 3}USDT"), 1) == ExtractStatus.OK
         assert x.r.instrument == number
     assert x.exponents(299) == (-1, -3)
     x.set_exponents(299, -2, -3)

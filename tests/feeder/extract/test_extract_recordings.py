@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from tapecast.feeder.extract.types import Status
+from tapecast.feeder.extract.types import ExtractStatus
 from tests.support.captures import recordings
 from tests.support.extract_pair import Pair
 from tests.support.shapes_sample import VENUES, frames
@@ -19,17 +19,17 @@ _LIMIT = None if os.environ.get("TAPECAST_FULL_RECORDINGS") else 1500
 
 @pytest.mark.parametrize("venue", sorted(VENUES))
 def test_both_extractors_agree_on_every_recording(venue: str) -> None:
-    """Status, fields and packet bytes are equal for every frame, and none of a live feed's
+    """ExtractStatus, fields and packet bytes are equal for every frame, and none of a live feed's
     frames is declined.
     """
-    seen: Counter[Status] = Counter()
+    seen: Counter[ExtractStatus] = Counter()
     for path in recordings(venue):
         pair = Pair(VENUES[venue])
         rest = pair.add("REST", 0, 0)
         for frame in frames(path, _LIMIT):
             seen[pair.settle(frame.raw, index=rest if frame.is_rest else None)] += 1
         assert pair.declined == 0, path.name
-    assert seen[Status.OK] > (2 if venue == "ls" else 100), (
+    assert seen[ExtractStatus.OK] > (2 if venue == "ls" else 100), (
         "of LS there are the documentation's single messages"
     )
-    assert set(seen) <= {Status.OK, Status.NO_SHAPE, Status.SUPPRESSED}
+    assert set(seen) <= {ExtractStatus.OK, ExtractStatus.NO_SHAPE, ExtractStatus.SUPPRESSED}

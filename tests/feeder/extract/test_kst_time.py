@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tapecast.feeder.extract.exact import kst_ns
 from tapecast.feeder.extract.shapes import Numbers, Rows, Shape, TimeUnit
-from tapecast.feeder.extract.types import Status
+from tapecast.feeder.extract.types import ExtractStatus
 from tapecast.protocol._native import ffi, lib
 from tapecast.protocol.schema import Flag, MsgType
 from tests.support.extract_pair import Pair
@@ -76,9 +76,9 @@ def test_a_clock_in_korea_is_dated_by_the_receive_time(
     status = x.run(json.dumps({"s": "BTCUSDT", "T": clock, "b": []}).encode(), ts_recv_ns=received)
     assert x.declined == 0
     if expected is None:
-        assert status == Status.WRONG_TYPE
+        assert status == ExtractStatus.WRONG_TYPE
         return
-    assert status == Status.OK
+    assert status == ExtractStatus.OK
     header = x.packets()[0].header
     assert (header.ts_exchange_ns, bool(header.flags & Flag.BAD_TS_EXCHANGE)) == (expected, True)
 

@@ -405,12 +405,12 @@ def test_acknowledgements_and_pongs_are_no_data() -> None:
     assert feed.session.last_data_ns["ws.1"] == feed.now_ns
 
 
-def test_frame_with_an_escape_is_read_by_the_reference() -> None:
+def test_frame_with_an_escape_is_read_by_the_fallback() -> None:
     """What the C extractor declines is not lost: the same event comes out."""
     feed = Feed("binance", "LRCBTC")
     plain = spot_trade("0.00001150", "3")
     assert feed.frame(plain.replace(b'"LRCBTC"', b'"\\u004cRCBTC"')) == feed.frame(plain)
-    assert feed.session.counts["reference"] == 1
+    assert feed.session.counts["fallback"] == 1
 
 
 # definitions

@@ -18,8 +18,8 @@ import pytest
 from tapecast.feeder.connections.limits import Limits
 from tapecast.feeder.decode_command import events
 from tapecast.feeder.extract.extractor import Extractor
-from tapecast.feeder.extract.fallback import ReferenceExtractor
-from tapecast.feeder.extract.types import Status
+from tapecast.feeder.extract.fallback import FallbackExtractor
+from tapecast.feeder.extract.types import ExtractStatus
 from tapecast.feeder.offline import Offline
 from tapecast.feeder.record.recording import read
 from tapecast.feeder.replay.dialect import Route
@@ -125,11 +125,11 @@ def test_the_venues_own_price_unit_is_the_book(level: float | None) -> None:
 def test_a_grouped_book_is_refused_by_both_extractors(level: str) -> None:
     """Any other level is another book: a wrong type, never a snapshot."""
     frame = example(4).replace(b'"level":1', f'"level":{level}'.encode())
-    for extractor in (Extractor, ReferenceExtractor):
+    for extractor in (Extractor, FallbackExtractor):
         x = extractor(VENUE.stream.shapes, venue_id=VENUE.venue_id, channel_id=VENUE.venue_id)
         x.add_instrument("KRW-ETH", instrument_id("bithumb.spot.KRW-ETH"), -8, -8)
-        assert x.extract(example(4), 0) == Status.OK
-        assert x.extract(frame, 0) == Status.WRONG_TYPE, extractor
+        assert x.extract(example(4), 0) == ExtractStatus.OK
+        assert x.extract(frame, 0) == ExtractStatus.WRONG_TYPE, extractor
     feed = Feed("bithumb", "KRW-ETH")
     assert [event for event in feed.frame(frame) if event["type"] == "book"] == []
     assert len(feed.session.quarantined) == 1

@@ -270,7 +270,7 @@ def test_trades_that_did_not_meet_in_the_book_are_flagged(
         sent.replace(b'"BT":false', b'"BT":' + block).replace(b'"RPI":false', b'"RPI":' + retail)
     )
     assert event["flags"] == ["hashed_id", *flags]
-    assert feed.session.counts["reference"] == 0
+    assert feed.session.counts["fallback"] == 0
 
 
 def test_a_trade_of_unknown_marks_is_not_a_trade() -> None:

@@ -116,7 +116,7 @@ def test_every_recorded_book_message_is_proved(name: str) -> None:
     found = list(events(offline))
     assert [event for event in found if event["type"] in ("gap", "quarantine")] == []
     counts = offline.session.counts
-    assert (counts["checksum_ok"], counts["gaps"], counts["crossed"], counts["reference"]) == (
+    assert (counts["checksum_ok"], counts["gaps"], counts["crossed"], counts["fallback"]) == (
         count,
         0,
         0,

@@ -27,9 +27,9 @@ from tapecast.protocol.decimals import format_decimal
 from tapecast.protocol.schema import Flag, MsgType, Side, TradeFlag
 from tests.support.captures import captures, foreign, recording, recordings
 
-reference: ModuleType = pytest.importorskip("tapecast.feeder.extract.fallback")
+fallback: ModuleType = pytest.importorskip("tapecast.feeder.extract.fallback")
 types: ModuleType = pytest.importorskip("tapecast.feeder.extract.types")
-Status = types.Status
+ExtractStatus = types.ExtractStatus
 ALL = (BINANCE, FUTURES, OKX, UPBIT)
 SAMPLE = 25
 """Of a long recording every so many lines."""
@@ -42,7 +42,7 @@ class Machine:
         """Prepare for streams, or for REST bodies."""
         self.venue = venue
         shapes = venue.rule.rest_shapes if rest else venue.stream.shapes
-        self.extractor = reference.ReferenceExtractor(
+        self.extractor = fallback.FallbackExtractor(
             shapes, venue_id=venue.venue_id, channel_id=venue.venue_id
         )
 
@@ -63,9 +63,12 @@ class Machine:
     def feed(self, frame: bytes) -> int:
         """Extract a stream frame."""
         status = self.extractor.extract(frame, 0)
-        if status == Status.UNKNOWN_SYMBOL and self.add(self.extractor.symbol.decode()) is not None:
+        if (
+            status == ExtractStatus.UNKNOWN_SYMBOL
+            and self.add(self.extractor.symbol.decode()) is not None
+        ):
             status = self.extractor.extract(frame, 0)
-        if status in (Status.INEXACT, Status.TOO_LARGE):
+        if status in (ExtractStatus.INEXACT, ExtractStatus.TOO_LARGE):
             index = self.extractor.r.instrument
             old = self.extractor.exponents(index)
             found = fitting_exponents(self.extractor, index, frame, old)
@@ -79,7 +82,7 @@ class Machine:
         if index is None:
             index = self.add(symbol)
         status = self.extractor.extract_as(index, body, 0)
-        if status == Status.INEXACT:
+        if status == ExtractStatus.INEXACT:
             self.extractor.set_exponents(
                 index, self.extractor.r.need_price_exp, self.extractor.r.need_qty_exp
             )
@@ -104,7 +107,7 @@ def extract(venue: VenueSpec, frame: bytes) -> Seen:
     """Extract a single frame."""
     machine = Machine(venue)
     status = machine.feed(frame)
-    return Seen(status, machine.packets if status == Status.OK else [])
+    return Seen(status, machine.packets if status == ExtractStatus.OK else [])
 
 
 def example(venue: str, line: int, name: str = "examples") -> bytes:
@@ -130,11 +133,13 @@ def test_no_recorded_frame_is_left_over(venue: VenueSpec) -> None:
         single = recording(f"{path.parent.name}/{path.name}").single
         for line in sampled(path):
             status = machine.feed(line.raw)
-            meaning = venue.stream.control(line.raw) if status == Status.NO_SHAPE else None
-            left_over = status not in (Status.OK, Status.SUPPRESSED) and meaning is None
+            meaning = venue.stream.control(line.raw) if status == ExtractStatus.NO_SHAPE else None
+            left_over = (
+                status not in (ExtractStatus.OK, ExtractStatus.SUPPRESSED) and meaning is None
+            )
             why = foreign(venue.name, line.raw) if single else None
             assert left_over == (why is not None), (
-                f"{path.name}:{line.number}: {Status(status).name} {machine.extractor.reason} {why}"
+                f"{path.name}:{line.number}: {ExtractStatus(status).name} {machine.extractor.reason} {why}"
             )
 
 
@@ -152,7 +157,7 @@ def test_every_recorded_rest_book_is_read(venue: VenueSpec) -> None:
                 only = universe([path], venue).only_symbol
             symbol = venue.recordings.snapshot_symbol(line.url) if line.url else only
             assert symbol is not None
-            assert machine.feed_body(symbol, line.raw) == Status.OK, (
+            assert machine.feed_body(symbol, line.raw) == ExtractStatus.OK, (
                 path,
                 line.number,
                 machine.extractor.reason,
@@ -227,7 +232,7 @@ def test_binance_spot_microseconds_are_told_from_milliseconds() -> None:
 def test_usd_m_book_carries_the_matching_time_and_three_ids() -> None:
     """U, u and pu reach the book rule; the time is T, not E."""
     machine = Machine(FUTURES)
-    assert machine.feed(example("binance_futures", 3)) == Status.OK
+    assert machine.feed(example("binance_futures", 3)) == ExtractStatus.OK
     r = machine.extractor.r
     assert (r.first_id, r.last_id, r.prev_id) == (475776377463, 475776380184, 475776377452)
     assert r.ts_exchange_ns == 1_622_371_244_687_000_000
@@ -239,9 +244,9 @@ def test_usd_m_partial_depth_is_not_a_diff() -> None:
     published.
     """
     frame = example("binance_futures", 4)
-    assert extract(FUTURES, frame).status == Status.NO_SHAPE
+    assert extract(FUTURES, frame).status == ExtractStatus.NO_SHAPE
     assert FUTURES.stream.control(frame) is not None
-    assert extract(FUTURES, frame.replace(b"@depth20", b"@depth@500ms")).status == Status.OK
+    assert extract(FUTURES, frame.replace(b"@depth20", b"@depth@500ms")).status == ExtractStatus.OK
 
 
 def test_usd_m_insurance_fund_trade_is_off_book() -> None:
@@ -257,7 +262,7 @@ def test_usd_m_insurance_fund_trade_is_off_book() -> None:
 def test_usd_m_trade_of_an_unknown_kind_is_not_a_trade() -> None:
     """Another X than those with evidence has no shape and no meaning: quarantine."""
     frame = example("binance_futures", 12).replace(b"INSURANCE_FUND", b"NA")
-    assert extract(FUTURES, frame).status == Status.NO_SHAPE
+    assert extract(FUTURES, frame).status == ExtractStatus.NO_SHAPE
     assert FUTURES.stream.control(frame) is None
 
 
@@ -273,16 +278,16 @@ def test_usd_m_book_ticker_has_the_matching_time() -> None:
 
 def test_foreign_symbols_have_no_instrument() -> None:
     """A COIN-M contract among spot frames is not taken for a spot pair."""
-    assert extract(BINANCE, example("binance", 2)).status == Status.UNKNOWN_SYMBOL
+    assert extract(BINANCE, example("binance", 2)).status == ExtractStatus.UNKNOWN_SYMBOL
 
 
 def test_okx_snapshot_and_update_are_told_apart() -> None:
     """The action decides; ids may be missing (2022), the checksum may be negative."""
     machine = Machine(OKX)
-    assert machine.feed(example("okx", 32)) == Status.OK
+    assert machine.feed(example("okx", 32)) == ExtractStatus.OK
     assert (machine.extractor.r.snapshot, machine.extractor.r.checksum) == (1, -1971869027)
     assert machine.extractor.r.last_id == types.NO_ID
-    assert machine.feed(example("okx", 39)) == Status.OK
+    assert machine.feed(example("okx", 39)) == ExtractStatus.OK
     assert machine.extractor.r.snapshot == 0
     (packet,) = machine.packets
     assert [level(item, packet) for item in packet.items] == [("161.26", "6"), ("161.24", "0")]
@@ -294,7 +299,7 @@ def test_okx_ids_join_messages() -> None:
     for line in read([captures() / "okx" / "fastmm_20260926_btc_usdt_swap.p1.jsonl"]):
         if b'"action"' not in line.raw:
             continue
-        assert machine.feed(line.raw) == Status.OK
+        assert machine.feed(line.raw) == ExtractStatus.OK
         r = machine.extractor.r
         assert r.prev_id == (-1 if last is None else last)
         assert bool(r.snapshot) == (last is None)
@@ -334,7 +339,7 @@ def test_okx_liquidity_program_trades_are_off_book() -> None:
 def test_okx_rest_book_is_a_snapshot_without_time() -> None:
     """The REST body says nothing about its symbol, which the caller knows."""
     machine = Machine(OKX, rest=True)
-    assert machine.feed_body("BTC-USDT", example("okx", 21)) == Status.OK
+    assert machine.feed_body("BTC-USDT", example("okx", 21)) == ExtractStatus.OK
     (packet,) = machine.packets
     assert packet.header.flags & Flag.SNAPSHOT
     assert (packet.header.ts_exchange_ns, packet.header.bid_count, packet.header.item_count) == (
@@ -380,11 +385,11 @@ def test_upbit_trade_carries_execution_time_and_sequential_id() -> None:
 def test_upbit_snapshot_trade_gives_nothing() -> None:
     """The last old trade after a subscription is no new trade."""
     frame = example("upbit", 1)
-    assert extract(UPBIT, frame).status == Status.NO_SHAPE
+    assert extract(UPBIT, frame).status == ExtractStatus.NO_SHAPE
     assert UPBIT.stream.control(frame) is not None
 
 
 def test_upbit_grouped_book_is_refused() -> None:
     """A book with a grouping level is not the book: it is never published as one."""
     frame = example("upbit", 3).replace(b'"level":0', b'"level":10000')
-    assert extract(UPBIT, frame).status != Status.OK
+    assert extract(UPBIT, frame).status != ExtractStatus.OK
