@@ -18,6 +18,7 @@ from typing import NamedTuple
 from benchmarks.harness import captures
 from tapecast.feeder.extract.extractor import Extractor
 from tapecast.feeder.extract.fallback import FallbackExtractor
+from tapecast.feeder.extract.shapes import BookShape
 from tapecast.feeder.record.recording import Line, read
 from tapecast.feeder.session.session import Session, SessionOptions
 from tapecast.feeder.venues import venue
@@ -25,7 +26,7 @@ from tapecast.feeder.venues.spec import Exact, InstrumentDef, VenueSpec
 from tapecast.protocol.codec import walk
 from tapecast.protocol.publish.lines import MemoryLine
 from tapecast.protocol.publish.publisher import Publisher
-from tapecast.protocol.schema import InstrumentState, MsgType
+from tapecast.protocol.schema import InstrumentState
 
 __all__ = [
     "PACKET_BYTES",
@@ -239,7 +240,7 @@ def _handle(session: Session, line: Line, only: str | None) -> None:
 
 def _kind(spec: VenueSpec, extractor: Extractor) -> str:
     shape = spec.stream.shapes[extractor.r.shape]
-    if shape.snapshot_if is None or shape.msg_type is not MsgType.BOOK:
+    if not isinstance(shape, BookShape) or shape.snapshot_field is None:
         return shape.name
     return f"{shape.name} {'snapshot' if extractor.r.snapshot else 'update'}"
 

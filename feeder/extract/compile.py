@@ -13,8 +13,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from tapecast.feeder.extract.shapes import Numbers, ObjectRows, PairRows, Rows, Shape, SidedRows
-from tapecast.feeder.extract.types import TRADE_TYPES
+from tapecast.feeder.extract.shapes import (
+    BidAskRows,
+    BookShape,
+    FlagField,
+    IdKind,
+    Levels,
+    Numbers,
+    ObjectRows,
+    PairRows,
+    QuoteShape,
+    Rows,
+    RowsForm,
+    Shape,
+    SidedRows,
+    SilentShape,
+    StatField,
+    StatShape,
+    TimeUnit,
+    TradeShape,
+)
 from tapecast.protocol._native import ffi, lib
 from tapecast.protocol.schema import Side
 
@@ -22,7 +40,6 @@ __all__ = ["Tables", "compile_shapes"]
 
 _MAX = 64
 _BUCKETS = 32
-_RowsForm: TypeAlias = "Rows | ObjectRows | PairRows | SidedRows | None"
 
 
 class _Conflict(Exception):  # noqa: N818 - starts the next program
@@ -41,7 +58,7 @@ class _Key:
     absent_users: int = 0
     each_users: int = 0
     constants: dict[tuple[str, bool], int] = field(default_factory=dict)
-    rows: _RowsForm = None
+    rows: RowsForm | None = None
     object: _Node | None = None
     array: _Node | None = None
     envelope: bool = False
@@ -84,7 +101,7 @@ def compile_shapes(shapes: Sequence[Shape]) -> Tables:
         for number, shape in enumerate(shapes):
             if shape.by_caller != by_caller:
                 continue
-            if group and group[-1][1].envelope != shape.envelope:
+            if group and group[-1][1].match.envelope != shape.match.envelope:
                 group, current = [], None
             try:
                 merged = _Program([*group, (number, shape)])
@@ -118,14 +135,15 @@ class _Program:
             raise _Conflict("more than 64 shapes")
         for bit, (_, shape) in enumerate(shapes):
             self._add_shape(1 << bit, shape)
-        envelope = shapes[0][1].envelope
+        envelope = shapes[0][1].match.envelope
         self._envelope = envelope is not None
         self._slots = self._number(self._root, 0)
         if self._slots > _MAX:
             raise _Conflict("more than 64 paths")
         if envelope is not None:
             self._root.keys.setdefault(envelope, _Key(envelope.encode())).envelope = True
-        for key in {shape.beside_lacks[0] for _, shape in shapes if shape.beside_lacks is not None}:
+        besides = [shape.match.beside_lacks for _, shape in shapes]
+        for key in {beside[0] for beside in besides if beside is not None}:
             if key in self._root.keys or any(other.beside for other in self._root.keys.values()):
                 raise _Conflict("one key beside the envelope is not one string of its own")
             self._root.keys[key] = _Key(key.encode(), beside=True)
@@ -163,30 +181,30 @@ class _Program:
     def _add_shape(self, mask: int, shape: Shape) -> None:
         for path in shape.paths():
             self._key(path, mask)
-        if shape.each is not None:
-            self._key(shape.each, mask).each_users |= mask
+        if shape.array is not None:
+            self._key(shape.array, mask).each_users |= mask
             for path in shape.element_paths():
-                self._key(path, mask, shape.each)
-        if len(shape.stats) > _MAX:
-            raise _Conflict("more than 64 statistics")
-        conditions = {
-            path: [_condition(text) for text in texts] for path, texts in shape.where.items()
-        }
-        if shape.snapshot_if is not None:
-            conditions[shape.snapshot_if[0]] = [(text, False) for text in shape.snapshot_if[1:]]
-        for path, constants in conditions.items():
+                self._key(path, mask, shape.array)
+        for path, constants in _conditions(shape).items():
             key = self._key(path, mask)
             key.where_users |= mask
             for constant in constants:
                 key.constants[constant] = key.constants.get(constant, 0) | mask
-        for path in shape.absent:
+        for path in shape.match.absent:
             self._key(path, mask).absent_users |= mask
-        for source in shape.sources():
-            key = self._key(source.path, mask)
-            form = replace(source, path="")
-            if key.array is not None or key.rows not in (None, form):
-                raise _Conflict("a path is read as different rows")
-            key.rows = form
+        match shape:
+            case BookShape() | QuoteShape():
+                for rows in shape.levels.arrays():
+                    self._add_rows(mask, rows)
+            case StatShape() if len(shape.stats) > _MAX:
+                raise _Conflict("more than 64 statistics")
+
+    def _add_rows(self, mask: int, rows: RowsForm) -> None:
+        key = self._key(rows.path, mask)
+        form = replace(rows, path="")
+        if key.array is not None or key.rows not in (None, form):
+            raise _Conflict("a path is read as different rows")
+        key.rows = form
 
     def _number(self, node: _Node, slot: int) -> int:
         """Give slots to a node and what is below it; returns the next free one."""
@@ -316,91 +334,134 @@ class _Program:
         out.envelope, out.beside = key.envelope, key.beside
 
     def _lay_shape(self, out: ffi.CData, number: int, shape: Shape) -> None:
-        trades = shape.msg_type in TRADE_TYPES
-        required: list[str | None] = [
-            shape.symbol,
-            shape.first_id,
-            shape.last_id,
-            shape.prev_id,
-            shape.checksum,
-        ]
-        required += [source.path for source in shape.sources()]
-        for quote in (*shape.quotes(Side.BUY), *shape.quotes(Side.SELL)):
-            required += [quote.price, quote.quantity]
-        in_element = (
-            [shape.each_symbol, shape.price, shape.quantity, shape.trade_id, shape.side, shape.ts]
-            if trades
-            else []
-        )
-        if not trades:
-            required.append(shape.ts)
-        conditions = [*shape.where, *([] if shape.snapshot_if is None else [shape.snapshot_if[0]])]
-        optional = set(shape.optional)
-        out.where_slots = self._mask(conditions)
-        out.required = self._mask(path for path in required if path not in optional) | self._mask(
-            [shape.each]
-        )
+        match = shape.match
+        in_message, in_element = shape.required(), shape.element_required()
+        optional = set(match.optional)
+        out.where_slots = self._mask(_conditions(shape))
+        out.required = self._mask(path for path in in_message if path not in optional)
+        out.required |= self._mask([shape.array])
         out.element_required = self._mask(
-            (path for path in in_element if path not in optional), shape.each
+            (path for path in in_element if path not in optional), shape.array
         )
-        out.optional = self._mask(path for path in required if path in optional)
-        out.optional |= self._mask((path for path in in_element if path in optional), shape.each)
+        out.optional = self._mask(path for path in in_message if path in optional)
+        out.optional |= self._mask((path for path in in_element if path in optional), shape.array)
         out.single = self._mask(_single_arrays(shape))
-        out.zero, out.one = self._mask(shape.zero), self._mask(shape.one)
+        out.zero, out.one = self._mask(match.zero), self._mask(match.one)
         out.number, out.msg_type = number, shape.msg_type
-        out.bare = shape.numbers is Numbers.BARE
-        out.time_unit, out.snapshot, out.top_only, out.silent = (
-            shape.ts_unit,
-            shape.snapshot,
-            shape.top_only,
-            shape.silent,
-        )
-        for name in ("symbol", "first_id", "last_id", "prev_id", "checksum", "each"):
-            setattr(out, name, self._slot(getattr(shape, name)))
-        out.trade_id_kind = shape.trade_id_kind
-        for name in ("each_symbol", "price", "quantity", "trade_id", "side", "ts"):
-            setattr(out, name, self._slot(getattr(shape, name), shape.each))
-        for name in ("bids", "asks", "pairs", "levels"):
-            source = getattr(shape, name)
-            setattr(out, name, -1 if source is None else self._slot(source.path))
-        if shape.levels is not None and shape.levels.ts is not None:
-            out.ts = self._key(shape.levels.path, 0).time_slot
-        bids, asks = shape.quotes(Side.BUY), shape.quotes(Side.SELL)
-        out.bid_quotes, out.ask_quotes = len(bids), len(asks)
-        for index, quote in enumerate((*bids, *asks)):
-            out.quotes[2 * index], out.quotes[2 * index + 1] = (
-                self._slot(quote.price),
-                self._slot(quote.quantity),
-            )
-        out.snapshot_if = -1
-        if shape.snapshot_if is not None:
-            out.snapshot_if = self._slot(shape.snapshot_if[0])
-            out.snapshot_choice, _ = self._put_choices([(shape.snapshot_if[1], 1)])
-        out.first_side, out.sides = self._put_choices(shape.sides.items())
-        for number, source in enumerate((shape.trade_flags, shape.more_flags)):
-            out.trade_flags[number] = -1
-            if source is not None:
-                out.trade_flags[number] = self._slot(source[0], shape.each)
-                named = sorted(source[1].items(), key=lambda item: item[0] == "*")
-                out.first_flag[number], out.flags[number] = self._put_choices(named)
-        out.condition = -1
-        if shape.condition is not None:
-            out.condition = self._slot(shape.condition[0], shape.each)
-            out.first_condition, out.conditions = self._put_choices(shape.condition[1].items())
-        if shape.beside_lacks is not None:
+        out.time_unit, out.trade_id_kind = TimeUnit.MS, IdKind.NUMBER
+        for name in _SLOTS:
+            setattr(out, name, -1)
+        out.trade_flags = [-1, -1]
+        out.symbol, out.each = self._slot(shape.symbol), self._slot(shape.array)
+        if isinstance(shape, SilentShape):
+            out.silent = True
+        else:
+            out.bare, out.time_unit = shape.numbers is Numbers.BARE, shape.ts_unit
+            out.ts = self._slot(shape.ts, shape.array)
+        if isinstance(shape, BookShape):
+            self._lay_book(out, shape)
+        if isinstance(shape, QuoteShape):
+            out.last_id = self._slot(shape.last_id)
+        if isinstance(shape, BookShape | QuoteShape):
+            self._lay_levels(out, shape.levels)
+        # Texts and their meanings lie in one order for all kinds: sides, flags, condition, beside.
+        sides = shape.side.sides if isinstance(shape, TradeShape) and shape.side else {}
+        out.first_side, out.sides = self._put_choices(sides.items())
+        if isinstance(shape, TradeShape):
+            self._lay_trade(out, shape)
+        if match.beside_lacks is not None:
             out.first_beside, out.besides = self._put_choices(
-                (text, 0) for text in shape.beside_lacks[1]
+                (text, 0) for text in match.beside_lacks[1]
             )
-        out.first_stat, out.stats = len(self._stats), len(shape.stats)
-        for stat in shape.stats:
+        self._lay_stats(out, shape.stats if isinstance(shape, StatShape) else ())
+
+    def _lay_book(self, out: ffi.CData, shape: BookShape) -> None:
+        out.top_only = shape.top_only
+        for name in ("first_id", "last_id", "prev_id", "checksum"):
+            setattr(out, name, self._slot(getattr(shape, name)))
+        said = shape.snapshot_field
+        out.snapshot = said is None and shape.snapshot
+        if said is not None:
+            out.snapshot_if = self._slot(said.path)
+            out.snapshot_choice, _ = self._put_choices([(said.snapshot, 1)])
+
+    def _lay_levels(self, out: ffi.CData, levels: Levels) -> None:
+        if isinstance(levels, BidAskRows):
+            out.bids = -1 if levels.bids is None else self._slot(levels.bids.path)
+            out.asks = -1 if levels.asks is None else self._slot(levels.asks.path)
+        elif isinstance(levels, PairRows):
+            out.pairs = self._slot(levels.path)
+        elif isinstance(levels, SidedRows):
+            out.levels = self._slot(levels.path)
+            if levels.ts is not None:
+                out.ts = self._key(levels.path, 0).time_slot
+        bids, asks = levels.scalars(Side.BUY), levels.scalars(Side.SELL)
+        out.bid_quotes, out.ask_quotes = len(bids), len(asks)
+        for index, level in enumerate((*bids, *asks)):
+            out.quotes[2 * index] = self._slot(level.price)
+            out.quotes[2 * index + 1] = self._slot(level.quantity)
+
+    def _lay_trade(self, out: ffi.CData, shape: TradeShape) -> None:
+        base = shape.array
+        out.price, out.quantity = self._slot(shape.price, base), self._slot(shape.quantity, base)
+        if shape.each is not None:
+            out.each_symbol = self._slot(shape.each.symbol, base)
+        if shape.trade_id is not None:
+            out.trade_id = self._slot(shape.trade_id.path, base)
+            out.trade_id_kind = shape.trade_id.kind
+        if shape.side is not None:
+            out.side = self._slot(shape.side.path, base)
+        for number, source in enumerate(shape.flags):
+            out.trade_flags[number] = self._slot(source.path, base)
+            out.first_flag[number], out.flags[number] = self._put_choices(_named_first(source))
+        if shape.condition is not None:
+            out.condition = self._slot(shape.condition.path, base)
+            out.first_condition, out.conditions = self._put_choices(shape.condition.codes.items())
+
+    def _lay_stats(self, out: ffi.CData, stats: Sequence[StatField]) -> None:
+        out.first_stat, out.stats = len(self._stats), len(stats)
+        for stat in stats:
             self._stats.append(
                 (stat.kind, self._slot(stat.path), self._slot(stat.ts), self._slot(stat.due))
             )
 
 
-def _condition(text: str) -> tuple[str, bool]:
-    """Return a constant of `where` without its star, and whether it had one."""
-    return text.removesuffix("*"), text.endswith("*")
+_SLOTS = (
+    "ts",
+    "snapshot_if",
+    "bids",
+    "asks",
+    "pairs",
+    "levels",
+    "first_id",
+    "last_id",
+    "prev_id",
+    "checksum",
+    "each_symbol",
+    "price",
+    "quantity",
+    "trade_id",
+    "side",
+    "condition",
+)
+"""Fields of `tcx_shape` that are slots which only some kinds have."""
+
+
+def _conditions(shape: Shape) -> dict[str, list[tuple[str, bool]]]:
+    """Return the texts of which a path must hold one, each with whether it is a prefix."""
+    found = {
+        path: [(text.removesuffix("*"), text.endswith("*")) for text in texts]
+        for path, texts in shape.match.where.items()
+    }
+    said = shape.snapshot_field if isinstance(shape, BookShape) else None
+    if said is not None:
+        found[said.path] = [(said.snapshot, False), (said.delta, False)]
+    return found
+
+
+def _named_first(source: FlagField) -> list[tuple[str | bool, int]]:
+    """Return the texts of flags in the order in which they are tried: the star last."""
+    return sorted(source.flags.items(), key=lambda item: item[0] == "*")
 
 
 def _members(rows: ObjectRows | PairRows | SidedRows) -> tuple[int | str, ...]:
@@ -420,6 +481,6 @@ def _single_arrays(shape: Shape) -> list[str]:
         steps = path.split(".")
         for index, step in enumerate(steps):
             prefix = ".".join(steps[: index + 1])
-            if step.endswith("[]") and prefix != shape.each:
+            if step.endswith("[]") and prefix != shape.array:
                 found[prefix] = None
     return list(found)

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tapecast.feeder.extract.shapes import Shape
+from tapecast.feeder.extract.shapes import BookShape, Shape, TradeShape
 from tapecast.feeder.extract.strict_json import JsonObject, JsonValue
-from tapecast.feeder.extract.types import TRADE_TYPES
-from tapecast.protocol.schema import Side
 
 __all__ = ["Found", "NotThisShape", "RejectedError", "find", "flag_bits", "identify"]
 
@@ -70,31 +68,34 @@ def identify(shape: Shape, message: JsonValue) -> list[JsonValue]:
     another shape.
     """
     ambiguous = False
-    conditions = dict(shape.where)
-    if shape.snapshot_if is not None:
-        conditions[shape.snapshot_if[0]] = shape.snapshot_if[1:]
+    conditions = dict(shape.match.where)
+    if isinstance(shape, BookShape) and (said := shape.snapshot_field) is not None:
+        conditions[said.path] = said.snapshot, said.delta
     for path, constants in conditions.items():
         found = find(message, path)
         ambiguous |= found.ambiguous
         if not found.ambiguous and not _matches(
-            found.value, constants, prefixes=path in shape.where
+            found.value, constants, prefixes=path in shape.match.where
         ):
             raise NotThisShape
-    for path in shape.absent:
+    for path in shape.match.absent:
         found = find(message, path)
         ambiguous |= found.ambiguous
         if found.exists:
             raise NotThisShape
     not_single = False
-    for path in _required_paths(shape):
+    optional = shape.match.optional
+    for path in shape.required():
+        if path in optional:
+            continue
         found = find(message, path)
         ambiguous |= found.ambiguous
         not_single |= found.not_single
         if not (found.exists or found.ambiguous or found.not_single):
             raise NotThisShape
     elements: list[JsonValue] = [message]
-    if shape.each is not None:
-        found = find(message, shape.each.removesuffix("[]"))
+    if shape.array is not None:
+        found = find(message, shape.array.removesuffix("[]"))
         ambiguous |= found.ambiguous
         not_single |= found.not_single
         if found.exists:
@@ -107,20 +108,24 @@ def identify(shape: Shape, message: JsonValue) -> list[JsonValue]:
         else:
             elements = []
     for number, element in enumerate(elements):
-        for path in _element_paths(shape):
+        for path in shape.element_required():
+            if path in optional:
+                continue
             found = find(element, path)
             ambiguous |= found.ambiguous
             not_single |= found.not_single
             if number == 0 and not (found.exists or found.ambiguous or found.not_single):
                 raise NotThisShape
+        if not isinstance(shape, TradeShape):
+            continue
         if shape.condition is not None:
-            ambiguous |= find(element, shape.condition[0]).ambiguous
-        for path, meanings in shape.flag_sources():
-            found = find(element, path)
+            ambiguous |= find(element, shape.condition.path).ambiguous
+        for source in shape.flags:
+            found = find(element, source.path)
             ambiguous |= found.ambiguous
             known = (
                 isinstance(found.value, (str, bool))
-                and flag_bits(found.value, meanings) is not None
+                and flag_bits(found.value, source.flags) is not None
             )
             if found.exists and found.value is not None and not known:
                 raise NotThisShape
@@ -144,22 +149,3 @@ def _matches(value: JsonValue, constants: Sequence[str], *, prefixes: bool) -> b
     return value in constants or (
         prefixes and any(c.endswith("*") and value.startswith(c[:-1]) for c in constants)
     )
-
-
-def _required_paths(shape: Shape) -> list[str]:
-    """Return the paths relative to the message that must exist for a frame to have this shape."""
-    paths = [shape.symbol, shape.first_id, shape.last_id, shape.prev_id, shape.checksum]
-    if shape.msg_type not in TRADE_TYPES:
-        paths.append(shape.ts)
-        paths.extend(source.path for source in shape.sources())
-        for quote in (*shape.quotes(Side.BUY), *shape.quotes(Side.SELL)):
-            paths += [quote.price, quote.quantity]
-    return [path for path in paths if path is not None and path not in shape.optional]
-
-
-def _element_paths(shape: Shape) -> list[str]:
-    """Return the paths that every trade must have, relative to it."""
-    if shape.msg_type not in TRADE_TYPES:
-        return []
-    paths = [shape.each_symbol, shape.price, shape.quantity, shape.trade_id, shape.side, shape.ts]
-    return [path for path in paths if path is not None and path not in shape.optional]

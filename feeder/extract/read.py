@@ -27,23 +27,34 @@ from tapecast.feeder.extract.exact import (
 from tapecast.feeder.extract.identify import NotThisShape, RejectedError, find, flag_bits, identify
 from tapecast.feeder.extract.packets import ExtractedEvent
 from tapecast.feeder.extract.shapes import (
+    BidAskRows,
+    BookShape,
     IdKind,
+    LevelFields,
     Numbers,
     ObjectRows,
     PairRows,
-    Quote,
+    QuoteShape,
     Rows,
+    ScalarLevel,
     Shape,
     SidedRows,
+    SilentShape,
     StatField,
+    StatShape,
     TimeUnit,
+    TradeId,
+    TradeShape,
 )
 from tapecast.feeder.extract.strict_json import JsonObject, JsonValue, Number
-from tapecast.feeder.extract.types import NO_ID, TRADE_TYPES, ExtractStatus
+from tapecast.feeder.extract.types import NO_ID, ExtractStatus
 from tapecast.protocol.records import Level, StatItem, TradeItem
 from tapecast.protocol.schema import Flag, MsgType, Side, StatKind, TradeFlag
 
 __all__ = ["Reading", "read"]
+
+_Read = BookShape | QuoteShape | TradeShape | StatShape
+"""Shapes whose frames become packets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +91,7 @@ class _Stat:
 class Reading:
     """What one frame of a shape says, before its instrument's exponents are known."""
 
-    shape: Shape
+    shape: _Read
     symbol: str = ""
     ts: int = 0
     good_ts: bool = False
@@ -125,13 +136,15 @@ class Reading:
 
     def events(self, price_exp: int, qty_exp: int, base_flags: int) -> list[ExtractedEvent]:
         """Return the events at these exponents, at which every value is exact."""
-        flags = base_flags | (Flag.TOP_ONLY if self.shape.top_only else 0)
-        if self.shape.msg_type in TRADE_TYPES:
+        flags = base_flags
+        if isinstance(self.shape, BookShape) and self.shape.top_only:
+            flags |= Flag.TOP_ONLY
+        if isinstance(self.shape, TradeShape):
             return [
                 _trade_event(self.shape.msg_type, group, price_exp, qty_exp, flags)
                 for group in _groups(self.trades)
             ]
-        if self.snapshot and self.shape.msg_type is MsgType.BOOK:
+        if self.snapshot:
             flags |= Flag.SNAPSHOT
         if not self.good_ts:
             flags |= Flag.BAD_TS_EXCHANGE
@@ -192,14 +205,15 @@ def read(shape: Shape, root: JsonValue, ts_recv_ns: int) -> Reading | None:
     """
     message = root
     ambiguous = None
-    if shape.envelope is not None and isinstance(root, JsonObject):
-        inside = root.get(shape.envelope)
-        if shape.envelope in root.repeated:
-            raise RejectedError(f"key {shape.envelope} is repeated")
+    envelope = shape.match.envelope
+    if envelope is not None and isinstance(root, JsonObject):
+        inside = root.get(envelope)
+        if envelope in root.repeated:
+            raise RejectedError(f"key {envelope} is repeated")
         if isinstance(inside, JsonObject):
             message = inside
-            if shape.beside_lacks is not None:
-                key, texts = shape.beside_lacks
+            if shape.match.beside_lacks is not None:
+                key, texts = shape.match.beside_lacks
                 beside = root.get(key)
                 if key in root.repeated:
                     ambiguous = key
@@ -208,17 +222,18 @@ def read(shape: Shape, root: JsonValue, ts_recv_ns: int) -> Reading | None:
     elements = identify(shape, message)
     if ambiguous is not None:
         raise RejectedError(f"key {ambiguous} is repeated")
-    if shape.silent:
+    if isinstance(shape, SilentShape):
         return None
     reading = _Reader(shape, ts_recv_ns).fill(message, elements)
-    return None if shape.stats and not reading.stats else reading
+    return None if isinstance(shape, StatShape) and not reading.stats else reading
 
 
 class _Reader:
     """Type checks of one identified frame."""
 
-    def __init__(self, shape: Shape, ts_recv_ns: int) -> None:
+    def __init__(self, shape: _Read, ts_recv_ns: int) -> None:
         self._shape = shape
+        self._optional = shape.match.optional
         self._ts_recv_ns = ts_recv_ns
         self._quoted = shape.numbers is Numbers.QUOTED
 
@@ -227,36 +242,40 @@ class _Reader:
         reading = Reading(shape)
         if shape.symbol is not None:
             reading.symbol = self._symbol(message, shape.symbol)
-        if shape.each_symbol is not None:
-            symbols = {self._symbol(element, shape.each_symbol) for element in elements}
+        each = shape.each if isinstance(shape, TradeShape) else None
+        if each is not None and each.symbol is not None:
+            symbols = {self._symbol(element, each.symbol) for element in elements}
             if len(symbols) > 1:
                 raise RejectedError("several instruments in one message")
             reading.symbol = symbols.pop()
         reading.symbol = reading.symbol.strip(" ")
-        reading.first_id = self._id(message, shape.first_id)
-        reading.last_id = self._id(message, shape.last_id)
-        reading.prev_id = self._id(message, shape.prev_id)
-        checksum = self._id(message, shape.checksum)
-        reading.checksum = None if checksum == NO_ID else checksum
-        for path in (*shape.zero, *shape.one):
-            found = find(message, path)
-            if found.ambiguous or found.not_single:
-                raise RejectedError(f"{path} is ambiguous")
-            text = _number_text(found.value)
-            value = None if text is None else parse_natural(text)
-            wanted = int(path in shape.one)
-            if found.exists and (value is None or (value.mantissa, value.exponent) != (wanted, 0)):
-                raise RejectedError(f"{path} is not {wanted}")
-        if shape.msg_type in TRADE_TYPES:
-            reading.trades = [self._trade(element) for element in elements]
+        if isinstance(shape, BookShape):
+            reading.first_id = self._id(message, shape.first_id)
+            reading.last_id = self._id(message, shape.last_id)
+            reading.prev_id = self._id(message, shape.prev_id)
+            checksum = self._id(message, shape.checksum)
+            reading.checksum = None if checksum == NO_ID else checksum
+        if isinstance(shape, QuoteShape):
+            reading.last_id = self._id(message, shape.last_id)
+        for wanted, paths in ((0, shape.match.zero), (1, shape.match.one)):
+            for path in paths:
+                _demand(message, path, wanted)
+        if isinstance(shape, TradeShape):
+            reading.trades = [self._trade(element, shape) for element in elements]
             return reading
         reading.ts, reading.good_ts = self._time(message)
-        reading.snapshot = shape.snapshot
-        if shape.snapshot_if is not None:
-            reading.snapshot = find(message, shape.snapshot_if[0]).value == shape.snapshot_if[1]
-        self._levels(message, reading)
-        stats = [self._stat(message, stat, reading) for stat in shape.stats]
-        reading.stats = [stat for stat in stats if stat is not None]
+        if isinstance(shape, StatShape):
+            stats = [self._stat(message, stat, reading) for stat in shape.stats]
+            reading.stats = [stat for stat in stats if stat is not None]
+            return reading
+        if isinstance(shape, BookShape):
+            said = shape.snapshot_field
+            reading.snapshot = (
+                shape.snapshot is True
+                if said is None
+                else find(message, said.path).value == said.snapshot
+            )
+        self._levels(message, reading, shape)
         return reading
 
     def _symbol(self, base: JsonValue, path: str) -> str:
@@ -272,7 +291,7 @@ class _Reader:
         found = find(base, path)
         if found.ambiguous or found.not_single:
             raise RejectedError(f"{path} is ambiguous")
-        if found.value is None and path not in self._shape.optional:
+        if found.value is None and path not in self._optional:
             raise RejectedError(f"{path} is {'null' if found.exists else 'missing'}")
         return found.value
 
@@ -325,35 +344,34 @@ class _Reader:
             raise RejectedError(f"{what} is negative")
         return natural
 
-    def _trade(self, element: JsonValue) -> _Trade:
-        shape = self._shape
-        assert shape.price is not None
-        assert shape.quantity is not None
+    def _trade(self, element: JsonValue, shape: TradeShape) -> _Trade:
         price = self._decimal(self._get(element, shape.price), shape.price, signed=True)
         quantity = self._decimal(self._get(element, shape.quantity), shape.quantity, signed=False)
-        trade_id, flags = self._trade_id(element)
+        trade_id, flags = (
+            (0, 0) if shape.trade_id is None else self._trade_id(element, shape.trade_id)
+        )
         side = Side.UNKNOWN
         if shape.side is not None:
-            text = self._get(element, shape.side)
+            text = self._get(element, shape.side.path)
             if text is not None:
-                if not isinstance(text, (str, bool)) or text not in shape.sides:
-                    raise RejectedError(f"{shape.side} is no known side")
-                side = shape.sides[text]
-        for path, meanings in shape.flag_sources():
-            text = find(element, path).value
-            flags |= (flag_bits(text, meanings) or 0) if isinstance(text, (str, bool)) else 0
+                if not isinstance(text, (str, bool)) or text not in shape.side.sides:
+                    raise RejectedError(f"{shape.side.path} is no known side")
+                side = shape.side.sides[text]
+        for source in shape.flags:
+            text = find(element, source.path).value
+            flags |= (flag_bits(text, source.flags) or 0) if isinstance(text, (str, bool)) else 0
         condition = 0
         if shape.condition is not None:
-            text = find(element, shape.condition[0]).value
-            condition = shape.condition[1].get(text, 0) if isinstance(text, str) else 0
+            text = find(element, shape.condition.path).value
+            condition = shape.condition.codes.get(text, 0) if isinstance(text, str) else 0
         ts, good = self._time(element)
         return _Trade(trade_id, price, quantity, side, flags, condition, ts, good)
 
-    def _trade_id(self, element: JsonValue) -> tuple[int, int]:
+    def _trade_id(self, element: JsonValue, declared: TradeId) -> tuple[int, int]:
         """Return the id and its trade flags."""
-        path, kind = self._shape.trade_id, self._shape.trade_id_kind
-        value = None if path is None else self._get(element, path)
-        if path is None or value is None:
+        path, kind = declared.path, declared.kind
+        value = self._get(element, path)
+        if value is None:
             return 0, 0
         if isinstance(value, str) and kind is not IdKind.NUMBER:
             digits = (
@@ -397,38 +415,37 @@ class _Reader:
             raise RejectedError(f"{path} is ambiguous")
         return None if found.value == "" else found.value
 
-    def _levels(self, message: JsonValue, reading: Reading) -> None:
-        shape = self._shape
-        if shape.pairs is not None:
-            reading.bids, reading.asks = self._pairs(message, shape.pairs)
-        if shape.levels is not None:
-            reading.bids, reading.asks = self._sided(message, shape.levels, reading)
-        for source, of, side in (
-            (shape.bids, Side.BUY, reading.bids),
-            (shape.asks, Side.SELL, reading.asks),
-        ):
-            if source is not None:
-                side.extend(self._rows(message, source))
-            side.extend(self._quote(message, quote) for quote in shape.quotes(of))
-            if shape.bid_levels or shape.ask_levels:
-                side[:] = [v for v in side if not v.price.is_zero]
+    def _levels(self, message: JsonValue, reading: Reading, shape: BookShape | QuoteShape) -> None:
+        levels = shape.levels
+        if isinstance(levels, PairRows):
+            reading.bids, reading.asks = self._pairs(message, levels)
+        elif isinstance(levels, SidedRows):
+            reading.bids, reading.asks = self._sided(message, levels, reading)
+        elif isinstance(levels, BidAskRows):
+            reading.bids = self._rows(message, levels.bids)
+            reading.asks = self._rows(message, levels.asks)
+        else:
+            reading.bids = [self._scalar(message, one) for one in levels.scalars(Side.BUY)]
+            reading.asks = [self._scalar(message, one) for one in levels.scalars(Side.SELL)]
         for side in (reading.bids, reading.asks):
-            if shape.msg_type is MsgType.BBO:
+            if isinstance(levels, LevelFields):
+                side[:] = [v for v in side if not v.price.is_zero]
+            if isinstance(shape, QuoteShape):
                 side[1:] = []
                 side[:] = [v for v in side if not v.price.is_zero and not v.quantity.is_zero]
             elif reading.snapshot:
                 side[:] = [v for v in side if not v.quantity.is_zero]
 
-    def _quote(self, message: JsonValue, quote: Quote) -> _Level:
-        price = self._part(self._get(message, quote.price), quote.price, signed=True)
-        quantity = self._part(self._get(message, quote.quantity), quote.quantity, signed=False)
+    def _scalar(self, message: JsonValue, level: ScalarLevel) -> _Level:
+        price = self._part(self._get(message, level.price), level.price, signed=True)
+        quantity = self._part(self._get(message, level.quantity), level.quantity, signed=False)
         if (
             quantity is None
             and price is not None
             and not price.is_zero
             and self._shape.msg_type is MsgType.BOOK
         ):
-            raise RejectedError(f"{quote.quantity} is blank beside a price")
+            raise RejectedError(f"{level.quantity} is blank beside a price")
         zero = Natural(0, 0, False)
         return _Level(price or zero, quantity or zero)
 
@@ -447,7 +464,9 @@ class _Reader:
             raise RejectedError(f"{path} is not an array")
         return value
 
-    def _rows(self, message: JsonValue, rows: Rows | ObjectRows) -> list[_Level]:
+    def _rows(self, message: JsonValue, rows: Rows | ObjectRows | None) -> list[_Level]:
+        if rows is None:
+            return []
         return [self._level(row, rows) for row in self._array(message, rows.path)]
 
     def _level(self, row: JsonValue, rows: Rows | ObjectRows | SidedRows) -> _Level:
@@ -494,6 +513,17 @@ class _Reader:
             bids = [v for v in bids if not v.price.is_zero]
             asks = [v for v in asks if not v.price.is_zero]
         return bids, asks
+
+
+def _demand(message: JsonValue, path: str, wanted: int) -> None:
+    """Raise RejectedError for a number that is there and is another one."""
+    found = find(message, path)
+    if found.ambiguous or found.not_single:
+        raise RejectedError(f"{path} is ambiguous")
+    text = _number_text(found.value)
+    value = None if text is None else parse_natural(text)
+    if found.exists and (value is None or (value.mantissa, value.exponent) != (wanted, 0)):
+        raise RejectedError(f"{path} is not {wanted}")
 
 
 def _cell(row: JsonValue, column: int | str, path: str) -> JsonValue:

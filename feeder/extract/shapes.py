@@ -1,13 +1,23 @@
 """Message shapes as data: what a venue's hot messages look like, declared once for both
 extractors.
 
-A venue module lists `Shape` values. The C extractor (`feeder.extract.extractor`) compiles them
-into a table and turns frame bytes into packets in one pass; the plain-Python extractor
-(`feeder.extract.fallback`) interprets the same declarations.
+A venue module lists its shapes: a `BookShape`, `QuoteShape`, `TradeShape`, `StatShape` or
+`SilentShape` for each kind of frame, each with the `Match` that identifies it and a real frame
+as `example`. The C extractor (`feeder.extract.extractor`) compiles them into a table and turns
+frame bytes into packets in one pass; the plain-Python extractor (`feeder.extract.fallback`)
+interprets the same declarations.
 
 A *path* names a place in the message: keys joined by dots, `[]` after a key whose value is an
 array of objects (`data[].asks`). Keys contain neither dots nor brackets. Numbers are exact: the
 text is never read as a float.
+
+Shapes of a venue are tried in order; the first that matches wins, and from then on a value of
+another type than declared is a wrong type, not a reason to try the next shape. Unknown keys are
+skipped. A path that occurs twice is ambiguous, which counts as a wrong type. An array on a path
+(`data[].asks`) has exactly one element, except the last one of `Elements`.
+
+A declaration that neither extractor could read raises ValueError when it is made, naming the
+shape and the field.
 """
 
 from __future__ import annotations
@@ -15,174 +25,69 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import IntEnum
+from typing import ClassVar, Literal, TypeAlias
 
-from tapecast.protocol.schema import MsgType, Side, StatKind
+from tapecast.feeder.extract.fields import (
+    BestLevels,
+    BidAskRows,
+    ConditionField,
+    Elements,
+    FlagField,
+    IdKind,
+    LevelFields,
+    Levels,
+    Numbers,
+    ObjectRows,
+    PairRows,
+    Rows,
+    RowsForm,
+    ScalarLevel,
+    SidedRows,
+    SideField,
+    SnapshotField,
+    StatField,
+    TimeUnit,
+    TradeId,
+)
+from tapecast.protocol.schema import MsgType, Side
 
 __all__ = [
+    "BestLevels",
+    "BidAskRows",
+    "BookShape",
+    "ConditionField",
+    "Elements",
+    "FlagField",
     "IdKind",
+    "LevelFields",
+    "Levels",
+    "Match",
     "Numbers",
     "ObjectRows",
     "PairRows",
-    "Quote",
+    "QuoteShape",
     "Rows",
+    "RowsForm",
+    "ScalarLevel",
     "Shape",
+    "SideField",
     "SidedRows",
+    "SilentShape",
+    "SnapshotField",
     "StatField",
+    "StatShape",
     "TimeUnit",
+    "TradeId",
+    "TradeShape",
 ]
 
 
-class Numbers(IntEnum):
-    """How a venue writes prices and quantities. The other way is a wrong type."""
-
-    QUOTED = 1
-    BARE = 2
-
-
-class TimeUnit(IntEnum):
-    """Unit of an integer time stamp; AUTO tells s, ms, us and ns apart by magnitude (years 2001
-    to 2286).
-
-    ISO is no integer but RFC 3339 text in UTC (`2024-08-08T23:54:15.343Z`, or `+00:00`). What is
-    finer than 1 ns, outside 2001 to 2262 or no day of the calendar is an unknown time; another
-    text is a wrong type.
-
-    KST is the text `HHMMSS` of a clock in Korea (UTC+9, no summer time), without date: of the
-    instants with that clock time the one nearest to the receive time, so that midnight needs no
-    care. Whole seconds are coarse (BAD_TS_EXCHANGE). Blank, no time of day, or more than an hour
-    from the receive time (or that is not known): an unknown time; another text is a wrong type.
-    """
-
-    MS = 1
-    US = 2
-    NS = 3
-    AUTO = 4
-    ISO = 5
-    KST = 6
-
-
-class IdKind(IntEnum):
-    """How a venue names trades. A text's id is its BLAKE2b-64 (little-endian, of the UTF-8) with
-    HASHED_ID set.
-    """
-
-    NUMBER = 1
-    """An unsigned 64-bit integer, bare or quoted."""
-    TEXT = 2
-    """A string, always hashed."""
-    EITHER = 3
-    """As NUMBER where it is bare or a string of 1 to 20 digits below 2^64; every other string is
-    hashed.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """An array of arrays, one level a row; further columns are ignored."""
-
-    path: str
-    price: int = 0
-    quantity: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectRows:
-    """An array of objects, one level an object; `price` and `quantity` are keys of it, other
-    keys are ignored.
-    """
-
-    path: str
-    price: str
-    quantity: str
-
-
-@dataclass(frozen=True, slots=True)
-class SidedRows:
-    """An array of bids and asks in any order, each row with its side: arrays (columns) or
-    objects (keys).
-
-    `sides` maps the venue's text to BUY (a bid) or SELL (an ask); any other value is a wrong
-    type. `ts` is the key of a time that every row has: the first row's is the message's, instead
-    of the shape's `ts`; without rows it is unknown.
-    """
-
-    path: str
-    side: int | str
-    price: int | str
-    quantity: int | str
-    sides: dict[str, Side]
-    ts: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PairRows:
-    """An array of objects that hold one bid and one ask level each; a side whose price is 0 is
-    padding and is left out.
-    """
-
-    path: str
-    bid_price: str
-    bid_quantity: str
-    ask_price: str
-    ask_quantity: str
-
-
-@dataclass(frozen=True, slots=True)
-class Quote:
-    """One level as two scalars; price or quantity 0 means that there is none.
-
-    In a book a text of blanks is a 0 too, except for the quantity beside a price, where it is a
-    wrong type.
-    """
-
-    price: str
-    quantity: str
-
-
-@dataclass(frozen=True, slots=True)
-class StatField:
-    """One statistic of a message: a signed number at `path`, absent where that is missing, null
-    or an empty string.
-
-    `ts` is the path of the time the value applies to (declared and absent: unknown, 0), by
-    default the message's time. `due` is the path of the time a funding rate is due: the item's
-    `aux` is the whole seconds from the message's time to then, 0 where one of them is unknown or
-    it has passed. A due time that is the integer 0 says that nothing is due: the statistic is
-    absent (Binance sends the rate 0 of dated contracts so). Both times are in the shape's
-    `ts_unit`.
-    """
-
-    kind: StatKind
-    path: str
-    ts: str | None = None
-    due: str | None = None
-
-    def paths(self) -> list[str]:
-        """Return the paths named here."""
-        return [path for path in (self.path, self.ts, self.due) if path is not None]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """One kind of hot message.
-
-    A frame has this shape when every `where` path holds one of its constants, no `absent` path
-    exists, and every path named by the shape exists (except those in `optional`). Shapes of a
-    venue are tried in order; the first wins, and from then on a value of another type than
-    declared is a wrong type, not a reason to try the next shape. Unknown keys are skipped. A
-    path that occurs twice is ambiguous, which counts as a wrong type. An array on a path
-    (`data[].asks`) has exactly one element, except the last one of `each`. Under `each`, the
-    first element says which paths exist.
+class Match:
+    """What identifies a frame: every `where` path holds one of its constants, no `absent` path
+    exists, and every path that the shape names exists, except those in `optional`.
     """
 
-    name: str
-    msg_type: MsgType
-    numbers: Numbers
-    silent: bool = False
-    """Frames of this shape are understood and give nothing (a replay of old trades): status
-    SUPPRESSED.
-    """
     where: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Path -> strings, one of which the value must equal; one that ends in `*` matches any
     string with what precedes it (`orderbook.50.*`).
@@ -198,236 +103,371 @@ class Shape:
     without envelope, or without the key, passes.
     """
     optional: tuple[str, ...] = ()
-    """Paths that may be missing or null."""
-    symbol: str | None = None
-    """Path of the native symbol; None, and no `each_symbol`: the caller names the instrument
-    (REST bodies).
-
-    Spaces around a symbol are not part of it (LS pads to a width).
-    """
-    each_symbol: str | None = None
-    """Path of the native symbol in each element of `each`, instead of `symbol`; several
-    different ones are a wrong type.
-    """
-    ts: str | None = None
-    """Path of the exchange time (an integer, bare or quoted, or ISO text); None: the message has
-    none (BAD_TS_EXCHANGE, 0).
-    """
-    ts_unit: TimeUnit = TimeUnit.MS
-
-    # BOOK, BBO
-    bids: Rows | ObjectRows | None = None
-    asks: Rows | ObjectRows | None = None
-    pairs: PairRows | None = None
-    levels: SidedRows | None = None
-    bid: Quote | None = None
-    ask: Quote | None = None
-    bid_levels: tuple[Quote, ...] = ()
-    """All bids of a whole book, best first (LS `bidho1`, `bidrem1`, ...); at most 20 levels of
-    both sides together.
-    """
-    ask_levels: tuple[Quote, ...] = ()
-    snapshot: bool = False
-    snapshot_if: tuple[str, str, str] | None = None
-    """(path, text of a snapshot, text of a delta); any other text: not this shape."""
-    top_only: bool = False
-    """The venue truncates the depth: TOP_ONLY is set."""
+    """Paths that may be missing or null; those of a trade are relative to its object."""
     zero: tuple[str, ...] = ()
     """Number paths that must be 0 where present (Upbit `level`: a grouped book is not the book);
     else a wrong type.
     """
     one: tuple[str, ...] = ()
     """Number paths that must be 1 where present (Bithumb `level`), likewise."""
+
+    def paths(self) -> list[str]:
+        """Return the paths named here, all relative to the message."""
+        return [*self.where, *self.absent, *self.zero, *self.one]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Common:
+    """What shapes of every kind have."""
+
+    name: str
+    match: Match = Match()
+    symbol: str | None = None
+    """Path of the native symbol; None, and no symbol in the elements: the caller names the
+    instrument (REST bodies).
+
+    Spaces around a symbol are not part of it (LS pads to a width).
+    """
+    example: bytes | None = None
+    """A real frame of this shape, short, from the venue's documentation or its recorded single
+    messages.
+    """
+
+    @property
+    def by_caller(self) -> bool:
+        """Whether the caller names the instrument, not the message."""
+        return self.symbol is None
+
+    @property
+    def array(self) -> str | None:
+        """The path of the array whose objects are trades."""
+        return None
+
+    def paths(self) -> list[str]:
+        """Return every path relative to the message, each once."""
+        named = [*self.match.paths(), *self._own_paths()]
+        return [path for path in dict.fromkeys(named) if path is not None]
+
+    def required(self) -> list[str]:
+        """Return the paths relative to the message of which a frame must have those that are not
+        optional.
+        """
+        return _declared(self.symbol)
+
+    def element_paths(self) -> list[str]:
+        """Return every path relative to an object of the array (without one, to the message)."""
+        return []
+
+    def element_required(self) -> list[str]:
+        """Return the paths of an object (without an array: of the message) that must exist
+        unless optional.
+        """
+        return []
+
+    def _own_paths(self) -> list[str | None]:
+        """Return what the kind names beyond its match. The order is that of the tables' slots."""
+        return [self.symbol]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Timed(_Common):
+    """What shapes have whose frames become packets."""
+
+    numbers: Numbers
+    ts: str | None = None
+    """Path of the exchange time (an integer, bare or quoted, or a text); None: the message has
+    none (BAD_TS_EXCHANGE, 0).
+    """
+    ts_unit: TimeUnit = TimeUnit.MS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookShape(_Timed):
+    """A book, whole or as changes."""
+
+    msg_type: ClassVar[MsgType] = MsgType.BOOK
+    levels: BidAskRows | PairRows | SidedRows | LevelFields
+    snapshot: bool | SnapshotField = False
+    """Whether it is a whole book, or what says so."""
+    top_only: bool = False
+    """The venue truncates the depth: TOP_ONLY is set."""
     first_id: str | None = None
     last_id: str | None = None
     prev_id: str | None = None
     """Update ids (signed 64-bit integers, bare or quoted) for the book rule."""
     checksum: str | None = None
 
-    # TRADE
-    each: str | None = None
-    """Path (ending in `[]`) of an array with one trade an object; the paths below are then
-    relative to it, and so is `ts`.
-    """
-    price: str | None = None
-    quantity: str | None = None
-    trade_id: str | None = None
-    trade_id_kind: IdKind = IdKind.NUMBER
-    side: str | None = None
-    sides: dict[str | bool, Side] = field(default_factory=dict)
-    """Venue's text or boolean -> taker's side; any other value is a wrong type."""
-    trade_flags: tuple[str, dict[str | bool, int]] | None = None
-    """(path, text or boolean -> TradeFlag bits); the path may be missing or null; anything else:
-    not this shape. The text `*` stands for every text that is not named.
-    """
-    more_flags: tuple[str, dict[str | bool, int]] | None = None
-    """A second source of TradeFlag bits, which are added."""
-    condition: tuple[str, dict[str, int]] | None = None
-    """(path, text -> the item's condition code); missing, null or another text: 0."""
+    @property
+    def snapshot_field(self) -> SnapshotField | None:
+        """What tells a snapshot from a delta, where the message does."""
+        return None if isinstance(self.snapshot, bool) else self.snapshot
 
-    # STAT
-    stats: tuple[StatField, ...] = ()
-    """A frame in which every one is absent is SUPPRESSED. A value has its own exponent: 0 for an
-    integer below 2^62, otherwise that of the mantissa without trailing zeros.
-    """
+    def required(self) -> list[str]:
+        """Return the paths that must exist unless optional."""
+        ids = (self.first_id, self.last_id, self.prev_id, self.checksum)
+        return [*_declared(self.symbol, *ids), *_level_paths(self.levels), *_declared(self.ts)]
+
+    def _own_paths(self) -> list[str | None]:
+        ids = (self.first_id, self.last_id, self.prev_id, self.checksum)
+        said = None if self.snapshot_field is None else self.snapshot_field.path
+        return [self.symbol, *ids, *_level_paths(self.levels), said, self.ts]
 
     def __post_init__(self) -> None:
         """Raise ValueError for a declaration that neither extractor could read."""
-        for problem in _problems(self):
-            raise ValueError(f"shape {self.name}: {problem}")
+        _refuse(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuoteShape(_Timed):
+    """A best bid and offer; of rows the first of each side counts."""
+
+    msg_type: ClassVar[MsgType] = MsgType.BBO
+    levels: BidAskRows | PairRows | SidedRows | BestLevels
+    last_id: str | None = None
+    """The update id, as of a book."""
+
+    def required(self) -> list[str]:
+        """Return the paths that must exist unless optional."""
+        return [
+            *_declared(self.symbol, self.last_id),
+            *_level_paths(self.levels),
+            *_declared(self.ts),
+        ]
+
+    def _own_paths(self) -> list[str | None]:
+        return [self.symbol, self.last_id, *_level_paths(self.levels), self.ts]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a declaration that neither extractor could read."""
+        _refuse(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradeShape(_Timed):
+    """One trade, or those of an array."""
+
+    msg_type: Literal[MsgType.TRADE, MsgType.LIQUIDATION] = MsgType.TRADE
+    each: Elements | None = None
+    """The array; the paths below are then relative to its objects, and so is `ts`."""
+    price: str
+    quantity: str
+    trade_id: TradeId | None = None
+    side: SideField | None = None
+    flags: tuple[FlagField, ...] = ()
+    """At most two sources, whose bits are added."""
+    condition: ConditionField | None = None
 
     @property
     def by_caller(self) -> bool:
         """Whether the caller names the instrument, not the message."""
-        return self.symbol is None and self.each_symbol is None
+        return self.symbol is None and (self.each is None or self.each.symbol is None)
 
-    def sources(self) -> list[Rows | ObjectRows | PairRows | SidedRows]:
-        """Return the declared arrays of levels."""
-        return [
-            source
-            for source in (self.bids, self.asks, self.pairs, self.levels)
-            if source is not None
-        ]
+    @property
+    def array(self) -> str | None:
+        """The path of the array whose objects are trades."""
+        return None if self.each is None else self.each.path
 
-    def quotes(self, side: Side) -> tuple[Quote, ...]:
-        """Return the levels of a side that are scalars."""
-        quote, levels = (
-            (self.bid, self.bid_levels) if side is Side.BUY else (self.ask, self.ask_levels)
+    def element_required(self) -> list[str]:
+        """Return the paths of an object that must exist unless optional."""
+        return _declared(
+            None if self.each is None else self.each.symbol,
+            self.price,
+            self.quantity,
+            None if self.trade_id is None else self.trade_id.path,
+            None if self.side is None else self.side.path,
+            self.ts,
         )
-        return levels if quote is None else (quote,)
-
-    def flag_sources(self) -> list[tuple[str, dict[str | bool, int]]]:
-        """Return the declared sources of trade flags."""
-        return [source for source in (self.trade_flags, self.more_flags) if source is not None]
-
-    def paths(self) -> list[str]:
-        """Return every path relative to the message that the shape names, except those of single
-        trades.
-        """
-        named: list[str | None] = [*self.where, *self.absent, *self.zero, *self.one]
-        named += [self.symbol, self.first_id, self.last_id, self.prev_id, self.checksum, self.each]
-        named += [source.path for source in self.sources()]
-        named += [path for stat in self.stats for path in stat.paths()]
-        for quote in (*self.quotes(Side.BUY), *self.quotes(Side.SELL)):
-            named += [quote.price, quote.quantity]
-        named += [] if self.snapshot_if is None else [self.snapshot_if[0]]
-        if self.each is None:
-            named += self.element_paths()
-        return [path for path in dict.fromkeys(named) if path is not None]
 
     def element_paths(self) -> list[str]:
-        """Return the paths of one trade, and `ts`, which is relative to `each` where that is
-        declared.
-        """
-        named = [self.each_symbol, self.price, self.quantity, self.trade_id, self.side, self.ts]
-        named += [path for path, _ in self.flag_sources()]
-        named += [] if self.condition is None else [self.condition[0]]
-        return [path for path in named if path is not None]
+        """Return every path relative to an object of the array (without one, to the message)."""
+        more = [source.path for source in self.flags]
+        more += [] if self.condition is None else [self.condition.path]
+        return [*self.element_required(), *more]
+
+    def _own_paths(self) -> list[str | None]:
+        if self.each is not None:
+            return [self.symbol, self.each.path]
+        return [self.symbol, *self.element_paths()]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a declaration that neither extractor could read."""
+        _refuse(self)
 
 
-_MAX_QUOTES = 20
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatShape(_Timed):
+    """Statistics. A frame in which every one is absent is SUPPRESSED.
+
+    A value has its own exponent: 0 for an integer below 2^62, otherwise that of the mantissa
+    without trailing zeros.
+    """
+
+    msg_type: ClassVar[MsgType] = MsgType.STAT
+    stats: tuple[StatField, ...]
+
+    def required(self) -> list[str]:
+        """Return the paths that must exist unless optional: no single statistic."""
+        return _declared(self.symbol, self.ts)
+
+    def _own_paths(self) -> list[str | None]:
+        return [self.symbol, *(path for stat in self.stats for path in stat.paths()), self.ts]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a declaration that neither extractor could read."""
+        _refuse(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SilentShape(_Common):
+    """Frames that are understood and give nothing (a replay of old trades): status SUPPRESSED."""
+
+    msg_type: MsgType = MsgType.TRADE
+    """What the frames are about."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a declaration that neither extractor could read."""
+        _refuse(self)
+
+
+Shape: TypeAlias = "BookShape | QuoteShape | TradeShape | StatShape | SilentShape"
+"""One kind of hot message."""
+
+_MAX_SCALARS = 20
 _STEP = re.compile(r"[^.\[\]\"\\\x00-\x1f]+(\[\])?")
 
 
+def _declared(*paths: str | None) -> list[str]:
+    return [path for path in paths if path is not None]
+
+
+def _level_paths(levels: Levels) -> list[str]:
+    """Return the paths of levels: arrays, then scalars, bids first."""
+    scalars = [*levels.scalars(Side.BUY), *levels.scalars(Side.SELL)]
+    return [
+        *(rows.path for rows in levels.arrays()),
+        *(path for level in scalars for path in (level.price, level.quantity)),
+    ]
+
+
+def _refuse(shape: Shape) -> None:
+    for problem in _problems(shape):
+        raise ValueError(f"shape {shape.name}: {problem}")
+
+
 def _problems(shape: Shape) -> Iterator[str]:
-    trades = shape.msg_type in (MsgType.TRADE, MsgType.LIQUIDATION)
-    if not trades and shape.msg_type not in (MsgType.BOOK, MsgType.BBO, MsgType.STAT):
-        yield f"{shape.msg_type.name} cannot be extracted"
     for path in [*shape.paths(), *shape.element_paths()]:
         if not all(_STEP.fullmatch(step) for step in path.split(".")):
             yield f"{path!r} is no path"
-        if path.endswith("[]") != (path == shape.each):
-            yield f"{path!r}: only `each` ends in []"
-    if shape.each is not None:
-        if not trades:
-            yield "`each` belongs to trades"
-        if any("[]" in path for path in shape.element_paths()):
-            yield "a trade holds no arrays"
-        if any(path.startswith(f"{shape.each}.") for path in shape.paths()):
-            yield f"only paths of a trade may lie below {shape.each}"
-    if shape.snapshot_if is not None and shape.snapshot_if[0] in shape.where:
-        yield "snapshot_if needs a path of its own"
-    if shape.beside_lacks is not None:
-        key, texts = shape.beside_lacks
-        if (
-            shape.envelope in (None, key)
-            or not _STEP.fullmatch(key)
-            or "[]" in key
-            or not all(texts)
-        ):
-            yield "beside_lacks needs an envelope, a key of its own and texts that are not empty"
+        if path.endswith("[]") != (path == shape.array):
+            yield f"{path!r}: the path of `each` ends in [], and no other"
+    yield from _match_problems(shape)
+    if not isinstance(shape, SilentShape):
+        yield from _time_problems(shape)
+    match shape:
+        case BookShape():
+            yield from _book_problems(shape)
+        case QuoteShape():
+            yield from _quote_problems(shape)
+        case TradeShape():
+            yield from _trade_problems(shape)
+        case StatShape(stats=()):
+            yield "stats: none is declared"
+
+
+def _match_problems(shape: Shape) -> Iterator[str]:
+    match = shape.match
+    if match.beside_lacks is not None:
+        key, texts = match.beside_lacks
+        if match.envelope in (None, key) or not _is_key(key) or not all(texts):
+            yield "beside_lacks: needs an envelope, a key of its own and texts that are not empty"
         if any(path.split(".")[0].removesuffix("[]") == key for path in shape.paths()):
-            yield "the key beside the envelope cannot be a path of the message"
-    if shape.each_symbol is not None and (shape.each is None or shape.symbol is not None):
-        yield "each_symbol needs `each` and stands instead of symbol"
-    if {shape.symbol, shape.each_symbol} - {None} & set(shape.optional):
-        yield "the symbol cannot be optional"
+            yield "beside_lacks: the key beside the envelope cannot be a path of the message"
+    known = {*shape.required(), *shape.element_required()}
+    for path in match.optional:
+        if path not in known:
+            yield f"optional: {path!r} is not required by anything"
+    symbols = {shape.symbol}
+    if isinstance(shape, TradeShape) and shape.each is not None:
+        symbols.add(shape.each.symbol)
+    if symbols & set(match.optional):
+        yield "optional: the symbol cannot be"
+
+
+def _time_problems(shape: BookShape | QuoteShape | TradeShape | StatShape) -> Iterator[str]:
+    times: list[str | None] = [shape.ts]
+    if isinstance(shape, BookShape | QuoteShape) and isinstance(shape.levels, SidedRows):
+        times.append(shape.levels.ts)
+    if isinstance(shape, StatShape):
+        times += [path for stat in shape.stats for path in (stat.ts, stat.due)]
+    if shape.ts_unit is not TimeUnit.MS and not _declared(*times):
+        yield "ts_unit: there is no time that has a unit"
+
+
+def _book_problems(shape: BookShape) -> Iterator[str]:
+    said = shape.snapshot_field
+    if said is not None and said.path in shape.match.where:
+        yield "snapshot: needs a path of its own, not one of `where`"
+    if isinstance(shape.levels, BestLevels):
+        yield "levels: BestLevels belong to a QuoteShape"
+    if isinstance(shape.levels, LevelFields):
+        if shape.snapshot is not True:
+            yield "snapshot: levels of scalars are a whole book"
+        if len(shape.levels.bids) + len(shape.levels.asks) > _MAX_SCALARS:
+            yield f"levels: more than {_MAX_SCALARS} levels of scalars"
     yield from _level_problems(shape)
-    if shape.silent:
-        return
-    if trades and (shape.price is None or shape.quantity is None):
-        yield "a trade needs price and quantity"
-    if "*" in shape.sides:
-        yield "a side is named, `*` is not a text of it"
-    if trades and {shape.price, shape.quantity} & set(shape.optional):
-        yield "price and quantity of a trade cannot be optional"
-    scalars = [*shape.quotes(Side.BUY), *shape.quotes(Side.SELL)]
-    sources = [*shape.sources(), *scalars]
-    whole = shape.pairs is not None or shape.levels is not None
-    if (shape.msg_type in (MsgType.BOOK, MsgType.BBO)) != bool(sources) or (
-        whole and len(sources) > 1
-    ):
-        yield (
-            "levels come from bids and asks, or from pairs or levels alone, and belong to BOOK"
-            " and BBO"
-        )
-    if (shape.msg_type is MsgType.STAT) != bool(shape.stats):
-        yield "stats belong to STAT"
-    if shape.msg_type is MsgType.BOOK and (shape.bid is not None or shape.ask is not None):
-        yield "quotes belong to BBO"
-    if (shape.bid_levels or shape.ask_levels) and (
-        shape.msg_type is not MsgType.BOOK or not shape.snapshot
-    ):
-        yield "levels of scalars are a whole book"
-    if len(scalars) > _MAX_QUOTES:
-        yield f"more than {_MAX_QUOTES} levels of scalars"
-    for rows, quote, levels in (
-        (shape.bids, shape.bid, shape.bid_levels),
-        (shape.asks, shape.ask, shape.ask_levels),
-    ):
-        if sum((rows is not None, quote is not None, bool(levels))) > 1:
-            yield "a side has one source"
 
 
-def _level_problems(shape: Shape) -> Iterator[str]:
+def _quote_problems(shape: QuoteShape) -> Iterator[str]:
+    if isinstance(shape.levels, LevelFields):
+        yield "levels: LevelFields belong to a BookShape"
+    yield from _level_problems(shape)
+
+
+def _trade_problems(shape: TradeShape) -> Iterator[str]:
+    if shape.msg_type not in (MsgType.TRADE, MsgType.LIQUIDATION):
+        yield f"msg_type: {shape.msg_type.name} is no trade"
+    if shape.each is not None:
+        if any("[]" in path for path in shape.element_paths()):
+            yield "each: a trade holds no arrays"
+        if any(path.startswith(f"{shape.each.path}.") for path in shape.paths()):
+            yield f"each: only paths of a trade may lie below {shape.each.path}"
+        if shape.each.symbol is not None and shape.symbol is not None:
+            yield "symbol: stands in the message or in the elements"
+    if {shape.price, shape.quantity} & set(shape.match.optional):
+        yield "optional: price and quantity of a trade cannot be"
+    if shape.side is not None and "*" in shape.side.sides:
+        yield "side: a side is named, `*` is not a text of it"
+    if len(shape.flags) > 2:
+        yield "flags: more than two sources"
+
+
+def _level_problems(shape: BookShape | QuoteShape) -> Iterator[str]:
+    if not _level_paths(shape.levels):
+        yield "levels: neither side is declared"
     names: list[int | str] = []
-    for source in shape.sources():
-        if isinstance(source, ObjectRows):
-            names += [source.price, source.quantity]
-        elif isinstance(source, PairRows):
-            names += [source.bid_price, source.bid_quantity, source.ask_price, source.ask_quantity]
-        elif isinstance(source, SidedRows):
-            columns = (source.side, source.price, source.quantity)
-            names += columns
-            if len({type(column) for column in columns}) > 1 or len(set(columns)) < 3:
-                yield "the columns of sided rows are three integers or three keys"
-            if source.ts is not None:
-                names.append(source.ts)
-                if (
-                    shape.ts is not None
-                    or len({*columns, source.ts}) < 4
-                    or not isinstance(source.side, str)
-                ):
-                    yield "the time of rows is a key of its own and stands instead of ts"
-            if not source.sides or not {Side.BUY, Side.SELL}.issuperset(source.sides.values()):
-                yield "the side of a level is BUY or SELL"
+    for rows in shape.levels.arrays():
+        if isinstance(rows, PairRows):
+            names += [rows.bid_price, rows.bid_quantity, rows.ask_price, rows.ask_quantity]
         else:
-            names += [source.price, source.quantity]
-    if any(
-        not _STEP.fullmatch(name) or name.endswith("[]") or "." in name
-        for name in names
-        if isinstance(name, str)
-    ):
-        yield "a row's keys are plain keys"
+            names += [rows.price, rows.quantity]
+        if isinstance(rows, SidedRows):
+            names += [rows.side, *_declared(rows.ts)]
+            yield from _sided_problems(rows, timed=shape.ts is not None)
+    if not all(_is_key(name) for name in names if isinstance(name, str)):
+        yield "levels: a row's keys are plain keys"
     if any(name < 0 for name in names if isinstance(name, int)):
-        yield "a row's columns count from 0"
+        yield "levels: a row's columns count from 0"
+
+
+def _sided_problems(rows: SidedRows, *, timed: bool) -> Iterator[str]:
+    columns = (rows.side, rows.price, rows.quantity)
+    if len({type(column) for column in columns}) > 1 or len(set(columns)) < 3:
+        yield "levels: the columns of sided rows are three integers or three keys"
+    if rows.ts is not None and (timed or rows.ts in columns or not isinstance(rows.side, str)):
+        yield "levels: the time of rows is a key of its own and stands instead of ts"
+    if not rows.sides or not {Side.BUY, Side.SELL}.issuperset(rows.sides.values()):
+        yield "levels: the side of a level is BUY or SELL"
+
+
+def _is_key(name: str) -> bool:
+    return bool(_STEP.fullmatch(name)) and not name.endswith("[]")

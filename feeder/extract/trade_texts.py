@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from tapecast.feeder.extract.exact import hashed_id
-from tapecast.feeder.extract.shapes import IdKind, Shape
+from tapecast.feeder.extract.shapes import IdKind, Shape, TradeShape
 
 __all__ = ["TradeTexts"]
 
@@ -22,9 +22,11 @@ class TradeTexts(dict[int, str]):
     def __init__(self, shapes: Sequence[Shape]) -> None:
         super().__init__()
         self._paths: list[tuple[str | None, str]] = [
-            (shape.each, shape.trade_id)
+            (shape.array, shape.trade_id.path)
             for shape in shapes
-            if shape.trade_id is not None and shape.trade_id_kind is not IdKind.NUMBER
+            if isinstance(shape, TradeShape)
+            and shape.trade_id is not None
+            and shape.trade_id.kind is not IdKind.NUMBER
         ]
         self._keys = [b'"' + path.rpartition(".")[2].encode() + b'"' for _, path in self._paths]
 

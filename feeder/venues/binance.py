@@ -8,7 +8,20 @@ are in `config/venues/binance.toml`.
 
 from __future__ import annotations
 
-from tapecast.feeder.extract.shapes import Numbers, Quote, Rows, Shape, TimeUnit
+from tapecast.feeder.extract.shapes import (
+    BestLevels,
+    BidAskRows,
+    BookShape,
+    Match,
+    Numbers,
+    QuoteShape,
+    Rows,
+    ScalarLevel,
+    SideField,
+    TimeUnit,
+    TradeId,
+    TradeShape,
+)
 from tapecast.feeder.venues.common.binance import (
     TAKER,
     control,
@@ -46,75 +59,76 @@ CHANNELS = {
 
 # Times are ms, or us where the connection asked for `timeUnit=MICROSECOND`.
 SHAPES = (
-    Shape(
+    BookShape(
         name="depth",
-        msg_type=MsgType.BOOK,
+        match=Match(
+            where={"e": ("depthUpdate",)},
+            # a futures message
+            absent=("pu",),
+            envelope="data",
+        ),
         numbers=Numbers.QUOTED,
-        where={"e": ("depthUpdate",)},
-        absent=("pu",),  # a futures message
-        envelope="data",
         symbol="s",
         ts="E",
         ts_unit=TimeUnit.AUTO,
-        bids=Rows("b"),
-        asks=Rows("a"),
+        levels=BidAskRows(bids=Rows("b"), asks=Rows("a")),
         first_id="U",
         last_id="u",
     ),
-    Shape(
+    QuoteShape(
         name="book_ticker",
-        msg_type=MsgType.BBO,
+        match=Match(
+            # only the futures message has an event type
+            absent=("e",),
+            envelope="data",
+        ),
         numbers=Numbers.QUOTED,
-        absent=("e",),  # only the futures message has an event type
-        envelope="data",
         symbol="s",
-        bid=Quote("b", "B"),
-        ask=Quote("a", "A"),
+        levels=BestLevels(bid=ScalarLevel("b", "B"), ask=ScalarLevel("a", "A")),
         last_id="u",
     ),
-    Shape(
+    TradeShape(
         name="trade",
-        msg_type=MsgType.TRADE,
+        match=Match(
+            where={"e": ("trade",)},
+            # a futures message
+            absent=("X",),
+            envelope="data",
+        ),
         numbers=Numbers.QUOTED,
-        where={"e": ("trade",)},
-        absent=("X",),  # a futures message
-        envelope="data",
         symbol="s",
         ts="T",
         ts_unit=TimeUnit.AUTO,
         price="p",
         quantity="q",
-        trade_id="t",
-        side="m",
-        sides=TAKER,
+        trade_id=TradeId("t"),
+        side=SideField("m", TAKER),
     ),
-    Shape(
+    TradeShape(
         name="agg_trade",
-        msg_type=MsgType.TRADE,
+        match=Match(where={"e": ("aggTrade",)}, envelope="data"),
         numbers=Numbers.QUOTED,
-        where={"e": ("aggTrade",)},
-        envelope="data",
         symbol="s",
         ts="T",
         ts_unit=TimeUnit.AUTO,
         price="p",
         quantity="q",
-        trade_id="a",
-        side="m",
-        sides=TAKER,
+        trade_id=TradeId("a"),
+        side=SideField("m", TAKER),
     ),
 )
 
 REST_SHAPES = (
-    Shape(
+    BookShape(
         name="rest_depth",
-        msg_type=MsgType.BOOK,
+        match=Match(
+            # a futures body
+            absent=("T",),
+        ),
         numbers=Numbers.QUOTED,
-        absent=("T",),  # a futures body
-        bids=Rows("bids"),
-        asks=Rows("asks"),
-        last_id="lastUpdateId",
+        levels=BidAskRows(bids=Rows("bids"), asks=Rows("asks")),
         snapshot=True,
+        last_id="lastUpdateId",
     ),
 )
 

@@ -11,7 +11,20 @@ from __future__ import annotations
 
 import re
 
-from tapecast.feeder.extract.shapes import Numbers, Quote, Rows, Shape
+from tapecast.feeder.extract.shapes import (
+    BestLevels,
+    BidAskRows,
+    BookShape,
+    FlagField,
+    Match,
+    Numbers,
+    QuoteShape,
+    Rows,
+    ScalarLevel,
+    SideField,
+    TradeId,
+    TradeShape,
+)
 from tapecast.feeder.venues.common.binance import (
     FORCE_ORDER,
     FORCE_ORDER_OPEN,
@@ -59,62 +72,53 @@ CHANNELS = {
 }
 
 SHAPES = (
-    Shape(
+    QuoteShape(
         name="book_ticker",
-        msg_type=MsgType.BBO,
+        match=Match(where={"e": ("bookTicker",)}, envelope="data"),
         numbers=Numbers.QUOTED,
-        where={"e": ("bookTicker",)},
-        envelope="data",
         symbol="s",
         ts="T",
-        bid=Quote("b", "B"),
-        ask=Quote("a", "A"),
+        levels=BestLevels(bid=ScalarLevel("b", "B"), ask=ScalarLevel("a", "A")),
         last_id="u",
     ),
-    Shape(
+    BookShape(
         name="depth",
-        msg_type=MsgType.BOOK,
+        match=Match(
+            where={"e": ("depthUpdate",)},
+            envelope="data",
+            # partial books carry the same event type and ids
+            beside_lacks=("stream", PARTIAL_DEPTH),
+        ),
         numbers=Numbers.QUOTED,
-        where={"e": ("depthUpdate",)},
-        envelope="data",
-        # partial books carry the same event type and ids
-        beside_lacks=("stream", PARTIAL_DEPTH),
         symbol="s",
         ts="T",
-        bids=Rows("b"),
-        asks=Rows("a"),
+        levels=BidAskRows(bids=Rows("b"), asks=Rows("a")),
         first_id="U",
         last_id="u",
         prev_id="pu",
     ),
-    Shape(
+    TradeShape(
         name="trade",
-        msg_type=MsgType.TRADE,
+        match=Match(where={"e": ("trade",)}, envelope="data"),
         numbers=Numbers.QUOTED,
-        where={"e": ("trade",)},
-        envelope="data",
         symbol="s",
         ts="T",
         price="p",
         quantity="q",
-        trade_id="t",
-        side="m",
-        sides=TAKER,
-        trade_flags=("X", {"MARKET": 0, "INSURANCE_FUND": int(TradeFlag.OFF_BOOK)}),
+        trade_id=TradeId("t"),
+        side=SideField("m", TAKER),
+        flags=(FlagField("X", {"MARKET": 0, "INSURANCE_FUND": int(TradeFlag.OFF_BOOK)}),),
     ),
-    Shape(
+    TradeShape(
         name="agg_trade",
-        msg_type=MsgType.TRADE,
+        match=Match(where={"e": ("aggTrade",)}, envelope="data"),
         numbers=Numbers.QUOTED,
-        where={"e": ("aggTrade",)},
-        envelope="data",
         symbol="s",
         ts="T",
         price="p",
         quantity="q",
-        trade_id="a",
-        side="m",
-        sides=TAKER,
+        trade_id=TradeId("a"),
+        side=SideField("m", TAKER),
     ),
     MARK_PRICE,
     FORCE_ORDER,
@@ -122,14 +126,12 @@ SHAPES = (
 )
 
 REST_SHAPES = (
-    Shape(
+    BookShape(
         name="rest_depth",
-        msg_type=MsgType.BOOK,
         numbers=Numbers.QUOTED,
-        bids=Rows("bids"),
-        asks=Rows("asks"),
-        last_id="lastUpdateId",
+        levels=BidAskRows(bids=Rows("bids"), asks=Rows("asks")),
         snapshot=True,
+        last_id="lastUpdateId",
     ),
 )
 

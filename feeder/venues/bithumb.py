@@ -15,7 +15,17 @@ from decimal import Decimal
 
 import msgspec
 
-from tapecast.feeder.extract.shapes import Numbers, PairRows, Shape, TimeUnit
+from tapecast.feeder.extract.shapes import (
+    BookShape,
+    Match,
+    Numbers,
+    PairRows,
+    Shape,
+    SideField,
+    TimeUnit,
+    TradeId,
+    TradeShape,
+)
 from tapecast.feeder.venues.spec import (
     Alive,
     BookRule,
@@ -52,35 +62,36 @@ CHANNELS = {
 
 
 def _book(name: str, keys: dict[str, str], units: PairRows) -> Shape:
-    return Shape(
+    return BookShape(
         name=name,
-        msg_type=MsgType.BOOK,
+        match=Match(
+            where={keys["type"]: ("orderbook",)},
+            # a grouped book is another book
+            one=(keys["level"],),
+        ),
         numbers=Numbers.BARE,
-        where={keys["type"]: ("orderbook",)},
         symbol=keys["code"],
         ts=keys["timestamp"],
-        ts_unit=TimeUnit.AUTO,  # documented as ms, sent as us
-        pairs=units,
+        # documented as ms, sent as us
+        ts_unit=TimeUnit.AUTO,
+        levels=units,
         snapshot=True,
         top_only=True,
-        one=(keys["level"],),  # a grouped book is another book
     )
 
 
 def _trade(name: str, keys: dict[str, str]) -> Shape:
-    return Shape(
+    return TradeShape(
         name=name,
-        msg_type=MsgType.TRADE,
+        match=Match(where={keys["type"]: ("trade",), keys["stream_type"]: ("REALTIME",)}),
         numbers=Numbers.BARE,
-        where={keys["type"]: ("trade",), keys["stream_type"]: ("REALTIME",)},
         symbol=keys["code"],
         ts=keys["trade_timestamp"],
         ts_unit=TimeUnit.AUTO,
         price=keys["trade_price"],
         quantity=keys["trade_volume"],
-        trade_id=keys["sequential_id"],
-        side=keys["ask_bid"],
-        sides=TAKER,
+        trade_id=TradeId(keys["sequential_id"]),
+        side=SideField(keys["ask_bid"], TAKER),
     )
 
 

@@ -17,7 +17,23 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from tapecast.feeder.extract.shapes import IdKind, Numbers, Rows, Shape, StatField
+from tapecast.feeder.extract.shapes import (
+    BidAskRows,
+    BookShape,
+    Elements,
+    FlagField,
+    IdKind,
+    Match,
+    Numbers,
+    QuoteShape,
+    Rows,
+    SideField,
+    SnapshotField,
+    StatField,
+    StatShape,
+    TradeId,
+    TradeShape,
+)
 from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
@@ -90,53 +106,49 @@ TOPICS_PER_CONNECTION = 500
 _BOOKS = tuple(f"orderbook.{depth}.*" for depth in DEPTHS)
 
 SHAPES = (
-    Shape(
+    BookShape(
         name="orderbook",
-        msg_type=MsgType.BOOK,
+        match=Match(
+            where={"topic": _BOOKS},
+            # messages of 2023 have none
+            optional=("cts",),
+        ),
         numbers=Numbers.QUOTED,
-        where={"topic": _BOOKS},
-        optional=("cts",),  # messages of 2023 have none
         symbol="data.s",
         ts="cts",
-        bids=Rows("data.b"),
-        asks=Rows("data.a"),
-        snapshot_if=("type", "snapshot", "delta"),
+        levels=BidAskRows(bids=Rows("data.b"), asks=Rows("data.a")),
+        snapshot=SnapshotField("type", "snapshot", "delta"),
         last_id="data.u",
     ),
-    Shape(
+    QuoteShape(
         name="bbo",
-        msg_type=MsgType.BBO,
+        match=Match(where={"topic": ("orderbook.1.*",), "type": ("snapshot",)}, optional=("cts",)),
         numbers=Numbers.QUOTED,
-        where={"topic": ("orderbook.1.*",), "type": ("snapshot",)},
-        optional=("cts",),
         symbol="data.s",
         ts="cts",
-        bids=Rows("data.b"),
-        asks=Rows("data.a"),
+        levels=BidAskRows(bids=Rows("data.b"), asks=Rows("data.a")),
         last_id="data.u",
     ),
-    Shape(
+    TradeShape(
         name="trades",
-        msg_type=MsgType.TRADE,
+        match=Match(where={"topic": ("publicTrade.*",)}),
         numbers=Numbers.QUOTED,
-        where={"topic": ("publicTrade.*",)},
-        each="data[]",
-        each_symbol="s",
+        each=Elements("data[]", symbol="s"),
         ts="T",
         price="p",
         quantity="v",
-        trade_id="i",
-        trade_id_kind=IdKind.EITHER,  # a UUID on linear, digits on spot
-        side="S",
-        sides={"Buy": Side.BUY, "Sell": Side.SELL},
-        trade_flags=("BT", {False: 0, True: int(TradeFlag.BLOCK)}),
-        more_flags=("RPI", {False: 0, True: int(TradeFlag.OFF_BOOK)}),
+        # a UUID on linear, digits on spot
+        trade_id=TradeId("i", IdKind.EITHER),
+        side=SideField("S", {"Buy": Side.BUY, "Sell": Side.SELL}),
+        flags=(
+            FlagField("BT", {False: 0, True: int(TradeFlag.BLOCK)}),
+            FlagField("RPI", {False: 0, True: int(TradeFlag.OFF_BOOK)}),
+        ),
     ),
-    Shape(
+    StatShape(
         name="tickers",
-        msg_type=MsgType.STAT,
+        match=Match(where={"topic": ("tickers.*",)}),
         numbers=Numbers.QUOTED,
-        where={"topic": ("tickers.*",)},
         symbol="data.symbol",
         ts="ts",
         stats=(
@@ -146,21 +158,17 @@ SHAPES = (
             StatField(StatKind.OPEN_INTEREST, "data.openInterest"),
         ),
     ),
-    Shape(
+    TradeShape(
         name="liquidations",
         msg_type=MsgType.LIQUIDATION,
+        match=Match(where={"topic": ("allLiquidation.*",)}),
         numbers=Numbers.QUOTED,
-        where={"topic": ("allLiquidation.*",)},
-        each="data[]",
-        each_symbol="s",
+        each=Elements("data[]", symbol="s"),
         ts="T",
         price="p",
         quantity="v",
-        side="S",
-        sides={
-            "Buy": Side.SELL,
-            "Sell": Side.BUY,
-        },  # the position's side: a long one is closed by selling
+        # the position's side: a long one is closed by selling
+        side=SideField("S", {"Buy": Side.SELL, "Sell": Side.BUY}),
     ),
 )
 

@@ -14,7 +14,19 @@ from decimal import Decimal
 
 import msgspec
 
-from tapecast.feeder.extract.shapes import Numbers, Shape, SidedRows, TimeUnit
+from tapecast.feeder.extract.shapes import (
+    BookShape,
+    Elements,
+    Match,
+    Numbers,
+    SidedRows,
+    SideField,
+    SilentShape,
+    SnapshotField,
+    TimeUnit,
+    TradeId,
+    TradeShape,
+)
 from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
@@ -49,11 +61,10 @@ CHANNELS = {
 }
 
 SHAPES = (
-    Shape(
+    BookShape(
         name="l2_data",
-        msg_type=MsgType.BOOK,
+        match=Match(where={"channel": ("l2_data",)}),
         numbers=Numbers.QUOTED,
-        where={"channel": ("l2_data",)},
         symbol="events[].product_id",
         ts_unit=TimeUnit.ISO,
         levels=SidedRows(
@@ -64,29 +75,25 @@ SHAPES = (
             sides={"bid": Side.BUY, "offer": Side.SELL},
             ts="event_time",
         ),
-        snapshot_if=("events[].type", "snapshot", "update"),
+        snapshot=SnapshotField("events[].type", "snapshot", "update"),
     ),
-    Shape(
+    TradeShape(
         name="market_trades",
-        msg_type=MsgType.TRADE,
+        match=Match(where={"channel": ("market_trades",), "events[].type": ("update",)}),
         numbers=Numbers.QUOTED,
-        where={"channel": ("market_trades",), "events[].type": ("update",)},
-        each="events[].trades[]",
-        each_symbol="product_id",
+        each=Elements("events[].trades[]", symbol="product_id"),
         ts="time",
         ts_unit=TimeUnit.ISO,
         price="price",
         quantity="size",
-        trade_id="trade_id",
-        side="side",
-        sides={"BUY": Side.SELL, "SELL": Side.BUY},  # the maker's
+        trade_id=TradeId("trade_id"),
+        # the maker's
+        side=SideField("side", {"BUY": Side.SELL, "SELL": Side.BUY}),
     ),
-    Shape(
-        name="market_trades snapshot",  # old trades, newest first
-        msg_type=MsgType.TRADE,
-        numbers=Numbers.QUOTED,
-        silent=True,
-        where={"channel": ("market_trades",), "events[].type": ("snapshot",)},
+    SilentShape(
+        # old trades, newest first
+        name="market_trades snapshot",
+        match=Match(where={"channel": ("market_trades",), "events[].type": ("snapshot",)}),
         symbol="channel",
     ),
 )

@@ -13,7 +13,18 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from tapecast.feeder.extract.shapes import Numbers, Rows, Shape, SidedRows, TimeUnit
+from tapecast.feeder.extract.shapes import (
+    BidAskRows,
+    BookShape,
+    Match,
+    Numbers,
+    Rows,
+    SidedRows,
+    SideField,
+    TimeUnit,
+    TradeId,
+    TradeShape,
+)
 from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
@@ -47,11 +58,10 @@ CHANNELS = {
 }
 
 SHAPES = (
-    Shape(
+    BookShape(
         name="l2update",
-        msg_type=MsgType.BOOK,
+        match=Match(where={"type": ("l2update",)}),
         numbers=Numbers.QUOTED,
-        where={"type": ("l2update",)},
         symbol="product_id",
         ts="time",
         ts_unit=TimeUnit.ISO,
@@ -59,28 +69,25 @@ SHAPES = (
             "changes", side=0, price=1, quantity=2, sides={"buy": Side.BUY, "sell": Side.SELL}
         ),
     ),
-    Shape(
+    TradeShape(
         name="match",
-        msg_type=MsgType.TRADE,
+        match=Match(where={"type": ("match",)}),
         numbers=Numbers.QUOTED,
-        where={"type": ("match",)},
         symbol="product_id",
         ts="time",
         ts_unit=TimeUnit.ISO,
         price="price",
         quantity="size",
-        trade_id="trade_id",
-        side="side",
-        sides={"buy": Side.SELL, "sell": Side.BUY},  # the maker's
+        trade_id=TradeId("trade_id"),
+        # the maker's
+        side=SideField("side", {"buy": Side.SELL, "sell": Side.BUY}),
     ),
-    Shape(
+    BookShape(
         name="snapshot",
-        msg_type=MsgType.BOOK,
+        match=Match(where={"type": ("snapshot",)}),
         numbers=Numbers.QUOTED,
-        where={"type": ("snapshot",)},
         symbol="product_id",
-        bids=Rows("bids"),
-        asks=Rows("asks"),
+        levels=BidAskRows(bids=Rows("bids"), asks=Rows("asks")),
         snapshot=True,
     ),
 )

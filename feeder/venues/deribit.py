@@ -16,7 +16,25 @@ from decimal import Decimal
 
 import msgspec
 
-from tapecast.feeder.extract.shapes import IdKind, Numbers, Quote, Rows, Shape, StatField
+from tapecast.feeder.extract.shapes import (
+    BestLevels,
+    BidAskRows,
+    BookShape,
+    Elements,
+    FlagField,
+    IdKind,
+    Match,
+    Numbers,
+    QuoteShape,
+    Rows,
+    ScalarLevel,
+    SideField,
+    SnapshotField,
+    StatField,
+    StatShape,
+    TradeId,
+    TradeShape,
+)
 from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
@@ -70,57 +88,58 @@ CHANNELS = {
 } | {"quote": Stream(route="ws", carries=MsgType.BBO)}
 
 SHAPES = (
-    Shape(
+    BookShape(
         name="book",
-        msg_type=MsgType.BOOK,
+        match=Match(
+            where={"method": ("subscription",), "params.channel": ("book.*",)},
+            # a snapshot has none
+            optional=("params.data.prev_change_id",),
+        ),
         numbers=Numbers.BARE,
-        where={"method": ("subscription",), "params.channel": ("book.*",)},
-        optional=("params.data.prev_change_id",),  # a snapshot has none
         symbol="params.data.instrument_name",
         ts="params.data.timestamp",
-        bids=Rows("params.data.bids", 1, 2),
-        asks=Rows("params.data.asks", 1, 2),
-        snapshot_if=("params.data.type", "snapshot", "change"),
+        levels=BidAskRows(bids=Rows("params.data.bids", 1, 2), asks=Rows("params.data.asks", 1, 2)),
+        snapshot=SnapshotField("params.data.type", "snapshot", "change"),
         last_id="params.data.change_id",
         prev_id="params.data.prev_change_id",
     ),
-    Shape(
+    TradeShape(
         name="trades",
-        msg_type=MsgType.TRADE,
+        match=Match(where={"method": ("subscription",), "params.channel": ("trades.*",)}),
         numbers=Numbers.BARE,
-        where={"method": ("subscription",), "params.channel": ("trades.*",)},
-        each="params.data[]",
-        each_symbol="instrument_name",
+        each=Elements("params.data[]", symbol="instrument_name"),
         ts="timestamp",
         price="price",
         quantity="amount",
-        trade_id="trade_id",
-        trade_id_kind=IdKind.TEXT,  # "137486952", but also "ETH-123"
-        side="direction",
-        sides={"buy": Side.BUY, "sell": Side.SELL},
-        trade_flags=("block_trade_id", {"*": int(TradeFlag.BLOCK)}),
+        # "137486952", but also "ETH-123"
+        trade_id=TradeId("trade_id", IdKind.TEXT),
+        side=SideField("direction", {"buy": Side.BUY, "sell": Side.SELL}),
+        flags=(FlagField("block_trade_id", {"*": int(TradeFlag.BLOCK)}),),
     ),
-    Shape(
+    QuoteShape(
         name="quote",
-        msg_type=MsgType.BBO,
+        match=Match(
+            where={"method": ("subscription",), "params.channel": ("quote.*",)},
+            # null where the side is empty
+            optional=(
+                "params.data.best_bid_price",
+                "params.data.best_bid_amount",
+                "params.data.best_ask_price",
+                "params.data.best_ask_amount",
+            ),
+        ),
         numbers=Numbers.BARE,
-        where={"method": ("subscription",), "params.channel": ("quote.*",)},
-        optional=(
-            "params.data.best_bid_price",
-            "params.data.best_bid_amount",
-            "params.data.best_ask_price",
-            "params.data.best_ask_amount",
-        ),  # null where the side is empty
         symbol="params.data.instrument_name",
         ts="params.data.timestamp",
-        bid=Quote("params.data.best_bid_price", "params.data.best_bid_amount"),
-        ask=Quote("params.data.best_ask_price", "params.data.best_ask_amount"),
+        levels=BestLevels(
+            bid=ScalarLevel("params.data.best_bid_price", "params.data.best_bid_amount"),
+            ask=ScalarLevel("params.data.best_ask_price", "params.data.best_ask_amount"),
+        ),
     ),
-    Shape(
+    StatShape(
         name="ticker",
-        msg_type=MsgType.STAT,
+        match=Match(where={"method": ("subscription",), "params.channel": ("ticker.*",)}),
         numbers=Numbers.BARE,
-        where={"method": ("subscription",), "params.channel": ("ticker.*",)},
         symbol="params.data.instrument_name",
         ts="params.data.timestamp",
         stats=(

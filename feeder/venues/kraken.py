@@ -15,7 +15,19 @@ from decimal import Decimal
 
 import msgspec
 
-from tapecast.feeder.extract.shapes import Numbers, ObjectRows, Shape, TimeUnit
+from tapecast.feeder.extract.shapes import (
+    BidAskRows,
+    BookShape,
+    Elements,
+    Match,
+    Numbers,
+    ObjectRows,
+    SideField,
+    SnapshotField,
+    TimeUnit,
+    TradeId,
+    TradeShape,
+)
 from tapecast.feeder.venues.common import kraken_v1
 from tapecast.feeder.venues.spec import (
     Ack,
@@ -58,35 +70,32 @@ CHANNELS = {
 }
 
 SHAPES = (
-    Shape(
+    BookShape(
         name="book",
-        msg_type=MsgType.BOOK,
+        match=Match(where={"channel": ("book",)}, optional=("data[].timestamp",)),
         numbers=Numbers.BARE,
-        where={"channel": ("book",)},
-        optional=("data[].timestamp",),
         symbol="data[].symbol",
         ts="data[].timestamp",
         ts_unit=TimeUnit.ISO,
-        bids=ObjectRows("data[].bids", "price", "qty"),
-        asks=ObjectRows("data[].asks", "price", "qty"),
-        snapshot_if=("type", "snapshot", "update"),
+        levels=BidAskRows(
+            bids=ObjectRows("data[].bids", "price", "qty"),
+            asks=ObjectRows("data[].asks", "price", "qty"),
+        ),
+        snapshot=SnapshotField("type", "snapshot", "update"),
         top_only=True,
         checksum="data[].checksum",
     ),
-    Shape(
+    TradeShape(
         name="trade",
-        msg_type=MsgType.TRADE,
+        match=Match(where={"channel": ("trade",), "type": ("update",)}),
         numbers=Numbers.BARE,
-        where={"channel": ("trade",), "type": ("update",)},
-        each="data[]",
-        each_symbol="symbol",
+        each=Elements("data[]", symbol="symbol"),
         ts="timestamp",
         ts_unit=TimeUnit.ISO,
         price="price",
         quantity="qty",
-        trade_id="trade_id",
-        side="side",
-        sides={"buy": Side.BUY, "sell": Side.SELL},
+        trade_id=TradeId("trade_id"),
+        side=SideField("side", {"buy": Side.BUY, "sell": Side.SELL}),
     ),
     *kraken_v1.SHAPES,
 )

@@ -14,7 +14,19 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from tapecast.feeder.extract.shapes import Numbers, Quote, Shape, TimeUnit
+from tapecast.feeder.extract.shapes import (
+    BookShape,
+    ConditionField,
+    LevelFields,
+    Match,
+    Numbers,
+    ScalarLevel,
+    Shape,
+    SideField,
+    TimeUnit,
+    TradeId,
+    TradeShape,
+)
 from tapecast.feeder.venues.common import krx
 from tapecast.feeder.venues.common.ls_data import DATA, kind_of, markets_of
 from tapecast.feeder.venues.common.ls_masters import is_list_url, list_requests, parse_list
@@ -51,25 +63,25 @@ for _market in DATA.markets.values():
 
 def _trade(name: str, codes: Sequence[str], trade_id: str | None) -> Shape:
     fields = DATA.fields
-    return Shape(
+    return TradeShape(
         name=name,
-        msg_type=MsgType.TRADE,
+        match=Match(where={fields["code"]: tuple(codes)}),
         numbers=Numbers.QUOTED,
-        where={fields["code"]: tuple(codes)},
         symbol=fields["key"],
         ts=fields["trade_time"],
         ts_unit=TimeUnit.KST,
         price=fields["price"],
         quantity=fields["quantity"],
-        trade_id=trade_id,
-        side=fields["side"],
-        sides={text: Side[side.upper()] for text, side in DATA.sides.items()},
-        condition=(fields["exchange"], DATA.exchanges),
+        trade_id=None if trade_id is None else TradeId(trade_id),
+        side=SideField(
+            fields["side"], {text: Side[side.upper()] for text, side in DATA.sides.items()}
+        ),
+        condition=ConditionField(fields["exchange"], DATA.exchanges),
     )
 
 
-def _levels(price: str, quantity: str, count: int) -> tuple[Quote, ...]:
-    return tuple(Quote(price.format(n=n), quantity.format(n=n)) for n in range(1, count + 1))
+def _levels(price: str, quantity: str, count: int) -> tuple[ScalarLevel, ...]:
+    return tuple(ScalarLevel(price.format(n=n), quantity.format(n=n)) for n in range(1, count + 1))
 
 
 def _books() -> Iterator[Shape]:
@@ -87,18 +99,19 @@ def _books() -> Iterator[Shape]:
     for (bids, asks, levels), codes in sorted(
         groups.items(), key=lambda group: group[0][0] == fields["bid_quantity"]
     ):
-        yield Shape(
+        yield BookShape(
             name=" ".join(codes),
-            msg_type=MsgType.BOOK,
+            match=Match(where={fields["code"]: tuple(codes)}),
             numbers=Numbers.QUOTED,
-            where={fields["code"]: tuple(codes)},
             symbol=fields["key"],
             ts=fields["book_time"],
             ts_unit=TimeUnit.KST,
+            levels=LevelFields(
+                bids=_levels(fields["bid_price"], bids, levels),
+                asks=_levels(fields["ask_price"], asks, levels),
+            ),
             snapshot=True,
             top_only=True,
-            bid_levels=_levels(fields["bid_price"], bids, levels),
-            ask_levels=_levels(fields["ask_price"], asks, levels),
         )
 
 

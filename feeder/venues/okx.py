@@ -16,7 +16,22 @@ from decimal import Decimal
 
 import msgspec
 
-from tapecast.feeder.extract.shapes import Numbers, Rows, Shape, StatField
+from tapecast.feeder.extract.shapes import (
+    BidAskRows,
+    BookShape,
+    Elements,
+    FlagField,
+    Match,
+    Numbers,
+    QuoteShape,
+    Rows,
+    SideField,
+    SnapshotField,
+    StatField,
+    StatShape,
+    TradeId,
+    TradeShape,
+)
 from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
@@ -93,61 +108,53 @@ _KINDS_OF_CHANNEL = {
 }
 
 SHAPES = (
-    Shape(
+    BookShape(
         name="books",
-        msg_type=MsgType.BOOK,
+        match=Match(
+            where={"arg.channel": ("books", "books-l2-tbt", "books50-l2-tbt")},
+            # recordings of 2022 have no ids
+            optional=("data[].seqId", "data[].prevSeqId", "data[].checksum"),
+        ),
         numbers=Numbers.QUOTED,
-        where={"arg.channel": ("books", "books-l2-tbt", "books50-l2-tbt")},
-        optional=(
-            "data[].seqId",
-            "data[].prevSeqId",
-            "data[].checksum",
-        ),  # recordings of 2022 have no ids
         symbol="arg.instId",
         ts="data[].ts",
-        bids=Rows("data[].bids"),
-        asks=Rows("data[].asks"),
-        snapshot_if=("action", "snapshot", "update"),
+        levels=BidAskRows(bids=Rows("data[].bids"), asks=Rows("data[].asks")),
+        snapshot=SnapshotField("action", "snapshot", "update"),
         last_id="data[].seqId",
         prev_id="data[].prevSeqId",
         checksum="data[].checksum",
     ),
-    Shape(
+    QuoteShape(
         name="bbo",
-        msg_type=MsgType.BBO,
+        match=Match(where={"arg.channel": ("bbo-tbt",)}, optional=("data[].seqId",)),
         numbers=Numbers.QUOTED,
-        where={"arg.channel": ("bbo-tbt",)},
-        optional=("data[].seqId",),
         symbol="arg.instId",
         ts="data[].ts",
-        bids=Rows("data[].bids"),
-        asks=Rows("data[].asks"),
+        levels=BidAskRows(bids=Rows("data[].bids"), asks=Rows("data[].asks")),
         last_id="data[].seqId",
     ),
-    Shape(
+    TradeShape(
         name="trades",
-        msg_type=MsgType.TRADE,
+        match=Match(where={"arg.channel": ("trades", "trades-all")}),
         numbers=Numbers.QUOTED,
-        where={"arg.channel": ("trades", "trades-all")},
         symbol="arg.instId",
-        each="data[]",
+        each=Elements("data[]"),
         ts="ts",
         price="px",
         quantity="sz",
-        trade_id="tradeId",
-        side="side",
-        sides={"buy": Side.BUY, "sell": Side.SELL},
-        trade_flags=(
-            "source",
-            {"0": 0, "1": int(TradeFlag.OFF_BOOK)},
-        ),  # 1: Enhanced Liquidity Program
+        trade_id=TradeId("tradeId"),
+        side=SideField("side", {"buy": Side.BUY, "sell": Side.SELL}),
+        # 1: Enhanced Liquidity Program
+        flags=(FlagField("source", {"0": 0, "1": int(TradeFlag.OFF_BOOK)}),),
     ),
-    Shape(
+    StatShape(
         name="statistics",
-        msg_type=MsgType.STAT,
+        match=Match(
+            where={"arg.channel": ("mark-price", "index-tickers", "funding-rate", "open-interest")},
+            # funding rates of 2022 have none
+            optional=("data[].ts",),
+        ),
         numbers=Numbers.QUOTED,
-        where={"arg.channel": ("mark-price", "index-tickers", "funding-rate", "open-interest")},
-        optional=("data[].ts",),  # funding rates of 2022 have none
         symbol="arg.instId",
         ts="data[].ts",
         stats=(
@@ -157,35 +164,29 @@ SHAPES = (
             StatField(StatKind.OPEN_INTEREST, "data[].oi"),
         ),
     ),
-    Shape(
+    TradeShape(
         name="liquidations",
         msg_type=MsgType.LIQUIDATION,
+        match=Match(where={"arg.channel": (LIQUIDATIONS,), "arg.instType": LIQUIDATED}),
         numbers=Numbers.QUOTED,
-        where={"arg.channel": (LIQUIDATIONS,), "arg.instType": LIQUIDATED},
         symbol="data[].instId",
-        each="data[].details[]",
+        each=Elements("data[].details[]"),
         ts="ts",
         price="bkPx",
         quantity="sz",
-        side="side",
-        sides={
-            "buy": Side.BUY,
-            "sell": Side.SELL,
-        },  # the order's: a short position is closed by buying
+        # the order's: a short position is closed by buying
+        side=SideField("side", {"buy": Side.BUY, "sell": Side.SELL}),
     ),
 )
 
 REST_SHAPES = (
-    Shape(
+    BookShape(
         name="rest_books",
-        msg_type=MsgType.BOOK,
+        match=Match(where={"code": ("0",)}, optional=("data[].seqId",)),
         numbers=Numbers.QUOTED,
-        where={"code": ("0",)},
-        optional=("data[].seqId",),
-        bids=Rows("data[].bids"),
-        asks=Rows("data[].asks"),
-        last_id="data[].seqId",
+        levels=BidAskRows(bids=Rows("data[].bids"), asks=Rows("data[].asks")),
         snapshot=True,
+        last_id="data[].seqId",
     ),
 )
 

@@ -13,221 +13,200 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tapecast.feeder.extract.shapes import (
+    BestLevels,
+    BidAskRows,
+    BookShape,
+    ConditionField,
+    Elements,
+    FlagField,
     IdKind,
+    LevelFields,
+    Match,
     Numbers,
     ObjectRows,
     PairRows,
-    Quote,
+    QuoteShape,
     Rows,
+    ScalarLevel,
     Shape,
     SidedRows,
+    SideField,
+    SilentShape,
+    SnapshotField,
     StatField,
+    StatShape,
     TimeUnit,
+    TradeId,
+    TradeShape,
 )
-from tapecast.protocol.schema import MsgType, Side, StatKind, TradeFlag
+from tapecast.protocol.schema import Side, StatKind, TradeFlag
 
 __all__ = ["EXAMPLES", "VENUES", "Frame", "frames"]
 
 _TAKER = {True: Side.SELL, False: Side.BUY}
 
-BINANCE_DEPTH = Shape(
+BINANCE_DEPTH = BookShape(
     name="depthUpdate",
-    msg_type=MsgType.BOOK,
+    match=Match(where={"e": ("depthUpdate",)}, absent=("pu",), envelope="data"),
     numbers=Numbers.QUOTED,
-    envelope="data",
-    where={"e": ("depthUpdate",)},
-    absent=("pu",),
     symbol="s",
     ts="E",
     ts_unit=TimeUnit.AUTO,
-    bids=Rows("b"),
-    asks=Rows("a"),
+    levels=BidAskRows(bids=Rows("b"), asks=Rows("a")),
     first_id="U",
     last_id="u",
 )
-BINANCE_TICKER = Shape(
+BINANCE_TICKER = QuoteShape(
     name="bookTicker",
-    msg_type=MsgType.BBO,
+    match=Match(absent=("e",), envelope="data"),
     numbers=Numbers.QUOTED,
-    envelope="data",
-    absent=("e",),
     symbol="s",
-    bid=Quote("b", "B"),
-    ask=Quote("a", "A"),
+    levels=BestLevels(bid=ScalarLevel("b", "B"), ask=ScalarLevel("a", "A")),
     last_id="u",
 )
-BINANCE_TRADE = Shape(
+BINANCE_TRADE = TradeShape(
     name="trade",
-    msg_type=MsgType.TRADE,
+    match=Match(where={"e": ("trade",)}, absent=("X",), envelope="data"),
     numbers=Numbers.QUOTED,
-    envelope="data",
-    where={"e": ("trade",)},
-    absent=("X",),
     symbol="s",
     ts="T",
     ts_unit=TimeUnit.AUTO,
     price="p",
     quantity="q",
-    trade_id="t",
-    side="m",
-    sides=_TAKER,
+    trade_id=TradeId("t"),
+    side=SideField("m", _TAKER),
 )
-BINANCE_AGGREGATE = Shape(
+BINANCE_AGGREGATE = TradeShape(
     name="aggTrade",
-    msg_type=MsgType.TRADE,
+    match=Match(where={"e": ("aggTrade",)}, envelope="data"),
     numbers=Numbers.QUOTED,
-    envelope="data",
-    where={"e": ("aggTrade",)},
     symbol="s",
     ts="T",
     ts_unit=TimeUnit.AUTO,
     price="p",
     quantity="q",
-    trade_id="a",
-    side="m",
-    sides=_TAKER,
+    trade_id=TradeId("a"),
+    side=SideField("m", _TAKER),
 )
-BINANCE_REST = Shape(
+BINANCE_REST = BookShape(
     name="depth snapshot",
-    msg_type=MsgType.BOOK,
     numbers=Numbers.QUOTED,
-    bids=Rows("bids"),
-    asks=Rows("asks"),
-    last_id="lastUpdateId",
+    levels=BidAskRows(bids=Rows("bids"), asks=Rows("asks")),
     snapshot=True,
+    last_id="lastUpdateId",
 )
-FUTURES_DEPTH = Shape(
+FUTURES_DEPTH = BookShape(
     name="depthUpdate",
-    msg_type=MsgType.BOOK,
+    match=Match(
+        where={"e": ("depthUpdate",)},
+        envelope="data",
+        beside_lacks=("stream", ("@depth5", "@depth10", "@depth20")),
+    ),
     numbers=Numbers.QUOTED,
-    envelope="data",
-    where={"e": ("depthUpdate",)},
-    beside_lacks=("stream", ("@depth5", "@depth10", "@depth20")),
     symbol="s",
     ts="T",
-    bids=Rows("b"),
-    asks=Rows("a"),
+    levels=BidAskRows(bids=Rows("b"), asks=Rows("a")),
     first_id="U",
     last_id="u",
     prev_id="pu",
 )
-FUTURES_TICKER = Shape(
+FUTURES_TICKER = QuoteShape(
     name="bookTicker",
-    msg_type=MsgType.BBO,
+    match=Match(where={"e": ("bookTicker",)}, envelope="data"),
     numbers=Numbers.QUOTED,
-    envelope="data",
-    where={"e": ("bookTicker",)},
     symbol="s",
     ts="T",
-    bid=Quote("b", "B"),
-    ask=Quote("a", "A"),
+    levels=BestLevels(bid=ScalarLevel("b", "B"), ask=ScalarLevel("a", "A")),
     last_id="u",
 )
-FUTURES_TRADE = Shape(
+FUTURES_TRADE = TradeShape(
     name="trade",
-    msg_type=MsgType.TRADE,
+    match=Match(where={"e": ("trade",)}, envelope="data"),
     numbers=Numbers.QUOTED,
-    envelope="data",
-    where={"e": ("trade",)},
     symbol="s",
     ts="T",
     price="p",
     quantity="q",
-    trade_id="t",
-    side="m",
-    sides=_TAKER,
-    trade_flags=("X", {"MARKET": 0, "INSURANCE_FUND": 8, "ADL": 8}),
+    trade_id=TradeId("t"),
+    side=SideField("m", _TAKER),
+    flags=(FlagField("X", {"MARKET": 0, "INSURANCE_FUND": 8, "ADL": 8}),),
 )
-FUTURES_REST = Shape(
+FUTURES_REST = BookShape(
     name="depth snapshot",
-    msg_type=MsgType.BOOK,
+    match=Match(optional=("T",)),
     numbers=Numbers.QUOTED,
-    bids=Rows("bids"),
-    asks=Rows("asks"),
-    last_id="lastUpdateId",
     ts="T",
-    optional=("T",),
+    levels=BidAskRows(bids=Rows("bids"), asks=Rows("asks")),
     snapshot=True,
+    last_id="lastUpdateId",
 )
 _OKX_SIDES = {"buy": Side.BUY, "sell": Side.SELL}
-OKX_BOOKS = Shape(
+OKX_BOOKS = BookShape(
     name="books",
-    msg_type=MsgType.BOOK,
+    match=Match(
+        where={"arg.channel": ("books", "books-l2-tbt", "books50-l2-tbt")},
+        optional=("data[].seqId", "data[].prevSeqId", "data[].checksum"),
+    ),
     numbers=Numbers.QUOTED,
-    where={"arg.channel": ("books", "books-l2-tbt", "books50-l2-tbt")},
     symbol="arg.instId",
     ts="data[].ts",
-    bids=Rows("data[].bids"),
-    asks=Rows("data[].asks"),
-    snapshot_if=("action", "snapshot", "update"),
+    levels=BidAskRows(bids=Rows("data[].bids"), asks=Rows("data[].asks")),
+    snapshot=SnapshotField("action", "snapshot", "update"),
     last_id="data[].seqId",
     prev_id="data[].prevSeqId",
     checksum="data[].checksum",
-    optional=("data[].seqId", "data[].prevSeqId", "data[].checksum"),
 )
-OKX_BBO = Shape(
+OKX_BBO = QuoteShape(
     name="bbo-tbt",
-    msg_type=MsgType.BBO,
+    match=Match(where={"arg.channel": ("bbo-tbt",)}, optional=("data[].seqId",)),
     numbers=Numbers.QUOTED,
-    where={"arg.channel": ("bbo-tbt",)},
     symbol="arg.instId",
     ts="data[].ts",
-    bids=Rows("data[].bids"),
-    asks=Rows("data[].asks"),
+    levels=BidAskRows(bids=Rows("data[].bids"), asks=Rows("data[].asks")),
     last_id="data[].seqId",
-    optional=("data[].seqId",),
 )
-OKX_TRADES = Shape(
+OKX_TRADES = TradeShape(
     name="trades",
-    msg_type=MsgType.TRADE,
+    match=Match(where={"arg.channel": ("trades",)}),
     numbers=Numbers.QUOTED,
-    where={"arg.channel": ("trades",)},
     symbol="arg.instId",
-    each="data[]",
+    each=Elements("data[]"),
     ts="ts",
     price="px",
     quantity="sz",
-    trade_id="tradeId",
-    side="side",
-    sides=_OKX_SIDES,
+    trade_id=TradeId("tradeId"),
+    side=SideField("side", _OKX_SIDES),
 )
 _UPBIT_SIDES = {"ASK": Side.SELL, "BID": Side.BUY}
 
 
 def _upbit(names: tuple[str, ...], units: PairRows) -> tuple[Shape, ...]:
     kind, code, pushed, level, stream, executed, price, volume, number, side = names
-    trade = Shape(
+    trade = TradeShape(
         name=f"{kind} trade",
-        msg_type=MsgType.TRADE,
+        match=Match(where={kind: ("trade",), stream: ("REALTIME",)}),
         numbers=Numbers.BARE,
-        where={kind: ("trade",), stream: ("REALTIME",)},
         symbol=code,
         ts=executed,
         price=price,
         quantity=volume,
-        trade_id=number,
-        side=side,
-        sides=_UPBIT_SIDES,
+        trade_id=TradeId(number),
+        side=SideField(side, _UPBIT_SIDES),
     )
-    book = Shape(
+    book = BookShape(
         name=f"{kind} orderbook",
-        msg_type=MsgType.BOOK,
+        match=Match(where={kind: ("orderbook",)}, zero=(level,)),
         numbers=Numbers.BARE,
-        where={kind: ("orderbook",)},
         symbol=code,
         ts=pushed,
         ts_unit=TimeUnit.AUTO,
-        pairs=units,
-        zero=(level,),
+        levels=units,
         snapshot=True,
         top_only=True,
     )
-    old = Shape(
+    old = SilentShape(
         name=f"{kind} old trade",
-        msg_type=MsgType.TRADE,
-        numbers=Numbers.BARE,
-        silent=True,
-        where={kind: ("trade",), stream: ("SNAPSHOT",)},
+        match=Match(where={kind: ("trade",), stream: ("SNAPSHOT",)}),
         symbol=code,
     )
     return book, trade, old
@@ -254,53 +233,44 @@ UPBIT_SHORT = _upbit(
 )
 
 _BYBIT_SIDES = {"Buy": Side.BUY, "Sell": Side.SELL}
-BYBIT_TOP = Shape(
+BYBIT_TOP = QuoteShape(
     name="orderbook.1",
-    msg_type=MsgType.BBO,
+    match=Match(where={"topic": ("orderbook.1.*",), "type": ("snapshot",)}, optional=("cts",)),
     numbers=Numbers.QUOTED,
-    where={"topic": ("orderbook.1.*",), "type": ("snapshot",)},
     symbol="data.s",
     ts="cts",
-    optional=("cts",),
-    bids=Rows("data.b"),
-    asks=Rows("data.a"),
+    levels=BidAskRows(bids=Rows("data.b"), asks=Rows("data.a")),
     last_id="data.u",
 )
-BYBIT_BOOK = Shape(
+BYBIT_BOOK = BookShape(
     name="orderbook",
-    msg_type=MsgType.BOOK,
+    match=Match(where={"topic": ("orderbook.*",)}, optional=("cts",)),
     numbers=Numbers.QUOTED,
-    where={"topic": ("orderbook.*",)},
     symbol="data.s",
     ts="cts",
-    optional=("cts",),
-    bids=Rows("data.b"),
-    asks=Rows("data.a"),
-    snapshot_if=("type", "snapshot", "delta"),
+    levels=BidAskRows(bids=Rows("data.b"), asks=Rows("data.a")),
+    snapshot=SnapshotField("type", "snapshot", "delta"),
     last_id="data.u",
 )
-BYBIT_TRADES = Shape(
+BYBIT_TRADES = TradeShape(
     name="publicTrade",
-    msg_type=MsgType.TRADE,
+    match=Match(where={"topic": ("publicTrade.*",)}),
     numbers=Numbers.QUOTED,
-    where={"topic": ("publicTrade.*",)},
-    each="data[]",
-    each_symbol="s",
+    each=Elements("data[]", symbol="s"),
     ts="T",
     price="p",
     quantity="v",
-    trade_id="i",
-    trade_id_kind=IdKind.EITHER,
-    side="S",
-    sides=_BYBIT_SIDES,
-    trade_flags=("BT", {True: int(TradeFlag.BLOCK), False: 0}),
-    more_flags=("RPI", {True: int(TradeFlag.OFF_BOOK), False: 0}),
+    trade_id=TradeId("i", IdKind.EITHER),
+    side=SideField("S", _BYBIT_SIDES),
+    flags=(
+        FlagField("BT", {True: int(TradeFlag.BLOCK), False: 0}),
+        FlagField("RPI", {True: int(TradeFlag.OFF_BOOK), False: 0}),
+    ),
 )
-BYBIT_TICKERS = Shape(
+BYBIT_TICKERS = StatShape(
     name="tickers",
-    msg_type=MsgType.STAT,
+    match=Match(where={"topic": ("tickers.*",)}),
     numbers=Numbers.QUOTED,
-    where={"topic": ("tickers.*",)},
     symbol="data.symbol",
     ts="ts",
     stats=(
@@ -310,25 +280,21 @@ BYBIT_TICKERS = Shape(
         StatField(StatKind.OPEN_INTEREST, "data.openInterest"),
     ),
 )
-DERIBIT_BOOK = Shape(
+DERIBIT_BOOK = BookShape(
     name="book",
-    msg_type=MsgType.BOOK,
+    match=Match(where={"params.channel": ("book.*",)}, optional=("params.data.prev_change_id",)),
     numbers=Numbers.BARE,
-    where={"params.channel": ("book.*",)},
     symbol="params.data.instrument_name",
     ts="params.data.timestamp",
-    bids=Rows("params.data.bids", 1, 2),
-    asks=Rows("params.data.asks", 1, 2),
-    snapshot_if=("params.data.type", "snapshot", "change"),
+    levels=BidAskRows(bids=Rows("params.data.bids", 1, 2), asks=Rows("params.data.asks", 1, 2)),
+    snapshot=SnapshotField("params.data.type", "snapshot", "change"),
     last_id="params.data.change_id",
     prev_id="params.data.prev_change_id",
-    optional=("params.data.prev_change_id",),
 )
-DERIBIT_TICKER = Shape(
+DERIBIT_TICKER = StatShape(
     name="ticker",
-    msg_type=MsgType.STAT,
+    match=Match(where={"params.channel": ("ticker.*",)}),
     numbers=Numbers.BARE,
-    where={"params.channel": ("ticker.*",)},
     symbol="params.data.instrument_name",
     ts="params.data.timestamp",
     stats=(
@@ -337,27 +303,22 @@ DERIBIT_TICKER = Shape(
         StatField(StatKind.OPEN_INTEREST, "params.data.open_interest"),
     ),
 )
-DERIBIT_TRADES = Shape(
+DERIBIT_TRADES = TradeShape(
     name="trades",
-    msg_type=MsgType.TRADE,
+    match=Match(where={"params.channel": ("trades.*",)}),
     numbers=Numbers.BARE,
-    where={"params.channel": ("trades.*",)},
-    each="params.data[]",
-    each_symbol="instrument_name",
+    each=Elements("params.data[]", symbol="instrument_name"),
     ts="timestamp",
     price="price",
     quantity="amount",
-    trade_id="trade_id",
-    trade_id_kind=IdKind.EITHER,
-    side="direction",
-    sides=_OKX_SIDES,
-    trade_flags=("block_trade_id", {"*": int(TradeFlag.BLOCK)}),
+    trade_id=TradeId("trade_id", IdKind.EITHER),
+    side=SideField("direction", _OKX_SIDES),
+    flags=(FlagField("block_trade_id", {"*": int(TradeFlag.BLOCK)}),),
 )
-COINBASE_LEVELS = Shape(
+COINBASE_LEVELS = BookShape(
     name="l2_data",
-    msg_type=MsgType.BOOK,
+    match=Match(where={"channel": ("l2_data",)}),
     numbers=Numbers.QUOTED,
-    where={"channel": ("l2_data",)},
     symbol="events[].product_id",
     ts_unit=TimeUnit.ISO,
     levels=SidedRows(
@@ -368,76 +329,70 @@ COINBASE_LEVELS = Shape(
         {"bid": Side.BUY, "offer": Side.SELL},
         ts="event_time",
     ),
-    snapshot_if=("events[].type", "snapshot", "update"),
+    snapshot=SnapshotField("events[].type", "snapshot", "update"),
     last_id="sequence_num",
 )
-COINBASE_TRADES = Shape(
+COINBASE_TRADES = TradeShape(
     name="market_trades",
-    msg_type=MsgType.TRADE,
+    match=Match(where={"channel": ("market_trades",), "events[].type": ("update",)}),
     numbers=Numbers.QUOTED,
-    where={"channel": ("market_trades",), "events[].type": ("update",)},
-    each="events[].trades[]",
-    each_symbol="product_id",
+    each=Elements("events[].trades[]", symbol="product_id"),
     ts="time",
     ts_unit=TimeUnit.ISO,
     price="price",
     quantity="size",
-    trade_id="trade_id",
-    trade_id_kind=IdKind.TEXT,
-    side="side",
-    sides={"BUY": Side.SELL, "SELL": Side.BUY},
+    trade_id=TradeId("trade_id", IdKind.TEXT),
+    side=SideField("side", {"BUY": Side.SELL, "SELL": Side.BUY}),
 )
-COINBASE_EXCHANGE = Shape(
+COINBASE_EXCHANGE = BookShape(
     name="l2update",
-    msg_type=MsgType.BOOK,
+    match=Match(where={"type": ("l2update",)}),
     numbers=Numbers.QUOTED,
-    where={"type": ("l2update",)},
     symbol="product_id",
     ts="time",
     ts_unit=TimeUnit.ISO,
     levels=SidedRows("changes", 0, 1, 2, _OKX_SIDES),
 )
-KRAKEN_BOOK = Shape(
+KRAKEN_BOOK = BookShape(
     name="book",
-    msg_type=MsgType.BOOK,
+    match=Match(where={"channel": ("book",)}, optional=("data[].timestamp", "data[].checksum")),
     numbers=Numbers.BARE,
-    where={"channel": ("book",)},
     symbol="data[].symbol",
     ts="data[].timestamp",
     ts_unit=TimeUnit.ISO,
-    optional=("data[].timestamp", "data[].checksum"),
-    bids=ObjectRows("data[].bids", "price", "qty"),
-    asks=ObjectRows("data[].asks", "price", "qty"),
-    snapshot_if=("type", "snapshot", "update"),
+    levels=BidAskRows(
+        bids=ObjectRows("data[].bids", "price", "qty"),
+        asks=ObjectRows("data[].asks", "price", "qty"),
+    ),
+    snapshot=SnapshotField("type", "snapshot", "update"),
     checksum="data[].checksum",
 )
 
-LS_BOOK = Shape(
+LS_BOOK = BookShape(
     name="H1_",
-    msg_type=MsgType.BOOK,
+    match=Match(where={"header.tr_cd": ("H1_",)}),
     numbers=Numbers.QUOTED,
-    where={"header.tr_cd": ("H1_",)},
     symbol="header.tr_key",
     ts="body.hotime",
     ts_unit=TimeUnit.KST,
+    levels=LevelFields(
+        bids=tuple(ScalarLevel(f"body.bidho{n}", f"body.bidrem{n}") for n in (1, 2, 3)),
+        asks=tuple(ScalarLevel(f"body.offerho{n}", f"body.offerrem{n}") for n in (1, 2, 3)),
+    ),
     snapshot=True,
-    bid_levels=tuple(Quote(f"body.bidho{n}", f"body.bidrem{n}") for n in (1, 2, 3)),
-    ask_levels=tuple(Quote(f"body.offerho{n}", f"body.offerrem{n}") for n in (1, 2, 3)),
 )
-LS_TRADE = Shape(
+LS_TRADE = TradeShape(
     name="S3_",
-    msg_type=MsgType.TRADE,
+    match=Match(where={"header.tr_cd": ("S3_", "US3")}),
     numbers=Numbers.QUOTED,
-    where={"header.tr_cd": ("S3_", "US3")},
     symbol="header.tr_key",
     ts="body.chetime",
     ts_unit=TimeUnit.KST,
     price="body.price",
     quantity="body.cvolume",
-    trade_id="body.volume",
-    side="body.cgubun",
-    sides={"+": Side.BUY, "-": Side.SELL, "": Side.UNKNOWN},
-    condition=("body.exchname", {"KRX": 1, "NXT": 2}),
+    trade_id=TradeId("body.volume"),
+    side=SideField("body.cgubun", {"+": Side.BUY, "-": Side.SELL, "": Side.UNKNOWN}),
+    condition=ConditionField("body.exchname", {"KRX": 1, "NXT": 2}),
 )
 
 VENUES: dict[str, tuple[Shape, ...]] = {

@@ -14,7 +14,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from tapecast.feeder.extract.shapes import Numbers, Shape, StatField
+from tapecast.feeder.extract.shapes import (
+    Match,
+    Numbers,
+    SideField,
+    SilentShape,
+    StatField,
+    StatShape,
+    TradeShape,
+)
 from tapecast.feeder.venues.spec import (
     Ack,
     Control,
@@ -109,50 +117,54 @@ _STATES = {
 }
 
 
-MARK_PRICE = Shape(
+MARK_PRICE = StatShape(
     name="mark_price",
-    msg_type=MsgType.STAT,
+    match=Match(where={"e": ("markPriceUpdate",)}, envelope="data"),
     numbers=Numbers.QUOTED,
-    where={"e": ("markPriceUpdate",)},
-    envelope="data",
     symbol="s",
     ts="E",
     stats=(
         StatField(StatKind.MARK_PRICE, "p"),
         StatField(StatKind.INDEX_PRICE, "i"),
-        StatField(StatKind.FUNDING_RATE, "r", due="T"),  # T is 0 where there is no funding
+        # T is 0 where there is no funding
+        StatField(StatKind.FUNDING_RATE, "r", due="T"),
     ),
 )
 """A futures market's mark price of one contract; all contracts at once come as an array, which
 is not taken.
 """
 
-FORCE_ORDER = Shape(
+FORCE_ORDER = TradeShape(
     name="force_order",
     msg_type=MsgType.LIQUIDATION,
+    match=Match(where={"e": ("forceOrder",), "o.X": ("FILLED",)}, envelope="data"),
     numbers=Numbers.QUOTED,
-    where={"e": ("forceOrder",), "o.X": ("FILLED",)},
-    envelope="data",
     symbol="o.s",
     ts="o.T",
     price="o.ap",
     quantity="o.z",
-    side="o.S",
     # the order's: a long position is closed by selling
-    sides={"BUY": Side.BUY, "SELL": Side.SELL},
+    side=SideField("o.S", {"BUY": Side.BUY, "SELL": Side.SELL}),
 )
 """A liquidation order that was filled: what was executed, at the mean price."""
 
-FORCE_ORDER_OPEN = Shape(
+FORCE_ORDER_OPEN = SilentShape(
     name="force_order unfilled",
     msg_type=MsgType.LIQUIDATION,
-    numbers=Numbers.QUOTED,
-    silent=True,
-    where={
-        "e": ("forceOrder",),
-        "o.X": ("NEW", "PARTIALLY_FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"),
-    },
-    envelope="data",
+    match=Match(
+        where={
+            "e": ("forceOrder",),
+            "o.X": (
+                "NEW",
+                "PARTIALLY_FILLED",
+                "CANCELED",
+                "REJECTED",
+                "EXPIRED",
+                "EXPIRED_IN_MATCH",
+            ),
+        },
+        envelope="data",
+    ),
     symbol="o.s",
 )
 """Another state of the order: its amounts would be counted twice, or never traded."""

@@ -12,8 +12,19 @@ from collections.abc import Iterable
 
 import msgspec
 
-from tapecast.feeder.extract.shapes import Numbers, Rows, Shape, TimeUnit
-from tapecast.protocol.schema import MsgType, Side
+from tapecast.feeder.extract.shapes import (
+    BidAskRows,
+    BookShape,
+    Elements,
+    Match,
+    Numbers,
+    Rows,
+    SideField,
+    SnapshotField,
+    TimeUnit,
+    TradeShape,
+)
+from tapecast.protocol.schema import Side
 
 __all__ = ["RENAMED", "SHAPES", "reframe", "renamed", "topic_of"]
 
@@ -21,33 +32,28 @@ RENAMED = {"XBT": "BTC", "XDG": "DOGE"}
 """Names of version 1 and of REST that version 2 does not use."""
 
 SHAPES = (
-    Shape(
+    BookShape(
         name="book_v1",
-        msg_type=MsgType.BOOK,
+        match=Match(where={"v1": ("book",)}, optional=("time",)),
         numbers=Numbers.QUOTED,
-        where={"v1": ("book",)},
         symbol="symbol",
         ts="time",
         ts_unit=TimeUnit.US,
-        optional=("time",),
-        bids=Rows("bids"),
-        asks=Rows("asks"),
-        snapshot_if=("type", "snapshot", "update"),
+        levels=BidAskRows(bids=Rows("bids"), asks=Rows("asks")),
+        snapshot=SnapshotField("type", "snapshot", "update"),
         top_only=True,
     ),
-    Shape(
+    TradeShape(
         name="trade_v1",
-        msg_type=MsgType.TRADE,
+        match=Match(where={"v1": ("trade",)}),
         numbers=Numbers.QUOTED,
-        where={"v1": ("trade",)},
         symbol="symbol",
-        each="trades[]",
+        each=Elements("trades[]"),
         ts="time",
         ts_unit=TimeUnit.US,
         price="price",
         quantity="volume",
-        side="side",
-        sides={"b": Side.BUY, "s": Side.SELL},
+        side=SideField("side", {"b": Side.BUY, "s": Side.SELL}),
     ),
 )
 

@@ -8,9 +8,29 @@ import json
 
 import pytest
 
-from tapecast.feeder.extract.shapes import Numbers, PairRows, Quote, Rows, Shape, TimeUnit
+from tapecast.feeder.extract.shapes import (
+    BestLevels,
+    ConditionField,
+    Elements,
+    FlagField,
+    LevelFields,
+    Match,
+    Numbers,
+    PairRows,
+    Rows,
+    ScalarLevel,
+    Shape,
+    SideField,
+    SilentShape,
+    SnapshotField,
+    TimeUnit,
+    TradeId,
+    TradeShape,
+)
 from tapecast.feeder.extract.types import NO_ID, ExtractStatus
 from tapecast.protocol.schema import Flag, MsgType, Side
+from tests.feeder.extract import declared
+from tests.feeder.extract.declared import book, quote
 from tests.support.extract_pair import Pair
 from tests.support.shapes_sample import EXAMPLES, VENUES
 
@@ -18,36 +38,14 @@ MS = 1723161255208
 NS = MS * 10**6
 
 
-def book(**changes: object) -> Shape:
-    """A quoted book with two row arrays; `changes` are Shape fields."""
-    fields: dict[str, object] = {
-        "name": "book",
-        "msg_type": MsgType.BOOK,
-        "numbers": Numbers.QUOTED,
-        "symbol": "s",
-        "ts": "T",
-        "bids": Rows("b"),
-        "asks": Rows("a"),
-    }
-    return Shape(**(fields | changes))  # type: ignore[arg-type]
-
-
-def trades(**changes: object) -> Shape:
+def trades(**changes: object) -> TradeShape:
     """Trades in an array under `d`."""
-    fields: dict[str, object] = {
-        "name": "trades",
-        "msg_type": MsgType.TRADE,
-        "numbers": Numbers.QUOTED,
-        "symbol": "s",
-        "each": "d[]",
-        "ts": "T",
-        "price": "p",
-        "quantity": "q",
-        "trade_id": "i",
-        "side": "S",
-        "sides": {"buy": Side.BUY, "sell": Side.SELL},
+    usual: dict[str, object] = {
+        "each": Elements("d[]"),
+        "trade_id": TradeId("i"),
+        "side": SideField("S", {"buy": Side.BUY, "sell": Side.SELL}),
     }
-    return Shape(**(fields | changes))  # type: ignore[arg-type]
+    return declared.trades(**(usual | changes))
 
 
 def message(**values: object) -> bytes:
@@ -231,7 +229,7 @@ def test_snapshots_leave_out_quantity_zero_and_deltas_keep_it() -> None:
         x = pair(shape)
         assert x.run(message(b=rows, a=[])) == ExtractStatus.OK
         assert x.packets()[0].items == expected
-    x = pair(book(snapshot_if=("y", "snapshot", "delta")))
+    x = pair(book(snapshot=SnapshotField("y", "snapshot", "delta")))
     for kind, expected in (("snapshot", [(10, 100)]), ("delta", [(20, 0), (10, 100)])):
         assert x.run(message(y=kind, b=rows, a=[])) == ExtractStatus.OK
         assert x.packets()[0].items == expected
@@ -258,9 +256,7 @@ def test_pairs_leave_out_padding() -> None:
     """A side whose price is 0 is padding; bids and asks of the other pairs stay apart."""
     shape = book(
         numbers=Numbers.BARE,
-        bids=None,
-        asks=None,
-        pairs=PairRows("u", "bp", "bs", "ap", "as"),
+        levels=PairRows("u", "bp", "bs", "ap", "as"),
         snapshot=True,
     )
     x = pair(shape)
@@ -288,9 +284,7 @@ def test_quotes_with_zero_are_empty_sides(
     frame: dict[str, str], items: list[tuple[int, int]], bids: int
 ) -> None:
     """Price or quantity 0 means that the side is empty."""
-    x = pair(
-        book(msg_type=MsgType.BBO, bids=None, asks=None, bid=Quote("b", "B"), ask=Quote("a", "A"))
-    )
+    x = pair(quote(levels=BestLevels(bid=ScalarLevel("b", "B"), ask=ScalarLevel("a", "A"))))
     assert x.run(json.dumps({"s": "BTCUSDT", "T": MS, **frame}).encode()) == ExtractStatus.OK
     ((header, found),) = x.packets()
     assert (found, header.bid_count, header.msg_type) == (items, bids, MsgType.BBO)
@@ -304,7 +298,7 @@ def test_a_condition_is_a_code_by_text(value: object, code: int) -> None:
     """Known texts have their code; anything else, and nothing, is 0 and no reason to refuse the
     trade.
     """
-    x = pair(trades(condition=("x", {"KRX": 1, "NXT": 65535})))
+    x = pair(trades(condition=ConditionField("x", {"KRX": 1, "NXT": 65535})))
     assert (
         x.run(json.dumps({"s": "BTCUSDT", "d": [trade(x=value), trade()]}).encode())
         == ExtractStatus.OK
@@ -313,16 +307,13 @@ def test_a_condition_is_a_code_by_text(value: object, code: int) -> None:
     assert [item[-1] for packet in x.packets() for item in packet.items] == [code, 0]
 
 
-def _levels(side: str, count: int) -> tuple[Quote, ...]:
-    return tuple(Quote(f"{side}{n}", f"{side}rem{n}") for n in range(1, count + 1))
+def _levels(side: str, count: int) -> tuple[ScalarLevel, ...]:
+    return tuple(ScalarLevel(f"{side}{n}", f"{side}rem{n}") for n in range(1, count + 1))
 
 
 _FLAT = {
-    "bids": None,
-    "asks": None,
     "snapshot": True,
-    "bid_levels": _levels("bid", 2),
-    "ask_levels": _levels("ask", 3),
+    "levels": LevelFields(bids=_levels("bid", 2), asks=_levels("ask", 3)),
 }
 
 
@@ -402,7 +393,7 @@ def test_spaces_around_a_symbol_are_padding() -> None:
 
 def test_a_bbo_of_rows_takes_the_first_row() -> None:
     """Further rows are checked but not published, nor do they need exponents."""
-    x = pair(book(msg_type=MsgType.BBO))
+    x = pair(quote())
     assert x.run(message(b=[["1", "2"], ["0.999", "7"]], a=[])) == ExtractStatus.OK
     assert x.packets()[0].items == [(10, 200)]
     assert x.run(message(b=[["1", "2"], ["0.999", None]], a=[])) == ExtractStatus.WRONG_TYPE
@@ -457,7 +448,8 @@ def test_sides_and_trade_flags() -> None:
     """
     x = pair(
         trades(
-            sides={True: Side.SELL, False: Side.BUY}, trade_flags=("X", {"MARKET": 0, "FUND": 8})
+            side=SideField("S", {True: Side.SELL, False: Side.BUY}),
+            flags=(FlagField("X", {"MARKET": 0, "FUND": 8}),),
         )
     )
     for values, expected in (
@@ -691,7 +683,7 @@ def test_silent_shapes_are_suppressed() -> None:
     """A recognised shape that says nothing new gives no packet and is no mystery."""
     x = pair(
         book(where={"e": ("d",)}),
-        book(where={"e": ("old",)}, silent=True, bids=None, asks=None, ts=None),
+        SilentShape(name="old", match=Match(where={"e": ("old",)}), symbol="s"),
     )
     assert x.run(message(e="old")) == ExtractStatus.SUPPRESSED
     assert x.run(message(e="older")) == ExtractStatus.NO_SHAPE
@@ -813,45 +805,50 @@ def test_the_deepest_accepted_nesting() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "field"),
     [
-        {"msg_type": MsgType.STAT},
-        {"each": "d[]"},
-        {"bids": Rows("b[]")},
-        {"symbol": "s[]"},
-        {"symbol": "a..b"},
-        {"symbol": 'a"b'},
-        {"symbol": ""},
-        {"optional": ("s",)},
-        {"bids": None, "asks": None},
-        {"pairs": PairRows("u", "a", "b", "c", "d")},
-        {"bid": Quote("p", "q")},
-        {"bids": None, "asks": None, "bid_levels": (Quote("p", "q"),)},
-        {
-            "bids": None,
-            "asks": None,
-            "snapshot": True,
-            "bid_levels": _levels("b", 20),
-            "ask_levels": _levels("a", 1),
-        },
-        {"snapshot": True, "ask_levels": (Quote("p", "q"),)},
-        {
-            "msg_type": MsgType.BBO,
-            "snapshot": True,
-            "bids": None,
-            "asks": None,
-            "bid_levels": (Quote("p", "q"),),
-        },
-        {"beside_lacks": ("stream", ("@depth5",))},
-        {"beside_lacks": ("s", ("@depth5",)), "envelope": "data"},
-        {"beside_lacks": ("stream", ("",)), "envelope": "data"},
-        {"snapshot_if": ("e", "a", "b"), "where": {"e": ("a",)}},
+        ({"bids": Rows("b[]")}, "each"),
+        ({"symbol": "s[]"}, "each"),
+        ({"symbol": "a..b"}, "path"),
+        ({"symbol": 'a"b'}, "path"),
+        ({"symbol": ""}, "path"),
+        ({"optional": ("s",)}, "optional: the symbol"),
+        ({"optional": ("t",)}, "optional: 't'"),
+        ({"bids": None, "asks": None}, "levels"),
+        ({"ts": None, "ts_unit": TimeUnit.ISO}, "ts_unit"),
+        ({"levels": BestLevels(bid=ScalarLevel("p", "q"))}, "levels"),
+        ({"levels": LevelFields(bids=_levels("b", 1), asks=())}, "snapshot"),
+        (
+            {
+                "snapshot": True,
+                "levels": LevelFields(bids=_levels("b", 20), asks=_levels("a", 1)),
+            },
+            "levels: more than 20",
+        ),
+        ({"snapshot": True, "levels": LevelFields(bids=(), asks=())}, "levels"),
+        ({"beside_lacks": ("stream", ("@depth5",))}, "beside_lacks"),
+        ({"beside_lacks": ("s", ("@depth5",)), "envelope": "data"}, "beside_lacks"),
+        ({"beside_lacks": ("stream", ("",)), "envelope": "data"}, "beside_lacks"),
+        ({"snapshot": SnapshotField("e", "a", "b"), "where": {"e": ("a",)}}, "snapshot"),
     ],
 )
-def test_declarations_that_cannot_be(changes: dict[str, object]) -> None:
-    """A shape that no extractor could read is refused where it is declared."""
-    with pytest.raises(ValueError, match="shape book"):
+def test_declarations_that_cannot_be(changes: dict[str, object], field: str) -> None:
+    """A shape that no extractor could read is refused where it is declared, by name and field."""
+    with pytest.raises(ValueError, match=f"shape book: .*{field}"):
         book(**changes)
+
+
+def test_a_quote_has_no_levels_of_a_whole_book() -> None:
+    """More than one scalar level a side is a book."""
+    with pytest.raises(ValueError, match="shape quote: levels"):
+        quote(levels=LevelFields(bids=_levels("b", 1), asks=()))
+
+
+@pytest.mark.parametrize("name", ["each", "price", "stats", "checksum", "trade_id"])
+def test_fields_of_another_kind_cannot_be_written(name: str) -> None:
+    """A quote has no trades, statistics or checksums; the type checker says so, and Python."""
+    with pytest.raises(TypeError, match=name):
+        quote(**{name: "x"})
 
 
 def test_the_limits_are_checked() -> None:

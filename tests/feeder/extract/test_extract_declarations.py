@@ -14,18 +14,27 @@ from hypothesis import strategies as st
 
 from tapecast.feeder.extract.exact import hashed_id, iso_ns
 from tapecast.feeder.extract.shapes import (
+    BidAskRows,
+    BookShape,
+    Elements,
+    FlagField,
     IdKind,
-    Numbers,
     ObjectRows,
     Rows,
     Shape,
     SidedRows,
+    SideField,
+    SnapshotField,
     StatField,
     TimeUnit,
+    TradeId,
+    TradeShape,
 )
 from tapecast.feeder.extract.types import ExtractStatus
 from tapecast.protocol._native import ffi, lib
 from tapecast.protocol.schema import Flag, MsgType, Side, StatKind, TradeFlag
+from tests.feeder.extract import declared
+from tests.feeder.extract.declared import shape, statistics
 from tests.support.extract_pair import Pair
 
 MS = 1723161255208
@@ -34,28 +43,10 @@ UUID = "20f43950-d8dd-5b31-9112-a178eb6023af"
 SIDES = {"buy": Side.BUY, "sell": Side.SELL}
 
 
-def shape(msg_type: MsgType, **changes: object) -> Shape:
-    """A quoted shape with symbol `s` and time `T`; `changes` are Shape fields."""
-    fields: dict[str, object] = {
-        "name": "x",
-        "msg_type": msg_type,
-        "numbers": Numbers.QUOTED,
-        "symbol": "s",
-        "ts": "T",
-    }
-    return Shape(**(fields | changes))  # type: ignore[arg-type]
-
-
-def trades(**changes: object) -> Shape:
+def trades(**changes: object) -> TradeShape:
     """Trades under `d` that name their own instrument."""
-    fields: dict[str, object] = {
-        "symbol": None,
-        "each": "d[]",
-        "each_symbol": "s",
-        "price": "p",
-        "quantity": "q",
-    }
-    return shape(MsgType.TRADE, **(fields | changes))
+    usual: dict[str, object] = {"symbol": None, "each": Elements("d[]", symbol="s")}
+    return declared.trades(**(usual | changes))
 
 
 def trade(**values: object) -> dict[str, object]:
@@ -90,7 +81,7 @@ def test_a_constant_that_ends_in_a_star_is_a_prefix(topic: object, status: Extra
     """`orderbook.50.*` takes every topic of that channel and no other; whole constants stay
     whole.
     """
-    declared = shape(MsgType.BOOK, where={"topic": ("orderbook.50.*", "whole")}, bids=Rows("b"))
+    declared = shape(BookShape, where={"topic": ("orderbook.50.*", "whole")}, bids=Rows("b"))
     assert answer(declared, {"topic": topic, "s": "BTCUSDT", "T": MS, "b": []})[0] == status
 
 
@@ -119,7 +110,7 @@ def test_trade_ids_are_numbers_or_hashes(kind: IdKind, value: object, expected: 
     """A hashed id is BLAKE2b-64 of the text with HASHED_ID; what the kind does not allow is a
     wrong type.
     """
-    status, x = answer(trades(trade_id="i", trade_id_kind=kind), {"d": [trade(i=value)]})
+    status, x = answer(trades(trade_id=TradeId("i", kind)), {"d": [trade(i=value)]})
     if expected is None:
         assert status == ExtractStatus.WRONG_TYPE
         return
@@ -137,7 +128,7 @@ def test_trade_ids_are_numbers_or_hashes(kind: IdKind, value: object, expected: 
 def test_a_missing_optional_id_is_zero_and_not_hashed() -> None:
     """Optional and absent: id 0 without HASHED_ID."""
     status, x = answer(
-        trades(trade_id="i", trade_id_kind=IdKind.TEXT, optional=("i",)), {"d": [trade()]}
+        trades(trade_id=TradeId("i", IdKind.TEXT), optional=("i",)), {"d": [trade()]}
     )
     assert status == ExtractStatus.OK
     assert x.packets()[0].items[0][0::5] == (0, 0)
@@ -146,9 +137,8 @@ def test_a_missing_optional_id_is_zero_and_not_hashed() -> None:
 def test_booleans_can_set_trade_flags() -> None:
     """A block trade is flagged, beside HASHED_ID."""
     declared = trades(
-        trade_id="i",
-        trade_id_kind=IdKind.TEXT,
-        trade_flags=("BT", {True: int(TradeFlag.BLOCK), False: 0}),
+        trade_id=TradeId("i", IdKind.TEXT),
+        flags=(FlagField("BT", {True: int(TradeFlag.BLOCK), False: 0}),),
     )
     status, x = answer(declared, {"d": [trade(i="a", BT=True), trade(i="b", BT=False)]})
     assert status == ExtractStatus.OK
@@ -162,7 +152,10 @@ def test_two_sources_of_trade_flags_are_added() -> None:
     """Each may be missing; a value that either does not know makes the frame another shape."""
     flags: dict[str | bool, int] = {True: int(TradeFlag.BLOCK), False: 0}
     declared = trades(
-        trade_flags=("BT", flags), more_flags=("RPI", {True: int(TradeFlag.OFF_BOOK), False: 0})
+        flags=(
+            FlagField("BT", flags),
+            FlagField("RPI", {True: int(TradeFlag.OFF_BOOK), False: 0}),
+        )
     )
     sent = [trade(BT=True, RPI=True), trade(BT=False, RPI=True), trade(RPI=None), trade(BT=True)]
     status, x = answer(declared, {"d": sent})
@@ -179,7 +172,9 @@ def test_two_sources_of_trade_flags_are_added() -> None:
 def test_a_star_stands_for_every_text_that_is_not_named() -> None:
     """Named texts keep their bits wherever the star stands; numbers and booleans are no texts."""
     declared = trades(
-        trade_flags=("B", {"*": int(TradeFlag.BLOCK), "none": 0, True: int(TradeFlag.OFF_BOOK)})
+        flags=(
+            FlagField("B", {"*": int(TradeFlag.BLOCK), "none": 0, True: int(TradeFlag.OFF_BOOK)}),
+        )
     )
     sent = [
         trade(B="61"),
@@ -223,7 +218,7 @@ def test_elements_name_one_instrument(symbols: list[object], status: ExtractStat
 
 def test_trades_may_lie_in_an_array_within_an_array() -> None:
     """`events[].trades[]`: the outer array has one element; with two, the message is refused."""
-    declared = trades(each="events[].trades[]")
+    declared = trades(each=Elements("events[].trades[]", symbol="s"))
     status, x = answer(declared, {"events": [{"trades": [trade(p="1.5"), trade(p="1.6")]}]})
     assert status == ExtractStatus.OK
     assert [item[1] for item in x.packets()[0].items] == [15, 16]
@@ -237,7 +232,9 @@ def test_trades_may_lie_in_an_array_within_an_array() -> None:
 def sided(columns: tuple[object, object, object], path: str = "l") -> Shape:
     """A book of rows with a side."""
     return shape(
-        MsgType.BOOK, levels=SidedRows(path, *columns, SIDES), snapshot_if=("k", "full", "delta")
+        BookShape,
+        levels=SidedRows(path, *columns, SIDES),
+        snapshot=SnapshotField("k", "full", "delta"),
     )  # type: ignore[arg-type]
 
 
@@ -319,7 +316,7 @@ def test_rows_may_carry_the_time_of_their_message() -> None:
     """The first row's counts, wherever it stands in the row; without rows, or where that is no
     day of ours, it is unknown.
     """
-    declared = shape(MsgType.BOOK, ts=None, ts_unit=TimeUnit.ISO, levels=TIMED)
+    declared = shape(BookShape, ts=None, ts_unit=TimeUnit.ISO, levels=TIMED)
     known = 1_786_309_548_170_326_000
     for rows, ts in (
         ([timed_row()], known),
@@ -349,7 +346,7 @@ def test_rows_may_carry_the_time_of_their_message() -> None:
 )
 def test_a_first_row_without_a_time_is_a_wrong_type(row: dict[str, object]) -> None:
     """Numbers, null, other texts, a missing key."""
-    declared = shape(MsgType.BOOK, ts=None, ts_unit=TimeUnit.ISO, levels=TIMED)
+    declared = shape(BookShape, ts=None, ts_unit=TimeUnit.ISO, levels=TIMED)
     assert (
         answer(declared, {"s": "BTCUSDT", "l": [row, timed_row()]})[0] == ExtractStatus.WRONG_TYPE
     )
@@ -357,7 +354,7 @@ def test_a_first_row_without_a_time_is_a_wrong_type(row: dict[str, object]) -> N
 
 def test_every_row_has_the_time() -> None:
     """A later row may have any, but not none."""
-    declared = shape(MsgType.BOOK, ts=None, ts_unit=TimeUnit.ISO, levels=TIMED)
+    declared = shape(BookShape, ts=None, ts_unit=TimeUnit.ISO, levels=TIMED)
     short = {key: value for key, value in timed_row().items() if key != "at"}
     assert (
         answer(declared, {"s": "BTCUSDT", "l": [timed_row(), short]})[0] == ExtractStatus.WRONG_TYPE
@@ -367,7 +364,7 @@ def test_every_row_has_the_time() -> None:
 def test_levels_may_be_objects() -> None:
     """Further keys are ignored; a missing or negative one is a wrong type."""
     declared = shape(
-        MsgType.BOOK, bids=ObjectRows("b", "px", "qty"), asks=ObjectRows("a", "px", "qty")
+        BookShape, bids=ObjectRows("b", "px", "qty"), asks=ObjectRows("a", "px", "qty")
     )
     message = {
         "s": "BTCUSDT",
@@ -382,12 +379,7 @@ def test_levels_may_be_objects() -> None:
         assert answer(declared, message | {"a": [row]})[0] == ExtractStatus.WRONG_TYPE
 
 
-def stats(*fields: StatField, **changes: object) -> Shape:
-    """Statistics."""
-    return shape(MsgType.STAT, stats=fields, **changes)
-
-
-TICKER = stats(
+TICKER = statistics(
     StatField(StatKind.MARK_PRICE, "d.m"),
     StatField(StatKind.FUNDING_RATE, "d.f", ts="d.n", due="d.n"),
     StatField(StatKind.OPEN_INTEREST, "d.o"),
@@ -507,13 +499,13 @@ def test_seconds_until_funding(due: int, ts: int, aux: int) -> None:
 
 def test_statistics_are_fragmented() -> None:
     """More than 55 statistics take two packets."""
-    declared = stats(*(StatField(StatKind.MARK_PRICE, f"k{n}") for n in range(60)))
+    declared = statistics(*(StatField(StatKind.MARK_PRICE, f"k{n}") for n in range(60)))
     status, x = answer(declared, {"s": "BTCUSDT", "T": MS} | {f"k{n}": str(n) for n in range(60)})
     assert status == ExtractStatus.OK
     assert [(p.header.item_count, p.header.fragment) for p in x.packets()] == [(55, 0), (5, 1)]
 
 
-ISO_BOOK = shape(MsgType.BOOK, bids=Rows("b"), ts_unit=TimeUnit.ISO)
+ISO_BOOK = shape(BookShape, bids=Rows("b"), ts_unit=TimeUnit.ISO)
 
 
 @pytest.mark.parametrize(
@@ -596,65 +588,50 @@ def test_block_borders(length: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "field"),
     [
-        {
-            "msg_type": MsgType.TRADE,
-            "price": "p",
-            "quantity": "q",
-            "each_symbol": "s",
-            "symbol": None,
-        },
-        {
-            "msg_type": MsgType.TRADE,
-            "price": "p",
-            "quantity": "q",
-            "each": "d[]",
-            "each_symbol": "s",
-        },
-        {
-            "msg_type": MsgType.TRADE,
-            "price": "p",
-            "quantity": "q",
-            "each": "d[]",
-            "each_symbol": "s",
-            "symbol": None,
-            "optional": ("s",),
-        },
-        {
-            "msg_type": MsgType.TRADE,
-            "price": "p",
-            "quantity": "q",
-            "side": "d",
-            "sides": {"*": Side.BUY},
-        },
-        {"msg_type": MsgType.STAT},
-        {
-            "msg_type": MsgType.STAT,
-            "stats": (StatField(StatKind.MARK_PRICE, "m"),),
-            "bids": Rows("b"),
-        },
-        {
-            "msg_type": MsgType.BOOK,
-            "bids": Rows("b"),
-            "stats": (StatField(StatKind.MARK_PRICE, "m"),),
-        },
-        {"msg_type": MsgType.BOOK, "bids": Rows("b"), "levels": SidedRows("l", 0, 1, 2, SIDES)},
-        {"msg_type": MsgType.BOOK, "levels": SidedRows("l", 0, "p", 2, SIDES)},
-        {"msg_type": MsgType.BOOK, "levels": SidedRows("l", 0, 1, 1, SIDES)},
-        {"msg_type": MsgType.BOOK, "levels": SidedRows("l", 0, 1, 2, {"?": Side.UNKNOWN})},
-        {"msg_type": MsgType.BOOK, "levels": SidedRows("l", -1, 1, 2, SIDES)},
-        {"msg_type": MsgType.BOOK, "levels": SidedRows("l", "s", "p", "q", SIDES, ts="t")},
-        {
-            "msg_type": MsgType.BOOK,
-            "ts": None,
-            "levels": SidedRows("l", "s", "p", "q", SIDES, ts="q"),
-        },
-        {"msg_type": MsgType.BOOK, "ts": None, "levels": SidedRows("l", 0, 1, 2, SIDES, ts="t")},
-        {"msg_type": MsgType.BOOK, "bids": ObjectRows("b", "p.x", "q")},
+        ({"each": Elements("d[]", symbol="s")}, "symbol"),
+        ({"each": Elements("d[]", symbol="s"), "symbol": None, "optional": ("s",)}, "optional"),
+        ({"each": Elements("d"), "symbol": None}, "each"),
+        ({"each": Elements("d[]"), "price": "a[].p"}, "each"),
+        ({"each": Elements("d[]"), "where": {"d[].k": ("x",)}}, "each"),
+        ({"side": SideField("d", {"*": Side.BUY})}, "side"),
+        ({"optional": ("p",)}, "optional"),
+        ({"flags": (FlagField("a", {}), FlagField("b", {}), FlagField("c", {}))}, "flags"),
+        ({"msg_type": MsgType.BOOK}, "msg_type"),
     ],
 )
-def test_declarations_that_cannot_be(changes: dict[str, object]) -> None:
-    """Contradictory shapes are refused when they are declared."""
-    with pytest.raises(ValueError, match="shape x"):
-        shape(changes.pop("msg_type"), **changes)  # type: ignore[arg-type]
+def test_trades_that_cannot_be(changes: dict[str, object], field: str) -> None:
+    """Contradictory shapes are refused when they are declared, by name and field."""
+    with pytest.raises(ValueError, match=f"shape trades: .*{field}"):
+        declared.trades(**changes)
+
+
+def test_statistics_without_a_statistic_cannot_be() -> None:
+    """There would be nothing to read."""
+    with pytest.raises(ValueError, match="shape statistics: stats"):
+        statistics()
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        SidedRows("l", 0, "p", 2, SIDES),
+        SidedRows("l", 0, 1, 1, SIDES),
+        SidedRows("l", 0, 1, 2, {"?": Side.UNKNOWN}),
+        SidedRows("l", -1, 1, 2, SIDES),
+        SidedRows("l", "s", "p", "q", SIDES, ts="q"),
+        SidedRows("l", 0, 1, 2, SIDES, ts="t"),
+        BidAskRows(bids=ObjectRows("b", "p.x", "q")),
+    ],
+)
+def test_levels_that_cannot_be(levels: object) -> None:
+    """Columns, keys and sides that contradict each other."""
+    with pytest.raises(ValueError, match="shape x: levels"):
+        shape(BookShape, ts=None, levels=levels)
+
+
+def test_rows_with_a_time_leave_none_to_the_message() -> None:
+    """Which of the two times counts would be open."""
+    with pytest.raises(ValueError, match="shape x: levels"):
+        shape(BookShape, ts="T", levels=SidedRows("l", "s", "p", "q", SIDES, ts="t"))

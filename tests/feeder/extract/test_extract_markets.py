@@ -8,17 +8,14 @@ import pytest
 
 from tapecast.feeder.extract.extractor import Extractor
 from tapecast.feeder.extract.fallback import FallbackExtractor
-from tapecast.feeder.extract.shapes import Numbers, Rows, Shape
+from tapecast.feeder.extract.shapes import BidAskRows, BookShape, Numbers, Rows
 from tapecast.feeder.extract.types import ExtractStatus
-from tapecast.protocol.schema import MsgType
 
-BOOK = Shape(
+BOOK = BookShape(
     name="book",
-    msg_type=MsgType.BOOK,
     numbers=Numbers.QUOTED,
     symbol="s",
-    bids=Rows("b"),
-    asks=Rows("a"),
+    levels=BidAskRows(bids=Rows("b"), asks=Rows("a")),
 )
 BOTH = pytest.mark.parametrize("make", [Extractor, FallbackExtractor])
 

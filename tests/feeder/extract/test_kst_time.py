@@ -10,20 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapecast.feeder.extract.exact import kst_ns
-from tapecast.feeder.extract.shapes import Numbers, Rows, Shape, TimeUnit
+from tapecast.feeder.extract.shapes import BidAskRows, BookShape, Numbers, Rows, TimeUnit
 from tapecast.feeder.extract.types import ExtractStatus
 from tapecast.protocol._native import ffi, lib
-from tapecast.protocol.schema import Flag, MsgType
+from tapecast.protocol.schema import Flag
 from tests.support.extract_pair import Pair
 
-BOOK = Shape(
+BOOK = BookShape(
     name="x",
-    msg_type=MsgType.BOOK,
     numbers=Numbers.QUOTED,
     symbol="s",
     ts="T",
     ts_unit=TimeUnit.KST,
-    bids=Rows("b"),
+    levels=BidAskRows(bids=Rows("b")),
 )
 
 
