@@ -1,4 +1,4 @@
-# make run [REPLAY=folder] [SPEED=n] [LIMITED_MODE=true] · make test [ARGS=…] [JOBS=n] · make lint · make wheel · make bench · make lock · make clean
+# make run [REPLAY=folder] [SPEED=n] [LIMITED_MODE=true] · make test [ARGS=…] [JOBS=n] · make lint · make wheel · make api · make bench · make lock · make clean
 # Each step leaves a stamp in .venv, so the second time only what changed is done again.
 
 VENV := .venv
@@ -14,7 +14,7 @@ ifdef LIMITED_MODE
 export LIMITED_MODE
 endif
 
-.PHONY: help run test lint wheel bench reliability lock clean setup FORCE
+.PHONY: help run test lint wheel api bench reliability lock clean setup FORCE
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make test [ARGS='-k books']    the tests, two at a time [JOBS=2]; one after another with JOBS=0"
 	@echo "make lint                      style, types, import rules, generated files"
 	@echo "make wheel                     the sdist and a wheel for every Linux of its kind and Python 3.11 or later: dist/"
+	@echo "make api                       the reference of all modules, from their docstrings: api/index.html"
 	@echo "make bench [ARGS=--smoke]      the benchmarks"
 	@echo "make reliability [ARGS=--short] put faults into everything and write docs/reliability.md"
 	@echo "make lock                      renew the lock files (needs uv)"
@@ -47,6 +48,9 @@ lint: setup
 wheel: setup $(VENV)/.wheel
 	PATH="$(abspath $(BIN)):$$PATH" .ci/wheel dist
 
+api: setup $(VENV)/.docs
+	$(BIN)/python -m pdoc --docformat markdown --output-directory api tapecast '!tapecast.__main__' '!tapecast.protocol.native'
+
 bench: setup $(VENV)/.bench
 	@set -e; for file in $$(grep -l '^if __name__' benchmarks/*.py); do \
 		name=benchmarks.$$(basename "$$file" .py); \
@@ -60,10 +64,11 @@ lock:
 	$(LOCK) --output-file requirements.lock
 	$(LOCK) --group dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(LOCK) --group wheel --constraint requirements.lock --constraint requirements-dev.lock --output-file requirements-wheel.lock
+	$(LOCK) --group docs --constraint requirements.lock --constraint requirements-dev.lock --output-file requirements-docs.lock
 	$(LOCK) --group bench --constraint requirements.lock --constraint requirements-dev.lock --output-file requirements-bench.lock
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info protocol/_native* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) api build dist *.egg-info protocol/_native* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.created:
@@ -81,6 +86,10 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.locked
 
 $(VENV)/.wheel: requirements-wheel.lock $(VENV)/.dev
 	$(PIP) install --quiet --require-hashes -r requirements-wheel.lock
+	@touch $@
+
+$(VENV)/.docs: requirements-docs.lock $(VENV)/.dev
+	$(PIP) install --quiet --require-hashes -r requirements-docs.lock
 	@touch $@
 
 $(VENV)/.bench: requirements-bench.lock $(VENV)/.dev

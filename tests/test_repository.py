@@ -1,5 +1,5 @@
-"""The repository itself: nothing of one machine in it, no recordings, documents that speak of
-what exists.
+"""The repository itself: nothing of one machine in it, no recordings, dependencies that are
+pinned. What documents name is checked in `tests.test_documents`.
 """
 
 from __future__ import annotations
@@ -32,20 +32,17 @@ LONG_FILES: dict[str, str] = {
     "tests/protocol/test_codec.py": "every message type and every way to refuse one",
 }
 """Files over 600 lines, each with its reason."""
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-wheel.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-dev.lock",
+    "requirements-docs.lock",
+    "requirements-wheel.lock",
+)
 REGISTRY = re.compile(
     r"(https?://|@)[\w.-]*(pypi|pythonhosted|npmjs|maven|crates)[\w.-]*|--(extra-)?index-url|--find-links",
     re.I,
 )
 MACHINE = re.compile(r"(?<![\w.~$}-])/(work|root|home/\w+|Users/\w+|tmp/wt)/")
-DOCUMENTS = [
-    "README.md",
-    "config/README.md",
-    "docs/quickstart.md",
-    "docs/architecture.md",
-    "docs/operations.md",
-    "systemd/README.md",
-]
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -117,8 +114,8 @@ def test_every_locked_package_is_pinned_with_hashes(name: str) -> None:
 
 
 def test_the_lock_files_hold_every_declared_dependency_and_agree() -> None:
-    """What `pyproject.toml` asks for is locked, and the sets of development and of the wheel are
-    supersets at the same versions.
+    """What `pyproject.toml` asks for is locked, and the sets of development, of the
+    documentation and of the wheel are supersets at the same versions.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     pins = {
@@ -126,11 +123,13 @@ def test_the_lock_files_hold_every_declared_dependency_and_agree() -> None:
         for name in LOCKS
     }
     assert pins["requirements.lock"] <= pins["requirements-dev.lock"]
+    assert pins["requirements.lock"] <= pins["requirements-docs.lock"]
     assert pins["requirements.lock"] <= pins["requirements-wheel.lock"]
     declared = project["project"]["dependencies"] + project["dependency-groups"]["build"]
     for lock, wanted in (
         ("requirements.lock", declared),
         ("requirements-dev.lock", project["dependency-groups"]["dev"]),
+        ("requirements-docs.lock", project["dependency-groups"]["docs"]),
         ("requirements-wheel.lock", project["dependency-groups"]["wheel"]),
     ):
         locked = {pin.partition("==")[0] for pin in pins[lock]}
@@ -160,50 +159,3 @@ def installed_files() -> set[str]:
         for name in names
         if name.startswith((*rooms, "tapecast/")) and not name.startswith("protocol/native/")
     }
-
-
-def test_every_room_of_the_readme_exists() -> None:
-    """A folder in the table of rooms is a folder in the tree."""
-    rooms = re.findall(r"^\| `([\w/]+/)` \|", (ROOT / "README.md").read_text(), re.M)
-    assert len(rooms) >= 9
-    assert [
-        room for room in rooms if not any(path.is_relative_to(ROOT / room) for path in tracked())
-    ] == []
-
-
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_every_link_and_folder_of_a_document_exists(name: str) -> None:
-    """Relative links and folders named in code marks lead somewhere."""
-    document = ROOT / name
-    words = document.read_text()
-    links = [
-        target
-        for target in re.findall(r"\]\(([^)#:]+)\)", words)
-        if not (document.parent / target).exists()
-    ]
-    folders = [
-        folder
-        for folder in re.findall(r"`([a-z]+(?:/[a-z_]+)*/)`", words)
-        if not (ROOT / folder).is_dir()
-    ]
-    assert (links, folders) == ([], [])
-
-
-def test_make_targets_of_the_documents_exist() -> None:
-    """A command that a reader types is a target of the Makefile."""
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
-    for name in DOCUMENTS:
-        used = set(re.findall(r"^\$.*\bmake ([a-z]+)\b", (ROOT / name).read_text(), re.M))
-        assert used <= targets, name
-
-
-def test_settings_of_the_documents_exist() -> None:
-    """A variable or key that a document shows is read by somebody."""
-    from tapecast.runtime.config import load_layers
-
-    known = set(load_layers(environ={}).values)
-    for name in DOCUMENTS:
-        shown = re.findall(r"TAPECAST__(\w+)=|--set ([\w.]+)=", (ROOT / name).read_text())
-        keys = {variable.lower().replace("__", ".") or flag for variable, flag in shown}
-        venues = {key for key in keys if key.startswith("venues.")}
-        assert keys - venues <= known, name
