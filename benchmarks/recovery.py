@@ -40,7 +40,7 @@ from benchmarks.wire_to_wire import (
     row,
 )
 from tapecast.feeder.offline import Offline
-from tapecast.feeder.recovery_source import SessionSource
+from tapecast.feeder.recovery_source import session_source
 from tapecast.feeder.venues import venue
 from tapecast.protocol.codec import decode
 from tapecast.protocol.net.io import Receiver, Sender
@@ -129,7 +129,7 @@ def _steps(clients: int) -> Table:
     offline.publisher.ring = ring = Ring(RING_BYTES)
     for _ in offline.run():
         pass
-    source = SessionSource(offline.session, offline.publisher, ring, lambda: None)
+    source = session_source(offline.session, offline.publisher, ring, lambda: None)
     much = 1 << 40
     limits = Limits(clients, much, much, much, backlog=64, idle_ns=much, stall_ns=much)
     whole = RequestItem(kind=RequestKind.RANGE, first=ring.oldest_seq, packets=MAX_RANGE)

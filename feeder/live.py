@@ -13,7 +13,6 @@ import gc
 import time
 from pathlib import Path
 
-from tapecast.feeder.channel_sender import open_channel_sender
 from tapecast.feeder.clock_watch import ClockWatch
 from tapecast.feeder.connections.pool import Connections
 from tapecast.feeder.connections.sharding import plan
@@ -24,16 +23,15 @@ from tapecast.feeder.monitor_lines import MonitorLines
 from tapecast.feeder.quarantine import QuarantineFile
 from tapecast.feeder.record.recorder import Recorder
 from tapecast.feeder.record.session import RecordedSession
-from tapecast.feeder.recovery_source import recovery_service
+from tapecast.feeder.recovery_source import SessionStates
 from tapecast.feeder.session.session import CommandKind, Session, SessionOptions
 from tapecast.feeder.session.sync import SyncPolicy
 from tapecast.feeder.symbols.starting import starting_symbols
 from tapecast.feeder.venues.spec import VenueSpec
-from tapecast.protocol.publish.schedule import Schedule, SchedulePolicy
-from tapecast.protocol.records import HeartbeatItem
 from tapecast.protocol.schema import Flag, StatusState
 from tapecast.runtime import logs
-from tapecast.runtime.channels import channel_of
+from tapecast.runtime.channel import Health, open_channel
+from tapecast.runtime.channels import channel_named
 from tapecast.runtime.keys import packet_room
 from tapecast.runtime.net.limiter import HostLimiter
 from tapecast.runtime.net.rest import RestClient
@@ -76,9 +74,10 @@ class LiveFeeder:
         self._access = access or Access()
         feeder, network = config.feeder, config.network
         flags = int(Flag.REPLAY) if replay else 0
-        label = f"{spec.name}-{feeder.replica + 1}" if feeder.replica else spec.name
+        channel = channel_named(spec.name, feeder.replica)
+        label = channel.label
         options = SessionOptions(
-            channel_id=channel_of(spec.name, feeder.replica),
+            channel_id=channel.channel_id,
             base_flags=flags,
             max_payload=packet_room(network),
             verify_checksum=replay,
@@ -88,9 +87,14 @@ class LiveFeeder:
             Session(spec, options) if recorder is None else RecordedSession(spec, options, recorder)
         )
         self.recorder = recorder
-        self.line, self.publisher, tell = open_channel_sender(spec, config, flags, publish=publish)
+        self.channel = open_channel(config, channel, base_flags=flags, publish=publish)
+        self.line, self.publisher = self.channel.line, self.channel.publisher
         self._monitor_lines = MonitorLines(
-            label, "feed", tell, config.monitor.conn_interval_s, config.monitor.exchange_interval_s
+            label,
+            "feed",
+            self.channel.send_text,
+            config.monitor.conn_interval_s,
+            config.monitor.exchange_interval_s,
         )
         self.quarantine = QuarantineFile(Path(feeder.quarantine_dir) / f"{label}.jsonl")
         limits = self._venue.limits
@@ -105,14 +109,8 @@ class LiveFeeder:
             access=self._access,
         )
         self.frame_handler = FrameHandler(self.session, self.publisher, self._carry_out, recorder)
-        self.recovery = recovery_service(
-            spec.name,
-            self.session,
-            self.publisher,
-            config,
-            self.frame_handler.flush,
-            listen=publish,
-        )
+        self.channel.serve(SessionStates(self.session, self.frame_handler.flush), self._health)
+        self.recovery = self.channel.recovery
         self._snapshots = SnapshotFetcher(
             self.session,
             self.rest,
@@ -136,8 +134,7 @@ class LiveFeeder:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Feed until `stop` is set; then drain, say SESSION_END and return."""
-        await self.recovery.start()
-        self.publisher.start(self._beat())
+        await self.channel.start()
         self._tasks.spawn(self._beat_and_repeat())
         whole = await self._snapshots.learn_instruments(stop, _LEARN_S)
         symbols = await starting_symbols(
@@ -202,12 +199,7 @@ class LiveFeeder:
             if self.recorder is not None
             else None
         )
-        until = time.monotonic() + self._config.feeder.session_end_s
-        self.publisher.end(self._beat(), time.time_ns())
-        while time.monotonic() < until:
-            await asyncio.sleep(min(0.25, max(0.0, until - time.monotonic())))
-            self.publisher.end(self._beat(), time.time_ns())
-        await self.recovery.close()
+        await self.channel.end()
         self.quarantine.write(self.session.quarantined)
         await self.rest.close()
         if recorded is not None:
@@ -260,31 +252,24 @@ class LiveFeeder:
     # what beats
 
     async def _beat_and_repeat(self) -> None:
-        schedule = Schedule(_schedule_policy(self._config), time.monotonic_ns())
         while True:
             await asyncio.sleep(_TICK_S)
             try:
-                self._tick(schedule, time.monotonic_ns())
+                self._tick(time.monotonic_ns())
                 self.ticked_ns = time.monotonic_ns()
             except Exception as error:  # a defect here must not silence the heartbeats
                 log.error("tick_failed", venue=self._spec.name, error=repr(error), exc_info=error)
                 await asyncio.sleep(1.0)
 
-    def _tick(self, schedule: Schedule, now_ns: int) -> None:
+    def _tick(self, now_ns: int) -> None:
         session, publisher = self.session, self.publisher
         self._watch_clock(now_ns, time.time_ns())
         deadline = session.next_deadline()
         if deadline is not None and deadline <= now_ns:
             session.on_timer(now_ns, time.time_ns())
         self.frame_handler.flush()
-        if schedule.heartbeat_due(publisher.packets, now_ns):
-            publisher.heartbeat(self._beat(), time.time_ns())
-        instruments = session.instruments
-        for index in schedule.definitions.due(len(instruments), now_ns):
-            publisher.repeat(session.definition(instruments[index]))
-        for index in schedule.snapshots.due(len(instruments), now_ns):
-            publisher.repeat(session.book_snapshot(instruments[index]))
-        if schedule.second_due(now_ns):
+        self.channel.tick(now_ns)
+        if self.channel.schedule.second_due(now_ns):
             if self.recorder is not None and self.recorder.dropped:
                 session.counts["unrecorded"] = self.recorder.dropped
             if unsent := sum(sender.stats.dropped for sender in self.line.senders):
@@ -311,34 +296,20 @@ class LiveFeeder:
                 by_s=round(self._clock.step_ns / _SECOND, 3),
             )
 
-    def _beat(self) -> HeartbeatItem:
+    def _health(self) -> Health:
         session = self.session
         live = session.live_books()
         wanted = sum(
             1 for instrument in session.instruments if instrument.sync.state is not StatusState.IDLE
         )
         up = self.connections.up
-        return HeartbeatItem(
-            oldest_seq=self.publisher.oldest_seq,
+        return Health(
             upstream_dropped=session.counts["gaps"]
             + session.counts["quarantine"]
             + session.counts["batches_failed"],
-            instruments=len(session.instruments),
             suspect=wanted - live,
-            interval_ms=self._config.feeder.heartbeat_max_ms,
-            recovery_port=self.recovery.port,
             health=2 if not up else 0 if live == wanted and up == len(self.connections.all) else 1,
         )
-
-
-def _schedule_policy(config: Config) -> SchedulePolicy:
-    feeder = config.feeder
-    return SchedulePolicy(
-        heartbeat_idle_ms=feeder.heartbeat_idle_ms,
-        heartbeat_max_ms=feeder.heartbeat_max_ms,
-        definition_cycle_s=feeder.definition_cycle_s,
-        snapshot_cycle_s=feeder.snapshot_cycle_s,
-    )
 
 
 def _sync_policy(config: Config, spec: VenueSpec) -> SyncPolicy:

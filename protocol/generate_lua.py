@@ -193,8 +193,31 @@ def _proto_field(record: schema.Record, field: schema.Field) -> str:
         return f"ProtoField.bytes({names}, base.NONE, {_quote(field.doc)})"
     key = (record.name, field.name)
     base = "base.HEX" if key in _HEX else "base.DEC"
-    values = _values(_ENUMS[key]) if key in _ENUMS else "nil"
+    values = _values(_ENUMS[key]) if key in _ENUMS else _NAMES.get(key, "nil")
     return f"ProtoField.{_TYPES[field.type]}({names}, {base}, {values}, nil, {_quote(field.doc)})"
+
+
+def _named(names: dict[int, str]) -> str:
+    return "{" + ", ".join(f"[{number}] = {_quote(name)}" for number, name in names.items()) + "}"
+
+
+def _channel_names() -> dict[int, str]:
+    names: dict[int, str] = {}
+    for base, suffix, registry in (
+        (0, "", schema.VENUES),
+        (schema.DERIVED_STEP, "", schema.SERVICES),
+        (2 * schema.DERIVED_STEP, "-stock", schema.SERVICES),
+    ):
+        for name, number in registry.items():
+            names[base + number] = f"{name}{suffix}"
+            names[base + number + schema.REPLICA_STEP] = f"{name}{suffix}-2"
+    return names
+
+
+_NAMES = {
+    ("header", "channel_id"): _named(_channel_names()),
+    ("header", "venue_id"): _named({number: name for name, number in schema.VENUES.items()}),
+}
 
 
 def lua_dissector() -> str:

@@ -64,6 +64,18 @@ def _tables() -> dict[str, str]:
             ("venue_id", "name"),
             [(str(number), f"`{name}`") for name, number in schema.VENUES.items()],
         ),
+        "services": _table(
+            ("service", "name", "channel, crypto input", "channel, stock input"),
+            [
+                (
+                    str(number),
+                    f"`{name}`",
+                    str(schema.DERIVED_STEP + number),
+                    str(2 * schema.DERIVED_STEP + number),
+                )
+                for name, number in schema.SERVICES.items()
+            ],
+        ),
     }
 
 

@@ -1,7 +1,7 @@
 """The recovery service's conversation: requests and replies to bytes and back, and packets out
 of a TCP stream.
 
-The one place through which both ends pass what they say (wire specification, section 8), so that
+The one place through which both ends pass what they send (wire specification, section 8), so that
 a tag is added and checked here and nowhere else. The packets of an answer are served as they are
 and do not pass here. It decides nothing and does no I/O.
 """

@@ -12,6 +12,7 @@ from enum import IntEnum, IntFlag
 from typing import Literal, NamedTuple
 
 __all__ = [
+    "DERIVED_STEP",
     "FLAG_DOC",
     "HEADER",
     "HEADER_SIZE",
@@ -23,6 +24,8 @@ __all__ = [
     "PORT_CRYPTO",
     "PORT_STOCK",
     "RECORDS",
+    "REPLICA_STEP",
+    "SERVICES",
     "TAG_SIZE",
     "UNDEFINED",
     "VENUES",
@@ -275,8 +278,26 @@ VENUES: dict[str, int] = {
     "kraken": 11,
     "binance_coinm": 12,
 }
-"""Venue registry: header field `venue_id`; also the default channel id and last octet of the
-default group.
+"""Venue registry: header field `venue_id`; also the channel id and the last octet of the group."""
+
+SERVICES: dict[str, int] = {
+    "l3": 1,
+    "nbbo": 2,
+    "bars": 3,
+    "features": 4,
+    "signals": 5,
+    "orders": 6,
+}
+"""Service registry: derived channels, whose input is what venues or other services publish. The
+channel id is 1000 + the service for crypto input and 2000 + the service for stock input; the
+service is the last octet of the group.
+"""
+
+REPLICA_STEP = 100
+"""Between the channel ids, and the last octets of the groups, of a first and a second publisher."""
+DERIVED_STEP = 1000
+"""Channel ids below it are venues'; from it on services' with crypto input, from twice it on with
+stock input.
 """
 
 

@@ -116,9 +116,9 @@ class Stamper:
         """Stamp the contiguous packets in the first `nbytes` of `buffer` and return how many
         there are.
 
-        `keep`: book packets with SNAPSHOT and RECOVERED (the cycle snapshots) carry the last
-        book number instead of a new one. `flags` are added to every packet. `ts_send_ns` 0 reads
-        the clock once. Raises StampError.
+        `keep`: packets with SNAPSHOT and RECOVERED (the cycle snapshots) carry the last number
+        of their instrument and type instead of a new one. `flags` are added to every packet.
+        `ts_send_ns` 0 reads the clock once. Raises StampError.
         """
         data = ffi.from_buffer("uint8_t[]", buffer, require_writable=True)
         if not 0 <= nbytes <= len(data):

@@ -1,10 +1,10 @@
 """The keys of the channels: where they come from, and when there must be some (wire format,
 section on authentication).
 
-`TAPECAST_KEY_<VENUE>` is the key a venue's packets are sealed with and checked under, 64
-hexadecimal digits; `TAPECAST_KEY_<VENUE>_ALSO` is accepted beside it while keys are being
-changed (docs/network.md tells how). Where they are found, also as systemd credentials
-(`key_<venue>`), is `runtime.secrets`' matter; no message shows one.
+`TAPECAST_KEY_<NAME>` is the key that the packets of a venue or service are sealed with and checked
+under, 64 hexadecimal digits; `TAPECAST_KEY_<NAME>_ALSO` is accepted beside it while keys are being
+changed (docs/network.md has the steps). Where they are found, also as systemd credentials
+(`key_<name>`), is `runtime.secrets`' matter; no message shows one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ipaddress import IPv4Address
 from tapecast.protocol.codec import KEY_SIZE
 from tapecast.protocol.net.sequencing import BatchSequencer
 from tapecast.protocol.schema import TAG_SIZE, VENUES
-from tapecast.runtime.channels import channel_of
+from tapecast.runtime.channels import REPLICAS, channel_of
 from tapecast.runtime.errors import ConfigError
 from tapecast.runtime.secrets import describe, find, variable
 from tapecast.runtime.settings import Network
@@ -34,21 +34,21 @@ class Admission:
     """Whose packets a receiver takes: those under a channel's keys, where there are keys, from
     hosts that may send.
 
-    Without keys each line keeps to the sender it was first heard from. With keys it does not: a
-    tag says more than an address, and whoever plays an old packet back must not be taken for the
-    publisher.
+    Without keys each line keeps to the sender whose packet came first. With keys it does not: a
+    tag proves more than an address, and whoever plays an old packet back must not be taken for
+    the publisher.
     """
 
     def __init__(
         self,
-        venues: Iterable[str] | None,
+        names: Iterable[str] | None,
         network: Network,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """Find the keys of some venues, None = of those that there are keys for. Raises
-        ConfigError as `channel_keys` does.
+        """Find the keys of some venues and services, None = of the venues that there are keys
+        for. Raises ConfigError as `channel_keys` does.
         """
-        self.keys = channel_keys(venues, network, environ)
+        self.keys = channel_keys(names, network, environ)
         """By channel id; none = packets carry no tags."""
         self._sources = network.sources
 
@@ -73,50 +73,58 @@ def packet_room(network: Network) -> int:
     return network.max_payload - (TAG_SIZE if is_authenticated(network) else 0)
 
 
-def key_names(venue: str) -> tuple[str, str]:
-    """Return the name of a venue's key, and of the one accepted beside it (`runtime.secrets`)."""
-    name = f"KEY_{venue.upper()}"
-    return name, f"{name}_ALSO"
+def key_names(name: str) -> tuple[str, str]:
+    """Return how the key of a venue or service is called, and the one accepted beside it
+    (`runtime.secrets`).
+    """
+    key = f"KEY_{name.upper()}"
+    return key, f"{key}_ALSO"
 
 
 def sending_key(
-    venue: str, network: Network, environ: Mapping[str, str] | None = None
+    name: str, network: Network, environ: Mapping[str, str] | None = None
 ) -> bytes | None:
-    """Return the key to seal a venue's packets with; None where packets carry no tags. Raises
-    ConfigError where it is missing.
+    """Return the key to seal the packets of a venue or service with; None where packets carry no
+    tags. Raises ConfigError where it is missing.
     """
-    keys = channel_keys((venue,), network, environ)
+    keys = channel_keys((name,), network, environ)
     return next(iter(keys.values()))[0] if keys else None
 
 
 def channel_keys(
-    venues: Iterable[str] | None, network: Network, environ: Mapping[str, str] | None = None
+    names: Iterable[str] | None, network: Network, environ: Mapping[str, str] | None = None
 ) -> dict[int, tuple[bytes, ...]]:
-    """Return the keys of the venues' channels by channel id, the one to seal with first; none
-    where packets carry no tags.
+    """Return the keys of the channels of venues and services by channel id, the one to seal with
+    first; none where packets carry no tags.
 
-    The channels of a venue's two feeders have the same keys: which channel a packet belongs to
-    is under its tag.
+    All channels of one name have the same keys: which channel a packet belongs to is under its
+    tag.
 
-    `venues` None means those that there are keys for. Raises ConfigError naming every variable
-    that is missing or wrong.
+    `names` None means the venues that there are keys for. Raises ConfigError naming every variable
+    that is missing or wrong, UnknownChannelError naming what is not registered.
     """
     if not is_authenticated(network):
         return {}
     found: dict[int, tuple[bytes, ...]] = {}
     problems: list[str] = []
-    for venue in VENUES if venues is None else venues:
-        texts = [(name, _secret(name, environ, problems)) for name in key_names(venue)]
-        keys = [_parsed(name, text, problems) for name, text in texts if text is not None]
+    for name in VENUES if names is None else names:
+        texts = [(key, _secret(key, environ, problems)) for key in key_names(name)]
+        keys = [_parsed(key, text, problems) for key, text in texts if text is not None]
         if texts[0][1] is not None:
-            found.update({channel_of(venue, replica): tuple(keys) for replica in (0, 1)})
-        elif venues is not None or keys:
+            found.update({channel_id: tuple(keys) for channel_id in _channels(name)})
+        elif names is not None or keys:
             problems.append(f"${variable(texts[0][0])} is not set: {_why(network)}")
     if not found and not problems:
         problems.append(f"no $TAPECAST_KEY_<VENUE> is set: {_why(network)}")
     if problems:
         raise ConfigError(problems)
     return found
+
+
+def _channels(name: str) -> set[int]:
+    return {
+        channel_of(name, replica, stock=stock) for replica in REPLICAS for stock in (False, True)
+    }
 
 
 def _why(network: Network) -> str:

@@ -83,6 +83,11 @@ class Network(_Section, frozen=True):
     line_b_prefix: Annotated[
         SecondPrefix, Meta(description="the same for line B; empty = one line")
     ]
+    derived_prefix: Annotated[
+        Prefix,
+        Meta(description="a service's group is this prefix and the service's number; crypto input"),
+    ]
+    derived_prefix_stock: Annotated[Prefix, Meta(description="the same for stock input")]
     monitor_group: Annotated[Group, Meta(description="group of the plain text monitoring lines")]
     port_crypto: Annotated[Port, Meta(description="UDP port of the crypto venues")]
     port_stock: Annotated[Port, Meta(description="UDP port of the stock venue")]
@@ -517,6 +522,10 @@ def conflicts(config: Config) -> Iterator[tuple[str, str]]:
         yield "network.ttl", "above 1 needs network.wide_area = true"
     if network.line_b_prefix == network.group_prefix:
         yield "network.line_b_prefix", "must differ from network.group_prefix"
+    for key in ("derived_prefix", "derived_prefix_stock"):
+        for other in ("group_prefix", "line_b_prefix"):
+            if getattr(network, key) == getattr(network, other):
+                yield f"network.{key}", f"must differ from network.{other}"
     if config.consumer.repair_packets & (config.consumer.repair_packets - 1):
         yield "consumer.repair_packets", "must be a power of two"
     if feeder.heartbeat_idle_ms > feeder.heartbeat_max_ms:

@@ -27,9 +27,9 @@ from tapecast.protocol.fields import OFFSET
 from tapecast.protocol.net.sequencing import SPAN_HELD, BatchSequencer, EventKind
 from tapecast.protocol.net.sequencing import SequencingEvent as Change
 from tapecast.protocol.render import EventDict, Renderer
-from tapecast.protocol.schema import VENUES, venue_name
+from tapecast.protocol.schema import VENUES
 from tapecast.runtime import config as configuration
-from tapecast.runtime.channels import lines_of, venue_of
+from tapecast.runtime.channels import channel_name, lines_of, venue_of
 from tapecast.runtime.errors import ConfigError
 from tapecast.runtime.keys import Admission
 
@@ -214,7 +214,7 @@ def _lost(change: Change, venue_ids: frozenset[int]) -> Iterator[EventDict]:
         return
     yield {
         "type": "gap",
-        "venue": venue_name(venue),
+        "venue": channel_name(change.channel_id),
         "kind": None,
         "symbol": None,
         "instrument": None,

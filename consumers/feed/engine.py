@@ -68,7 +68,7 @@ from tapecast.protocol.schema import (
     StatusState,
     venue_name,
 )
-from tapecast.runtime.channels import venue_of
+from tapecast.runtime.channels import channel_name
 
 __all__ = ["Engine", "Want"]
 
@@ -181,7 +181,7 @@ class Engine:
         self.gaps += 1
         self.lost += missing
         if Gap in self._wanted:
-            venue = channel.venue if channel is not None else venue_name(venue_of(channel_id))
+            venue = channel.venue if channel is not None else channel_name(channel_id)
             self.out.append(build_loss(venue, channel_id, first_missing, missing))
 
     def repairing(self, channel_id: int, first: int, count: int) -> None:

@@ -33,8 +33,8 @@ from tapecast.protocol.net.sequencing import (
     EventKind,
     SequencingEvent,
 )
-from tapecast.protocol.schema import StatusReason, StatusScope, StatusState, venue_name
-from tapecast.runtime.channels import venue_of
+from tapecast.protocol.schema import StatusReason, StatusScope, StatusState
+from tapecast.runtime.channels import channel_name
 
 __all__ = ["Reader"]
 
@@ -321,7 +321,7 @@ def _notify(engine: Engine, event: SequencingEvent, now_ns: int) -> None:
     elif event.kind == EventKind.SESSION_END:
         engine.end(event.channel_id)
     elif event.kind == EventKind.OTHER_SOURCE and event.source is not None:
-        venue = venue_name(venue_of(event.channel_id))
+        venue = channel_name(event.channel_id)
         _untrusted(
             engine,
             venue,

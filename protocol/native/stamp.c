@@ -42,7 +42,7 @@ static int64_t check(tc_stamper *s, const uint8_t *buffer, uint64_t nbytes) {
 
 static int is_kept(const tc_header *h) {
     const uint16_t cycle = TC_FLAG_SNAPSHOT | TC_FLAG_RECOVERED;
-    return h->msg_type == TC_MSG_BOOK && (h->flags & cycle) == cycle;
+    return (h->flags & cycle) == cycle;
 }
 
 static uint32_t instrument_seq(tc_stamper *s, const tc_header *h, int keep) {
@@ -55,8 +55,8 @@ static uint32_t instrument_seq(tc_stamper *s, const tc_header *h, int keep) {
 }
 
 /* Stamps every packet of `buffer`: session, channel_seq (heartbeats and SESSION_END carry the next number and take none),
- * instrument_seq from the index that stands there, ts_send_ns (0: read CLOCK_REALTIME once), and `flags` added. With `keep`, book
- * packets with SNAPSHOT and RECOVERED carry the last book number instead of a new one. Returns the number of packets, or an
+ * instrument_seq from the index that stands there, ts_send_ns (0: read CLOCK_REALTIME once), and `flags` added. With `keep`,
+ * packets with SNAPSHOT and RECOVERED carry the last number of their type instead of a new one. Returns the number of packets, or an
  * error code with `error_offset` set and nothing changed. */
 int64_t tc_stamp(tc_stamper *s, uint8_t *buffer, uint64_t nbytes, int keep, uint16_t flags, int64_t ts_send_ns) {
     if (flags & TC_FLAG_AUTH)

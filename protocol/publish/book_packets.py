@@ -25,7 +25,7 @@ _PIECE_BYTES = 64 << 10
 
 
 class Stamp(NamedTuple):
-    """Header fields of a packet that tells how something stands (`protocol.publish.publisher`)."""
+    """Header fields of a packet that shows how something stands (`protocol.publish.publisher`)."""
 
     session: int
     channel_seq: int

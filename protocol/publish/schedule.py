@@ -30,9 +30,7 @@ class SchedulePolicy:
 
 
 class Cycle:
-    """Spreads a repeated task over a period: `due` says how many of `count` steps are to be done
-    now.
-    """
+    """Spreads a repeated task over a period: `due` returns which of `count` steps to do now."""
 
     __slots__ = ("_done", "_period_ns", "_start_ns")
 

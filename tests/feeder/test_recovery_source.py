@@ -13,10 +13,11 @@ from typing import NamedTuple
 import pytest
 
 from tapecast.feeder.offline import Offline
-from tapecast.feeder.recovery_source import SessionSource
+from tapecast.feeder.recovery_source import session_source
 from tapecast.feeder.venues import venue
 from tapecast.protocol.books.books import BookSet
 from tapecast.protocol.codec import Packet, decode, walk
+from tapecast.protocol.publish.recovery.source import ChannelSource
 from tapecast.protocol.publish.recovery.types import State
 from tapecast.protocol.records import InstrumentItem, StatusItem
 from tapecast.protocol.ring import Ring
@@ -51,7 +52,7 @@ def played(file: str, rng: random.Random) -> tuple[Offline, bytes, list[Joined]]
     moments = sorted(rng.randrange(steps) for _ in range(POINTS))
     offline = Offline(venue(file.split("/")[0]), [path])
     offline.publisher.ring = ring = Ring(1 << 26)
-    source = SessionSource(offline.session, offline.publisher, ring, lambda: None)
+    source = session_source(offline.session, offline.publisher, ring, lambda: None)
     stream, joined = bytearray(), []
     for number, step in enumerate(offline.run()):
         stream += step.packets
@@ -129,9 +130,11 @@ def data_of(state: State) -> bytes:
     return b"".join(state.piece(number) for number in range(len(state)))
 
 
-def source_of(feed: Feed) -> SessionSource:
+def source_of(feed: Feed) -> ChannelSource:
     """Return the source of a feed."""
-    return SessionSource(feed.session, feed.publisher, Ring(1 << 16), lambda: feed.flush() and None)
+    return session_source(
+        feed.session, feed.publisher, Ring(1 << 16), lambda: feed.flush() and None
+    )
 
 
 def status_of(state: State) -> tuple[StatusState, StatusReason]:

@@ -37,10 +37,7 @@ class ReferenceStamper:
                 self.next_seq = (self.next_seq + 1) % 2**64
             if head["instrument_id"]:
                 key = (index, head["msg_type"])
-                cycle = (
-                    head["msg_type"] == MsgType.BOOK
-                    and head["flags"] & CYCLE & ~Flag.LAST == CYCLE & ~Flag.LAST
-                )
+                cycle = head["flags"] & CYCLE & ~Flag.LAST == CYCLE & ~Flag.LAST
                 if head["fragment"] == 0 and not (keep and cycle):
                     self.last[key] = (self.last.get(key, 0) + 1) % 2**32
                 head["instrument_seq"] = self.last.get(key, 0)

@@ -26,7 +26,7 @@ from tapecast.consumers.feed.recovery import manager
 from tapecast.consumers.feed.recovery.client import Phase, RecoveryClient
 from tapecast.consumers.feed.source import PacketSource
 from tapecast.feeder.offline import Offline
-from tapecast.feeder.recovery_source import SessionSource
+from tapecast.feeder.recovery_source import session_source
 from tapecast.feeder.venues import venue
 from tapecast.protocol.codec import walk
 from tapecast.protocol.net.io import SPAN
@@ -82,7 +82,7 @@ class Publication:
         self.offline = Offline(venue(name), [path], replica=replica, session=session)
         self.publisher = self.offline.publisher
         self.publisher.ring = self.ring = Ring(ring_bytes)
-        self.source = SessionSource(self.offline.session, self.publisher, self.ring, lambda: None)
+        self.source = session_source(self.offline.session, self.publisher, self.ring, lambda: None)
         self.server = RecoveryServer(self.source, _LIMITS)
         self.port = PORT
         self._steps = self.offline.run()

@@ -23,7 +23,7 @@ from tapecast.protocol.codec import WireError, validate
 from tapecast.protocol.net.sequencing import Source
 from tapecast.protocol.records import HEADER_STRUCT, Header, RequestItem
 from tapecast.protocol.recovery import MAX_RANGE, decode_reply, encode_request, first_packet
-from tapecast.protocol.schema import MsgType, ReplyStatus, RequestKind
+from tapecast.protocol.schema import Flag, MsgType, ReplyStatus, RequestKind
 
 __all__ = ["Answer", "Options", "Phase", "RecoveryClient", "Request"]
 
@@ -34,6 +34,8 @@ _MANY: Final = 64
 _ENOUGH: Final = 4096
 """States that wait for the engine; while there are more, nothing is read."""
 _STATES: Final = frozenset({MsgType.INSTRUMENT, MsgType.BOOK, MsgType.STATUS, MsgType.TICK_TABLE})
+_REPEATED: Final = Flag.SNAPSHOT | Flag.RECOVERED
+"""What the last packets of a derived channel carry, whatever their type."""
 
 
 class Options(NamedTuple):
@@ -279,7 +281,9 @@ class RecoveryClient:
             if self._served > request.packets:
                 raise WireError("more than was asked for")
             self.mended.append(packet)
-        elif header.session != self.session or header.msg_type not in _STATES:
+        elif header.session != self.session or not (
+            header.msg_type in _STATES or header.flags & _REPEATED == _REPEATED
+        ):
             raise WireError("no state of this session")
         else:
             self.states.append(packet)

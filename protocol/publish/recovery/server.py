@@ -1,10 +1,10 @@
 """The recovery service's brain: who may have what of one channel, and in which order; bytes in,
 pieces of answers out.
 
-Sans-I/O: the shell (`protocol.publish.recovery.service`) brings bytes and the time, says who
+Sans-I/O: the shell (`protocol.publish.recovery.service`) brings bytes and the time, reports who
 cannot be written to, and writes what `step` hands it. A step does little, 64 KiB of packets or
-of one book at most, and clients take turns, so that the feeder's sockets are read between any
-two steps. The bytes of the conversation are `protocol.recovery`'s, what there is to serve a
+of one book at most, and clients take turns, so that the publisher's own sockets are read between
+any two steps. The bytes of the conversation are `protocol.recovery`'s, what there is to serve a
 `Source`'s.
 """
 
@@ -14,7 +14,8 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 
 from tapecast.protocol.codec import WireError
-from tapecast.protocol.publish.recovery.types import Client, Limits, Piece, Source, State, Step
+from tapecast.protocol.publish.recovery.source import Source
+from tapecast.protocol.publish.recovery.types import Client, Limits, Piece, State, Step
 from tapecast.protocol.records import Header, ReplyItem, RequestItem
 from tapecast.protocol.recovery import decode_request, encode_reply, first_packet
 from tapecast.protocol.schema import ReplyStatus, RequestKind
@@ -29,7 +30,7 @@ _REQUEST_BYTES = 98
 _REQUEST_COST = 4
 """Packets that a request counts for besides those it is served."""
 _PATIENCE = 64
-"""A client that goes on asking while it is told BUSY, so many times, is closed."""
+"""A client that goes on asking while the answer is BUSY, so many times, is closed."""
 _BOOKS_BYTES = 32 << 20
 """Bytes of books kept for clients that ask for them at the same time."""
 
@@ -68,7 +69,7 @@ class RecoveryServer:
         return client
 
     def refusal(self, ts_ns: int) -> bytes:
-        """Return what a client beyond the limit is told."""
+        """Return what a client beyond the limit receives before it is closed."""
         self._ts_ns = ts_ns
         return self._reply(ReplyItem(0, ReplyStatus.BUSY, retry_ms=1000))
 
@@ -171,7 +172,8 @@ class RecoveryServer:
             del client.backlog[:length]
             header, request = decode_request(packet, keys=self._keys)
             own = self._source.header
-            if (header.channel_id, header.venue_id) != (own.channel_id, own.venue_id):
+            # A derived channel has instruments of several venues and is of none (venue 0).
+            if header.channel_id != own.channel_id or own.venue_id not in (0, header.venue_id):
                 raise WireError(
                     f"channel {header.channel_id} of venue {header.venue_id} is not served here"
                 )
@@ -202,7 +204,7 @@ class RecoveryServer:
         if wait_ns:
             client.busy += 1
             if client.busy > _PATIENCE:
-                client.closing = "goes on asking while it is told BUSY"
+                client.closing = "goes on asking while the answer is BUSY"
                 self.counts["insistent"] += 1
             return self._refuse(request, ReplyStatus.BUSY, -(-wait_ns // 1_000_000))
         client.busy = 0

@@ -1,8 +1,8 @@
 """The recovery service on TCP: a thin asyncio shell around `protocol.publish.recovery.server`.
 
 It accepts, reads into a small buffer, writes, and closes who is idle, does not read, or sends
-junk. Its work is done in turns between two reads of the feeder's sockets, and pauses after
-`_BURST_NS`: whatever clients do, most of the time is the feed's.
+junk. Its work is done in turns between two reads of the publisher's own sockets, and pauses after
+`_BURST_NS`: whatever clients do, most of the time is the channel's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
 from tapecast.protocol.publish.recovery.server import RecoveryServer
-from tapecast.protocol.publish.recovery.types import Client, Limits, Piece, Source
+from tapecast.protocol.publish.recovery.source import Source
+from tapecast.protocol.publish.recovery.types import Client, Limits, Piece
 
 __all__ = ["RecoveryService"]
 
@@ -68,8 +69,8 @@ class RecoveryService:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Listen. Where the port is taken the feed goes on without this service, says so, and
-        tries again until it is free.
+        """Listen; call it once, in the loop that publishes. Where the port is taken the channel
+        goes on without this service, logs it, and tries again until it is free.
         """
         if not self._listens:
             return
@@ -79,7 +80,9 @@ class RecoveryService:
             self._spawn(self._listen_again())
 
     async def close(self) -> None:
-        """Listen no more and drop every client."""
+        """Stop listening and drop every client; `port` is 0 from here on, for good.
+        A second call does nothing.
+        """
         self.port = 0
         self._listens = False
         for task in self._tasks:
@@ -87,6 +90,7 @@ class RecoveryService:
         if self._listener is not None:
             self._loop.remove_reader(self._listener)
             self._listener.close()
+            self._listener = None
         for connection in tuple(self._connections.values()):
             connection.transport.abort()
         # What `abort` asked for happens in the loop's next turn.
@@ -98,8 +102,8 @@ class RecoveryService:
         log.log(level, event, exc_info=error_info, extra={"channel": self._name, **fields})
 
     def report(self) -> dict[str, int]:
-        """Return the counters, how many clients there are now, and the longest that the feed had
-        to wait for a turn.
+        """Return the counters, how many clients there are now, and the longest that the channel
+        waited for a turn.
         """
         counts = dict(sorted(self.server.counts.items()))
         return {
@@ -155,7 +159,7 @@ class RecoveryService:
                 self._noted = 0
 
     def note(self, peer: str, reason: str) -> None:
-        """Note that a client is closed against its will: one line of the log a second tells of
+        """Note that a client is closed against its will: one line of the log a second names
         the last one, and how many.
         """
         self._noted += 1
@@ -211,7 +215,7 @@ class RecoveryService:
         self.wake()
 
     def _accept(self) -> None:
-        """Accept one connection; at the limit it is told so and closed at once."""
+        """Accept one connection; at the limit it gets a BUSY and is closed at once."""
         assert self._listener is not None
         try:
             sock, (host, port) = self._listener.accept()
@@ -241,7 +245,7 @@ class RecoveryService:
             self.closed(client)
 
     def opened(self, client: Client, connection: _Connection) -> None:
-        """Note who speaks for a client."""
+        """Note the connection of a client."""
         self._connections[client] = connection
 
     def closed(self, client: Client) -> None:

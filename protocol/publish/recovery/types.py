@@ -1,17 +1,14 @@
-"""Parts of the recovery service around its brain (`protocol.publish.recovery.server`): what it
-serves, its limits, a client's account.
+"""Parts of the recovery service around its brain (`protocol.publish.recovery.server`): a served
+state, the limits, a client's account. What is served is `protocol.publish.recovery.source`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from tapecast.protocol.records import Header
-from tapecast.protocol.ring import Ring
-
-__all__ = ["Allowance", "Client", "Limits", "Piece", "Source", "State", "Step"]
+__all__ = ["Allowance", "Client", "Limits", "Piece", "State", "Step"]
 
 _SECOND = 1_000_000_000
 Piece: TypeAlias = bytes | bytearray
@@ -51,41 +48,6 @@ class State:
         if callable(piece):
             piece = self._pieces[number] = piece()
         return piece
-
-
-class Source(Protocol):
-    """A channel as it stands now. Instruments are known by their index, which never changes; new
-    ones come at the end.
-    """
-
-    ring: Ring
-
-    @property
-    def header(self) -> Header:
-        """The channel, venue, session and flags of its packets."""
-        ...
-
-    @property
-    def next_seq(self) -> int:
-        """`channel_seq` of the next packet."""
-        ...
-
-    @property
-    def instruments(self) -> int:
-        """How many there are."""
-        ...
-
-    def find(self, instrument_id: int) -> int | None:
-        """Return the index of an instrument."""
-        ...
-
-    def definition(self, index: int, now_ns: int) -> State:
-        """Return an instrument's definition."""
-        ...
-
-    def book(self, index: int, now_ns: int) -> State:
-        """Return an instrument's definition, and its book or the reason why there is none."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +120,9 @@ class Client:
         self.ended = False
         """It will send no more: close it after its answers."""
         self.busy = 0
-        """How often in a row it was told BUSY."""
+        """How often in a row it was answered BUSY."""
         self.closing = ""
-        """Why it is to be closed once it has what it was sent; empty = it is not."""
+        """Why it is to be closed once it has what was written for it; empty = it is not."""
 
 
 class Step(NamedTuple):

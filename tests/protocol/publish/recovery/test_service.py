@@ -362,7 +362,7 @@ async def test_a_feeder_without_the_service_says_so(net: Net, tmp_path: Path) ->
         feeding("upbit", server, net, tmp_path, recovery__enabled=False, **UPBIT) as feeder,
     ):
         await eventually(lambda: feeder.publisher.events()["book"] == 2)
-        beat = feeder._beat()
+        beat = feeder.channel.beat()
         assert (beat.recovery_port, beat.oldest_seq) == (0, 0)
         assert feeder.publisher.ring is None
 
