@@ -70,6 +70,8 @@ def test_specification_shows_every_field_and_flag():
         assert f"| {name} |" in text
     for venue in schema.VENUES:
         assert f"| `{venue}` |" in text
+    for service, number in schema.SERVICES.items():
+        assert f"| {number} | `{service}` | {1000 + number} | {2000 + number} |" in text
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")

@@ -262,6 +262,11 @@ def test_every_problem_of_every_layer_is_reported_at_once(defaults: Path, tmp_pa
             "--set network.ttl: network.ttl = 4: above 1 needs network.wide_area = true",
         ),
         ({"network.line_b_prefix": "239.255.42"}, "must differ from network.group_prefix"),
+        ({"network.derived_prefix": "239.255.42"}, "must differ from network.group_prefix"),
+        (
+            {"network.line_b_prefix": "239.255.45"},
+            "network.derived_prefix_stock = '239.255.45': must differ from network.line_b_prefix",
+        ),
         ({"feeder.heartbeat_idle_ms": 2000}, "must not exceed feeder.heartbeat_max_ms"),
         ({"feeder.backoff.cap_s": 0.1}, "must not exceed feeder.backoff.cap_s"),
         ({"feeder.resync.slow_cap_s": 1}, "must not exceed feeder.resync.slow_cap_s"),
