@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from tapecast.consumers.feed.recovery.client import RecoveryClient
-from tapecast.consumers.feed.recovery.manager import Recovery, options_of
-from tapecast.consumers.feed.recovery.socket import Link
+from tapecast.consumers.feed.recovery.manager import RecoveryManager, options_of
+from tapecast.consumers.feed.recovery.socket import RecoverySocket
 from tapecast.protocol.codec import Packet, decode
 from tapecast.protocol.net.io import Receiver
 from tapecast.protocol.net.sequencing import EventKind, SequencingEvent
@@ -43,7 +43,7 @@ class Subscriber:
         self.sequencer = admission.sequencer(
             max_spans=self.receiver.max_spans, repair_ns=options.repair_ns
         )
-        self.recovery = Recovery(self.sequencer, options, keys=admission.keys)
+        self.recovery = RecoveryManager(self.sequencer, options, keys=admission.keys)
         self.channel = channel
         self.packets: list[bytes] = []
         """What was delivered, in order, heartbeats left out."""
@@ -94,18 +94,18 @@ class Subscriber:
             chance=lambda: 0.0,
             keys=self.keys,
         )
-        link = Link(client)
+        socket = RecoverySocket(client)
         client.serve(state.service, state.session, time.monotonic_ns())
         client.definitions(time.monotonic_ns())
         client.book(0, time.monotonic_ns())
 
         def answered() -> bool:
-            link.pump(time.monotonic_ns())
+            socket.pump(time.monotonic_ns())
             return len(client.answers) == 2
 
         await eventually(answered)
-        link.close()
-        assert not client.counts["failures"], client.complaint
+        socket.close()
+        assert not client.counts["failures"]
         return client.states
 
     def close(self) -> None:
