@@ -74,6 +74,12 @@ SHAPES = (
         levels=BidAskRows(bids=Rows("b"), asks=Rows("a")),
         first_id="U",
         last_id="u",
+        # examples 25
+        example=(
+            b'{"stream":"btcusdc@depth","data":{"e":"depthUpdate","E":1554076801699,'
+            b'"s":"BTCUSDC","U":16084252,"u":16084253,"b":[["4084.88000000","0.00000000"]],'
+            b'"a":[["4111.84000000","0.00000000"]]}}'
+        ),
     ),
     QuoteShape(
         name="book_ticker",
@@ -86,6 +92,11 @@ SHAPES = (
         symbol="s",
         levels=BestLevels(bid=ScalarLevel("b", "B"), ask=ScalarLevel("a", "A")),
         last_id="u",
+        # examples 6
+        example=(
+            b'{"stream":"!bookTicker","data":{"u":19575390521,"s":"BTCUSDT",'
+            b'"b":"29010.90000000","B":"13.94302000","a":"29010.91000000","A":"3.99953000"}}'
+        ),
     ),
     TradeShape(
         name="trade",
@@ -103,6 +114,12 @@ SHAPES = (
         quantity="q",
         trade_id=TradeId("t"),
         side=SideField("m", TAKER),
+        # examples 24
+        example=(
+            b'{"stream":"bnbbtc@trade","data":{"e":"trade","E":1567296001038,"s":"BNBBTC",'
+            b'"t":60276726,"p":"0.00219650","q":"6.48000000","b":255533165,"a":255532831,'
+            b'"T":1567296001034,"m":true,"M":true}}'
+        ),
     ),
     TradeShape(
         name="agg_trade",
@@ -115,6 +132,12 @@ SHAPES = (
         quantity="q",
         trade_id=TradeId("a"),
         side=SideField("m", TAKER),
+        # examples 1
+        example=(
+            b'{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","E":1616176861895,'
+            b'"s":"BTCUSDT","a":640283266,"p":"58942.01000000","q":"0.00035600","f":716849523,'
+            b'"l":716849523,"T":1616176861893,"m":false,"M":true}}'
+        ),
     ),
 )
 
@@ -129,6 +152,13 @@ REST_SHAPES = (
         levels=BidAskRows(bids=Rows("bids"), asks=Rows("asks")),
         snapshot=True,
         last_id="lastUpdateId",
+        # examples 17
+        example=(
+            b'{"lastUpdateId":33933317943,"bids":[["23171.42000000","0.03000000"],'
+            b'["23171.16000000","0.00070000"],["23109.22000000","0.00050000"]],'
+            b'"asks":[["23171.68000000","0.00067000"],["23171.69000000","0.00047000"],'
+            b'["23224.58000000","0.04353000"]]}'
+        ),
     ),
 )
 

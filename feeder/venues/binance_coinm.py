@@ -80,6 +80,11 @@ SHAPES = (
         ts="T",
         levels=BestLevels(bid=ScalarLevel("b", "B"), ask=ScalarLevel("a", "A")),
         last_id="u",
+        # as documented
+        example=(
+            b'{"e":"bookTicker","u":17242169,"s":"BTCUSD_200626","ps":"BTCUSD","b":"9548.1",'
+            b'"B":"52","a":"9548.5","A":"11","T":1591268628155,"E":1591268628166}'
+        ),
     ),
     BookShape(
         name="depth",
@@ -96,6 +101,12 @@ SHAPES = (
         first_id="U",
         last_id="u",
         prev_id="pu",
+        # as documented
+        example=(
+            b'{"e":"depthUpdate","E":1591270260907,"T":1591270260891,"s":"BTCUSD_200626",'
+            b'"ps":"BTCUSD","U":17285681,"u":17285702,"pu":17285675,"b":[["9517.6","10"]],'
+            b'"a":[["9518.5","45"]]}'
+        ),
     ),
     TradeShape(
         name="trade",
@@ -108,6 +119,12 @@ SHAPES = (
         trade_id=TradeId("t"),
         side=SideField("m", TAKER),
         flags=(FlagField("X", {"MARKET": 0, "INSURANCE_FUND": int(TradeFlag.OFF_BOOK)}),),
+        # of 8 August 2024; the venue documents no trade of this market
+        example=(
+            b'{"stream":"btcusd_perp@trade","data":{"e":"trade","E":1723161257687,'
+            b'"T":1723161257679,"s":"BTCUSD_PERP","t":849714402,"p":"61804.8","q":"4",'
+            b'"X":"MARKET","m":false}}'
+        ),
     ),
     TradeShape(
         name="agg_trade",
@@ -119,6 +136,12 @@ SHAPES = (
         quantity="q",
         trade_id=TradeId("a"),
         side=SideField("m", TAKER),
+        # binance/examples 2
+        example=(
+            b'{"stream":"btcusd_210625@aggTrade","data":{"e":"aggTrade","E":1616201787561,'
+            b'"a":5091038,"s":"BTCUSD_210625","p":"62838.0","q":"5","f":7621250,"l":7621250,'
+            b'"T":1616201787407,"m":true}}'
+        ),
     ),
     MARK_PRICE,
     FORCE_ORDER,
@@ -132,6 +155,13 @@ REST_SHAPES = (
         levels=BidAskRows(bids=Rows("bids"), asks=Rows("asks")),
         snapshot=True,
         last_id="lastUpdateId",
+        # binance/examples 18
+        example=(
+            b'{"lastUpdateId":466364745366,"E":1654222838718,"T":1654222838710,'
+            b'"symbol":"BTCUSD_220624","pair":"BTCUSD","bids":[["30626.7","827"],["30624.4",'
+            b'"11"],["30624.3","1"]],"asks":[["30626.8","114"],["30627.7","30"],["30630.2",'
+            b'"4"]]}'
+        ),
     ),
 )
 

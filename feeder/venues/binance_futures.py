@@ -85,6 +85,12 @@ SHAPES = (
         ts="T",
         levels=BestLevels(bid=ScalarLevel("b", "B"), ask=ScalarLevel("a", "A")),
         last_id="u",
+        # examples 14
+        example=(
+            b'{"stream":"btcusdt@bookTicker","data":{"e":"bookTicker","u":185130926750,'
+            b'"s":"BTCUSDT","b":"33134.42","B":"0.170","a":"33139.39","A":"0.380",'
+            b'"T":1612137603568,"E":1612137603571}}'
+        ),
     ),
     BookShape(
         name="depth",
@@ -101,6 +107,12 @@ SHAPES = (
         first_id="U",
         last_id="u",
         prev_id="pu",
+        # examples 9
+        example=(
+            b'{"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":1573948821952,'
+            b'"T":1573948821948,"s":"BTCUSDT","U":687687944,"u":687687946,"pu":687690832,'
+            b'"b":[["8493.78","0.162"]],"a":[]}}'
+        ),
     ),
     TradeShape(
         name="trade",
@@ -113,6 +125,11 @@ SHAPES = (
         trade_id=TradeId("t"),
         side=SideField("m", TAKER),
         flags=(FlagField("X", {"MARKET": 0, "INSURANCE_FUND": int(TradeFlag.OFF_BOOK)}),),
+        # examples 6
+        example=(
+            b'{"stream":"btcusdt@trade","data":{"e":"trade","E":1574381164089,"T":1574381164086,'
+            b'"s":"BTCUSDT","t":10934580,"p":"7627.60","q":"0.044","m":false}}'
+        ),
     ),
     TradeShape(
         name="agg_trade",
@@ -124,6 +141,12 @@ SHAPES = (
         quantity="q",
         trade_id=TradeId("a"),
         side=SideField("m", TAKER),
+        # binance/examples 3
+        example=(
+            b'{"stream":"btcusdt_210625@aggTrade","data":{"e":"aggTrade","E":1616201036113,'
+            b'"a":21021,"s":"BTCUSDT_210625","p":"62595.8","q":"0.094","f":21824,"l":21824,'
+            b'"T":1616201035958,"m":false}}'
+        ),
     ),
     replace(MARK_PRICE, match=replace(MARK_PRICE.match, one=_OF_THIS_MARKET)),
     replace(FORCE_ORDER, match=replace(FORCE_ORDER.match, one=_OF_THIS_MARKET)),
@@ -141,6 +164,12 @@ REST_SHAPES = (
         levels=BidAskRows(bids=Rows("bids"), asks=Rows("asks")),
         snapshot=True,
         last_id="lastUpdateId",
+        # binance/examples 19
+        example=(
+            b'{"lastUpdateId":1570255790655,"E":1654232606707,"T":1654232606695,'
+            b'"bids":[["30430.80","0.482"],["30430.00","0.012"],["30429.90","0.001"]],'
+            b'"asks":[["30430.90","1.685"],["30431.00","0.001"],["30431.30","0.361"]]}'
+        ),
     ),
 )
 

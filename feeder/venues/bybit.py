@@ -119,6 +119,12 @@ SHAPES = (
         levels=BidAskRows(bids=Rows("data.b"), asks=Rows("data.a")),
         snapshot=SnapshotField("type", "snapshot", "delta"),
         last_id="data.u",
+        # examples 6
+        example=(
+            b'{"topic":"orderbook.50.BTCPERP","type":"delta","ts":1680673821651,'
+            b'"data":{"s":"BTCPERP","b":[["28555.20","0.677"]],"a":[["28555.30","0.029"]],'
+            b'"u":20683569,"seq":10916156553}}'
+        ),
     ),
     QuoteShape(
         name="bbo",
@@ -128,6 +134,12 @@ SHAPES = (
         ts="cts",
         levels=BidAskRows(bids=Rows("data.b"), asks=Rows("data.a")),
         last_id="data.u",
+        # examples 21
+        example=(
+            b'{"topic":"orderbook.1.BTCUSDT","ts":1680652806504,"type":"snapshot",'
+            b'"data":{"s":"BTCUSDT","b":[["28165.07","0.175231"]],"a":[["28165.08","0.996816"]],'
+            b'"u":20404754,"seq":4281281856}}'
+        ),
     ),
     TradeShape(
         name="trades",
@@ -144,6 +156,12 @@ SHAPES = (
             FlagField("BT", {False: 0, True: int(TradeFlag.BLOCK)}),
             FlagField("RPI", {False: 0, True: int(TradeFlag.OFF_BOOK)}),
         ),
+        # examples 3
+        example=(
+            b'{"topic":"publicTrade.LTCUSDT","type":"snapshot","ts":1680688979985,'
+            b'"data":[{"T":1680688979983,"s":"LTCUSDT","S":"Buy","v":"0.4","p":"94.53",'
+            b'"L":"ZeroMinusTick","i":"4c7b6bdc-b4a3-5716-9c7b-bbe01dc7072f","BT":false}]}'
+        ),
     ),
     StatShape(
         name="tickers",
@@ -157,6 +175,13 @@ SHAPES = (
             StatField(StatKind.FUNDING_RATE, "data.fundingRate", due="data.nextFundingTime"),
             StatField(StatKind.OPEN_INTEREST, "data.openInterest"),
         ),
+        # examples 8
+        example=(
+            b'{"topic":"tickers.BTCUSD","type":"delta","data":{"symbol":"BTCUSD",'
+            b'"price24hPcnt":"0.023362","openInterest":"449736674","fundingRate":"0.0001",'
+            b'"bid1Price":"28560.00","bid1Size":"340549","ask1Price":"28560.50",'
+            b'"ask1Size":"70817"},"cs":20856433603,"ts":1680673822776}'
+        ),
     ),
     TradeShape(
         name="liquidations",
@@ -169,6 +194,11 @@ SHAPES = (
         quantity="v",
         # the position's side: a long one is closed by selling
         side=SideField("S", {"Buy": Side.SELL, "Sell": Side.BUY}),
+        # examples 12
+        example=(
+            b'{"topic":"allLiquidation.PIPPINUSDT","type":"snapshot","ts":1740480207578,'
+            b'"data":[{"T":1740480207110,"s":"PIPPINUSDT","S":"Sell","v":"2846","p":"0.02456"}]}'
+        ),
     ),
 )
 

@@ -76,6 +76,15 @@ SHAPES = (
             ts="event_time",
         ),
         snapshot=SnapshotField("events[].type", "snapshot", "update"),
+        # as documented
+        example=(
+            b'{"channel":"l2_data","client_id":"","timestamp":"2023-02-09T20:32:50.714964855Z",'
+            b'"sequence_num":0,"events":[{"type":"snapshot","product_id":"BTC-USD",'
+            b'"updates":[{"side":"bid","event_time":"1970-01-01T00:00:00Z",'
+            b'"price_level":"21921.73","new_quantity":"0.06317902"},{"side":"bid",'
+            b'"event_time":"1970-01-01T00:00:00Z","price_level":"21921.3",'
+            b'"new_quantity":"0.02"}]}]}'
+        ),
     ),
     TradeShape(
         name="market_trades",
@@ -89,12 +98,29 @@ SHAPES = (
         trade_id=TradeId("trade_id"),
         # the maker's
         side=SideField("side", {"BUY": Side.SELL, "SELL": Side.BUY}),
+        # examples 5
+        example=(
+            b'{"channel":"market_trades","client_id":"","timestamp":"2026-09-30T01:41:27.834Z",'
+            b'"sequence_num":5,"events":[{"type":"update","trades":[{"product_id":"ETH-USD",'
+            b'"trade_id":"846149798","price":"2668.35","size":"0.03710506",'
+            b'"time":"2026-09-30T01:41:25.375232Z","side":"SELL"},{"product_id":"ETH-USD",'
+            b'"trade_id":"846149799","price":"2668.36","size":"1",'
+            b'"time":"2026-09-30T01:41:25.375232Z","side":"BUY"}]}]}'
+        ),
     ),
     SilentShape(
         # old trades, newest first
         name="market_trades snapshot",
         match=Match(where={"channel": ("market_trades",), "events[].type": ("snapshot",)}),
         symbol="channel",
+        # as documented
+        example=(
+            b'{"channel":"market_trades","client_id":"",'
+            b'"timestamp":"2023-02-09T20:19:35.39625135Z","sequence_num":0,'
+            b'"events":[{"type":"snapshot","trades":[{"trade_id":"000000000",'
+            b'"product_id":"ETH-USD","price":"1260.01","size":"0.3","side":"BUY",'
+            b'"time":"2019-08-14T20:42:27.265Z"}]}]}'
+        ),
     ),
 )
 

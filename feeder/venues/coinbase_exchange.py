@@ -68,6 +68,12 @@ SHAPES = (
         levels=SidedRows(
             "changes", side=0, price=1, quantity=2, sides={"buy": Side.BUY, "sell": Side.SELL}
         ),
+        # coinbase/examples 9
+        example=(
+            b'{"type":"l2update","product_id":"BTC-EUR","changes":[["buy","9202.70",'
+            b'"0.58667860"],["sell","9222.39","0.00459825"]],'
+            b'"time":"0001-01-01T00:00:00.000000Z"}'
+        ),
     ),
     TradeShape(
         name="match",
@@ -81,6 +87,14 @@ SHAPES = (
         trade_id=TradeId("trade_id"),
         # the maker's
         side=SideField("side", {"buy": Side.SELL, "sell": Side.BUY}),
+        # coinbase/examples 6
+        example=(
+            b'{"type":"match","trade_id":216544,'
+            b'"maker_order_id":"4c2aa376-4bda-4947-84ee-4dc5a6337cba",'
+            b'"taker_order_id":"247a6eb2-b5c1-42db-b0ac-cb74b85bcac8","side":"buy",'
+            b'"size":"0.97133855","price":"4.97800000","product_id":"ETC-GBP",'
+            b'"sequence":253395153,"time":"2019-08-01T00:00:03.816000Z"}'
+        ),
     ),
     BookShape(
         name="snapshot",
@@ -89,6 +103,12 @@ SHAPES = (
         symbol="product_id",
         levels=BidAskRows(bids=Rows("bids"), asks=Rows("asks")),
         snapshot=True,
+        # coinbase/examples 2
+        example=(
+            b'{"type":"snapshot","product_id":"BTC-USD","asks":[["37212.77","0.05724592"],'
+            b'["37215.39","0.00900000"],["37215.69","0.09654865"]],"bids":[["37209.96",'
+            b'"0.04016376"],["37209.32","0.00192256"],["37209.16","0.01130000"]]}'
+        ),
     ),
 )
 

@@ -102,6 +102,14 @@ SHAPES = (
         snapshot=SnapshotField("params.data.type", "snapshot", "change"),
         last_id="params.data.change_id",
         prev_id="params.data.prev_change_id",
+        # examples 24
+        example=(
+            b'{"jsonrpc":"2.0","method":"subscription",'
+            b'"params":{"channel":"book.BTC-15SEP26-77000-C.100ms",'
+            b'"data":{"timestamp":1789344930088,"type":"snapshot","change_id":118850965713,'
+            b'"instrument_name":"BTC-15SEP26-77000-C","bids":[["new",0.0065,10.0]],'
+            b'"asks":[["new",0.0075,10.0]]}}}'
+        ),
     ),
     TradeShape(
         name="trades",
@@ -115,6 +123,14 @@ SHAPES = (
         trade_id=TradeId("trade_id", IdKind.TEXT),
         side=SideField("direction", {"buy": Side.BUY, "sell": Side.SELL}),
         flags=(FlagField("block_trade_id", {"*": int(TradeFlag.BLOCK)}),),
+        # examples 1
+        example=(
+            b'{"jsonrpc":"2.0","method":"subscription",'
+            b'"params":{"channel":"trades.BTC-26MAR21.raw","data":[{"trade_seq":5326971,'
+            b'"trade_id":"137486952","timestamp":1616321287195,"tick_direction":0,'
+            b'"price":56273.5,"mark_price":56243.86,"instrument_name":"BTC-26MAR21",'
+            b'"index_price":56127.59,"direction":"buy","amount":6000.0}]}}'
+        ),
     ),
     QuoteShape(
         name="quote",
@@ -135,6 +151,13 @@ SHAPES = (
             bid=ScalarLevel("params.data.best_bid_price", "params.data.best_bid_amount"),
             ask=ScalarLevel("params.data.best_ask_price", "params.data.best_ask_amount"),
         ),
+        # examples 11
+        example=(
+            b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"quote.BTC-30SEP22",'
+            b'"data":{"timestamp":1654012570801,"instrument_name":"BTC-30SEP22",'
+            b'"best_bid_price":32499.0,"best_bid_amount":2370.0,"best_ask_price":32503.5,'
+            b'"best_ask_amount":2400.0}}}'
+        ),
     ),
     StatShape(
         name="ticker",
@@ -147,6 +170,17 @@ SHAPES = (
             StatField(StatKind.INDEX_PRICE, "params.data.index_price"),
             StatField(StatKind.FUNDING_RATE, "params.data.current_funding"),
             StatField(StatKind.OPEN_INTEREST, "params.data.open_interest"),
+        ),
+        # examples 28
+        example=(
+            b'{"jsonrpc":"2.0","method":"subscription",'
+            b'"params":{"channel":"ticker.BTC-PERPETUAL.raw","data":{"timestamp":1564617604229,'
+            b'"stats":{"volume":24618.46215298,"low":9569.5,"high":10131.5},"state":"open",'
+            b'"settlement_price":9743.97,"open_interest":66128281,"min_price":9942.76,'
+            b'"max_price":10245.58,"mark_price":10094.1,"last_price":10095.5,'
+            b'"instrument_name":"BTC-PERPETUAL","index_price":10091.15,"funding_8h":0.00016281,'
+            b'"current_funding":0,"best_bid_price":10095,"best_bid_amount":7000,'
+            b'"best_ask_price":10095.5,"best_ask_amount":250}}}'
         ),
     ),
 )

@@ -84,6 +84,12 @@ SHAPES = (
         snapshot=SnapshotField("type", "snapshot", "update"),
         top_only=True,
         checksum="data[].checksum",
+        # as documented
+        example=(
+            b'{"channel":"book","type":"update","data":[{"symbol":"MATIC/USD",'
+            b'"bids":[{"price":0.5657,"qty":1098.3947558}],"asks":[],"checksum":2114181697,'
+            b'"timestamp":"2023-10-06T17:35:55.440295Z"}]}'
+        ),
     ),
     TradeShape(
         name="trade",
@@ -96,6 +102,12 @@ SHAPES = (
         quantity="qty",
         trade_id=TradeId("trade_id"),
         side=SideField("side", {"buy": Side.BUY, "sell": Side.SELL}),
+        # as documented
+        example=(
+            b'{"channel":"trade","type":"update","data":[{"symbol":"MATIC/USD","side":"sell",'
+            b'"price":0.5117,"qty":40.0,"ord_type":"market","trade_id":4665906,'
+            b'"timestamp":"2023-09-25T07:49:37.708706Z"}]}'
+        ),
     ),
     *kraken_v1.SHAPES,
 )

@@ -123,6 +123,12 @@ SHAPES = (
         last_id="data[].seqId",
         prev_id="data[].prevSeqId",
         checksum="data[].checksum",
+        # examples 39
+        example=(
+            b'{"arg":{"channel":"books-l2-tbt","instId":"LTC-USDT-220624"},"action":"update",'
+            b'"data":[{"asks":[],"bids":[["161.26","6","0","1"],["161.24","0","0","0"]],'
+            b'"ts":"1640131256488","checksum":-465502296}]}'
+        ),
     ),
     QuoteShape(
         name="bbo",
@@ -132,6 +138,11 @@ SHAPES = (
         ts="data[].ts",
         levels=BidAskRows(bids=Rows("data[].bids"), asks=Rows("data[].asks")),
         last_id="data[].seqId",
+        # examples 13
+        example=(
+            b'{"arg":{"channel":"bbo-tbt","instId":"BTC-USDT-SWAP"},"data":[{"asks":[["20386.8",'
+            b'"7","0","2"]],"bids":[["20386.7","50","0","5"]],"ts":"1656642503092"}]}'
+        ),
     ),
     TradeShape(
         name="trades",
@@ -146,6 +157,12 @@ SHAPES = (
         side=SideField("side", {"buy": Side.BUY, "sell": Side.SELL}),
         # 1: Enhanced Liquidity Program
         flags=(FlagField("source", {"0": 0, "1": int(TradeFlag.OFF_BOOK)}),),
+        # examples 1
+        example=(
+            b'{"arg":{"channel":"trades","instId":"BTC-USDT-SWAP"},'
+            b'"data":[{"instId":"BTC-USDT-SWAP","tradeId":"219066264","px":"43568.8","sz":"7",'
+            b'"side":"buy","ts":"1646312440645"}]}'
+        ),
     ),
     StatShape(
         name="statistics",
@@ -163,6 +180,12 @@ SHAPES = (
             StatField(StatKind.FUNDING_RATE, "data[].fundingRate", due="data[].fundingTime"),
             StatField(StatKind.OPEN_INTEREST, "data[].oi"),
         ),
+        # examples 37
+        example=(
+            b'{"arg":{"channel":"mark-price","instId":"FIL-USDT-220325"},'
+            b'"data":[{"instId":"FIL-USDT-220325","instType":"FUTURES","markPx":"36.232",'
+            b'"ts":"1640131204676"}]}'
+        ),
     ),
     TradeShape(
         name="liquidations",
@@ -176,6 +199,13 @@ SHAPES = (
         quantity="sz",
         # the order's: a short position is closed by buying
         side=SideField("side", {"buy": Side.BUY, "sell": Side.SELL}),
+        # examples 41
+        example=(
+            b'{"arg":{"channel":"liquidation-orders","instType":"FUTURES"},'
+            b'"data":[{"details":[{"bkLoss":"0","bkPx":"0.55205","ccy":"","posSide":"short",'
+            b'"side":"buy","sz":"39","ts":"1680173247614"}],"instFamily":"XRP-USD",'
+            b'"instId":"XRP-USD-230929","instType":"FUTURES","uly":"XRP-USD"}]}'
+        ),
     ),
 )
 
@@ -187,6 +217,12 @@ REST_SHAPES = (
         levels=BidAskRows(bids=Rows("data[].bids"), asks=Rows("data[].asks")),
         snapshot=True,
         last_id="data[].seqId",
+        # examples 24
+        example=(
+            b'{"code":"0","msg":"","data":[{"asks":[["29701.7","2","0","1"],["29702.9","19","0",'
+            b'"1"],["29703.4","20","0","4"]],"bids":[["29701.6","5","0","1"],["29701.5","2","0",'
+            b'"1"],["29700.4","2","0","2"]],"ts":"1654329607417"}]}'
+        ),
     ),
 )
 

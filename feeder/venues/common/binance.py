@@ -129,6 +129,12 @@ MARK_PRICE = StatShape(
         # T is 0 where there is no funding
         StatField(StatKind.FUNDING_RATE, "r", due="T"),
     ),
+    # binance_futures/examples 11
+    example=(
+        b'{"stream":"btcusdt@markPrice@1s","data":{"e":"markPriceUpdate","E":1597536008000,'
+        b'"s":"BTCUSDT","p":"11857.56000000","i":"11851.86949091","r":"0.00015640",'
+        b'"T":1597564800000}}'
+    ),
 )
 """A futures market's mark price of one contract; all contracts at once come as an array, which
 is not taken.
@@ -145,6 +151,12 @@ FORCE_ORDER = TradeShape(
     quantity="o.z",
     # the order's: a long position is closed by selling
     side=SideField("o.S", {"BUY": Side.BUY, "SELL": Side.SELL}),
+    # as documented for USD-M
+    example=(
+        b'{"e":"forceOrder","E":1568014460893,"o":{"s":"BTCUSDT","S":"SELL","o":"LIMIT",'
+        b'"f":"IOC","q":"0.014","p":"9910","ap":"9910","X":"FILLED","l":"0.014","z":"0.014",'
+        b'"T":1568014460893}}'
+    ),
 )
 """A liquidation order that was filled: what was executed, at the mean price."""
 

@@ -42,6 +42,12 @@ SHAPES = (
         levels=BidAskRows(bids=Rows("bids"), asks=Rows("asks")),
         snapshot=SnapshotField("type", "snapshot", "update"),
         top_only=True,
+        # examples 7, as it came: `reframe` makes the message of it
+        example=(
+            b'[320,{"a":[["38800.00000","0.02203518","1622766170.577187"]]},'
+            b'{"b":[["38800.00000","0.03017320","1622766170.577304"]],"c":"2479000840"},'
+            b'"book-25","XBT/USD"]'
+        ),
     ),
     TradeShape(
         name="trade_v1",
@@ -54,6 +60,10 @@ SHAPES = (
         price="price",
         quantity="volume",
         side=SideField("side", {"b": Side.BUY, "s": Side.SELL}),
+        # examples 1, as it came
+        example=(
+            b'[321,[["57126.70000","0.02063928","1616333924.737428","b","m",""]],"trade","XBT/USD"]'
+        ),
     ),
 )
 
