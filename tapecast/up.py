@@ -266,6 +266,8 @@ async def _until_the_end(servers: Iterable[Process], fleet: Fleet) -> None:
     finally:
         died.cancel()
         over.cancel()
+        # What a cancelled future holds has to be looked at, or the loop complains of it.
+        await asyncio.gather(over, died, return_exceptions=True)
 
 
 class _Told:

@@ -153,6 +153,18 @@ def test_an_early_signal_ends_the_run_at_once(measured: bool, up: Start) -> None
     assert_gone(family)
 
 
+def test_a_signal_in_the_middle_leaves_nothing_unsaid(up: Start) -> None:
+    """A measured run that is stopped while its recordings play ends without a complaint of the
+    event loop about what was cancelled, in `up` and in its feeder.
+    """
+    run = up("--replay", captures() / "upbit/cf_20210405_simple.jsonl", "--until-end")
+    log = run.folder / "state" / "logs" / "feed-upbit.log"
+    until(lambda: log.exists() and '"connected"' in log.read_text())
+    run.send(signal.SIGTERM)
+    assert run.wait(20.0) == 1
+    assert "never retrieved" not in run.stderr() + log.read_text()
+
+
 def test_a_second_signal_ends_it_without_further_words(up: Start) -> None:
     """Children that do not end by themselves do not outlive an impatient user."""
     run = up("--replay", captures() / "upbit/cf_20210405_simple.jsonl", "--no-monitor")

@@ -272,7 +272,11 @@ class Connection:
             # A defect in a watchdog must not cost the connection it watches.
             except Exception as error:
                 log.error(
-                    "watchdog_failed", connection=self.name, error=repr(error), exc_info=error
+                    "watchdog_failed",
+                    venue=self._around.session.spec.name,
+                    connection=self.name,
+                    error=repr(error),
+                    exc_info=error,
                 )
 
     def _look(self, link: Link, now_ns: int) -> None:
