@@ -1,5 +1,5 @@
 """`tapecast monitor udp`: listens to the text lines of the monitoring group and shows, once a
-second, what they say.
+second, what they report.
 
 The shell around `monitors.model` and `monitors.plain`: it owns the socket, the clock and the
 terminal. On a terminal the table is redrawn in place; in a pipe one block (or one JSON line)

@@ -58,7 +58,7 @@ _NUMBER = re.compile(r"[0-9]{1,20}")
 
 
 class Connections(msgspec.Struct, frozen=True, gc=False):
-    """The last CONN line of one exchange. `total` is None where the sender does not say it."""
+    """The last CONN line of one exchange. `total` is None where the sender leaves it out."""
 
     connected: int
     disconnected: int
@@ -132,7 +132,7 @@ class View(msgspec.Struct, frozen=True):
 
 
 def initial(now_ns: int) -> State:
-    """Return the state of a monitor that has heard nothing."""
+    """Return the state of a monitor that has received nothing."""
     return State(started_ns=now_ns)
 
 

@@ -162,7 +162,7 @@ class Renderer:
         return [out]
 
     def _is_cyclic(self, header: Header) -> bool:
-        """Whether a snapshot only repeats, for late joiners, what was already said: it carries
+        """Whether a snapshot only repeats, for late joiners, what already went out: it carries
         the last event's number.
         """
         if self._raw or not header.session:

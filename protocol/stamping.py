@@ -129,7 +129,7 @@ class Stamper:
         return packets
 
     def stamp_state(self, buffer: WritableBuffer, nbytes: int, *, ts_send_ns: int) -> int:
-        """Stamp packets that tell how things stand, for the recovery service, and return how
+        """Stamp packets that report how things stand, for the recovery service, and return how
         many there are; no number is taken.
 
         Each carries the channel's last number (0: none yet) and the last one of its instrument

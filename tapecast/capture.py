@@ -3,7 +3,7 @@ what was delivered, counts what was lost.
 
 Delivered packets (validated, in order) go to a tape as they come, one C call a batch; nothing is
 rendered while packets arrive. stdout carries two JSON lines: `ready` once the groups are joined,
-the summary at the end. It ends on SIGTERM, or when every channel it listens to has said
+the summary at the end. It ends on SIGTERM, or when every channel it listens to has sent
 SESSION_END.
 """
 
@@ -235,18 +235,18 @@ def main(argv: list[str]) -> int:
         receiver, Admission(venues, network), tape, fetched, options_of(config.consumer)
     )
     channels = {VENUES[name] for name in venues}
-    _say({"event": "ready"})
+    _print({"event": "ready"})
     while not stopping and not channels <= capture.ended:
         capture.step()
     while capture.step():
         pass
     if tape is not None:
         tape.close()
-    _say(capture.summary())
+    _print(capture.summary())
     return 0
 
 
-def _say(line: dict[str, object]) -> None:
+def _print(line: dict[str, object]) -> None:
     sys.stdout.buffer.write(orjson.dumps(line) + b"\n")
     sys.stdout.buffer.flush()
 

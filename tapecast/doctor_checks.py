@@ -251,7 +251,7 @@ def _drops(facts: Facts) -> Iterator[Finding]:
         " other errors"
     )
     fix = (
-        "a program was too slow for its buffer: docs/troubleshooting.md tells which, and what helps"
+        "a program was too slow for its buffer: docs/troubleshooting.md names them, and what helps"
     )
     yield (
         Finding("kernel drops", "warn", value, fix)
@@ -310,7 +310,7 @@ def _keys(facts: Facts, network: Network) -> Iterator[Finding]:
     if facts.key_problems:
         for problem in facts.key_problems:
             yield Finding(
-                "keys", "fail", problem, "docs/network.md tells how to make one and where to put it"
+                "keys", "fail", problem, "docs/network.md shows how to make one and where to put it"
             )
     elif is_authenticated(network):
         yield Finding("keys", "ok", "there for every venue asked for")

@@ -1,4 +1,4 @@
-"""Child processes of `tapecast up`: started, heard (JSON lines on their stdout), restarted where
+"""Child processes of `tapecast up`: started, read (JSON lines on their stdout), restarted where
 asked for, and ended in good order.
 
 Their stderr goes to one log file each, so that the screen belongs to the monitor. Children are
@@ -32,7 +32,7 @@ _PR_SET_PDEATHSIG = 1
 log = logs.get("tapecast.fleet")
 
 
-def _last_words(path: Path) -> str:
+def _last_line(path: Path) -> str:
     """Return the last line of a log, for a message; empty where there is none."""
     try:
         lines = path.read_bytes()[-2000:].decode("utf-8", "replace").splitlines()
@@ -85,13 +85,15 @@ class Process:
                     if self.returncode is not None and (
                         self._reader is None or self._reader.done()
                     ):
-                        said = f"before it said {event!r}{_last_words(self._log)}"
+                        when = f"before its line {event!r}{_last_line(self._log)}"
                         raise TapecastError(
-                            f"{self.name} ended with exit code {self.returncode} {said}"
+                            f"{self.name} ended with exit code {self.returncode} {when}"
                         )
                     await self._news.wait()
         except TimeoutError:
-            raise TapecastError(f"{self.name} did not say {event!r} within {timeout_s} s") from None
+            raise TapecastError(
+                f"{self.name} did not print {event!r} within {timeout_s} s"
+            ) from None
 
     def last(self, event: str) -> dict[str, object] | None:
         """Return the newest line of an event, or None."""
@@ -188,7 +190,7 @@ class Fleet:
 
     async def died(self) -> str:
         """Wait until a child that is not restarted has ended, and return its name, its exit code
-        and the last it told.
+        and its last log line.
         """
         return await self._ended.get()
 
@@ -251,7 +253,7 @@ class Fleet:
                 return
             path = self.logs / f"{name}.log"
             if not restart:
-                self._ended.put_nowait(f"{name} (exit code {code}{_last_words(path)})")
+                self._ended.put_nowait(f"{name} (exit code {code}{_last_line(path)})")
                 return
             if time.monotonic() - started > 60.0:
                 pause = 1.0

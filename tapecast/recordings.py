@@ -19,8 +19,8 @@ __all__ = ["open_recording"]
 
 
 def open_recording(paths: Sequence[Path], speed: float | None) -> Chunks:
-    """Return the packets that a feeder would publish from recordings; folder or file name say
-    the venue.
+    """Return the packets that a feeder would publish from recordings; the venue
+    comes from folder or file name.
 
     Raises ValueError where they do not, or for a speed that is not above 0.
     """

@@ -3,7 +3,7 @@ supervised; the monitor in front.
 
 Live by default. With `--replay` the feeders connect to servers that play recordings in the
 venues' own dialect, so nothing leaves the host; with `--until-end` the run ends with the
-recordings and tells what was sent, received and lost. What a process is given, it is given by
+recordings and reports what was sent, received and lost. A process gets what it needs by
 configuration: the same feeder runs live and in replay.
 """
 
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--venue",
         choices=sorted(VENUES),
-        help="with --replay: venue of every file (default: told by the file)",
+        help="with --replay: venue of every file (default: that of the file)",
     )
     parser.add_argument(
         "--speed",
@@ -189,10 +189,12 @@ async def _replay(args: argparse.Namespace, config: Config, fleet: Fleet, scratc
             ]
         )
     channel_keys(wanted, config.network)
-    known = {name: _Told(name, paths, config) for name, paths in wanted.items()}
-    empty = {name: told for name, told in known.items() if not told.channels}
-    problems = [f"{file}: {told.nothing}" for name, told in empty.items() for file in wanted[name]]
-    if len(empty) == len(known) or any(not told.reduced for told in empty.values()):
+    known = {name: _ReplayPlan(name, paths, config) for name, paths in wanted.items()}
+    empty = {name: replay for name, replay in known.items() if not replay.channels}
+    problems = [
+        f"{file}: {replay.nothing}" for name, replay in empty.items() for file in wanted[name]
+    ]
+    if len(empty) == len(known) or any(not replay.reduced for replay in empty.values()):
         raise ConfigError(problems)
     for problem in problems:
         sys.stderr.write(f"tapecast up: left out: {problem}\n")
@@ -214,7 +216,7 @@ async def _replay(args: argparse.Namespace, config: Config, fleet: Fleet, scratc
     servers: dict[str, Process] = {}
     feeders: dict[str, Process] = {}
     for name, paths in wanted.items():
-        told = known[name]
+        replay = known[name]
         command = [
             "replay",
             "--json",
@@ -223,14 +225,14 @@ async def _replay(args: argparse.Namespace, config: Config, fleet: Fleet, scratc
             "--speed",
             args.speed,
             "--start-after",
-            str(told.connections),
+            str(replay.connections),
         ]
         command += map(str, paths)
         servers[name] = await fleet.start(f"replay-{name}", command, restart=not measured)
         listening = await servers[name].expect("listening", 60.0)
         # A server that is started again must be where the feeder looks for it.
         command += ["--port", str(urlsplit(str(listening["ws"])).port)]
-        environ = {**overlay, **told.variables(listening)}
+        environ = {**overlay, **replay.variables(listening)}
         feeders[name] = await fleet.start(
             f"feed-{name}",
             ["feed", name, "--replay", "--json"],
@@ -270,8 +272,8 @@ async def _until_the_end(servers: Iterable[Process], fleet: Fleet) -> None:
         await asyncio.gather(over, died, return_exceptions=True)
 
 
-class _Told:
-    """What a feeder is told so that it takes from a replay server what the recordings hold."""
+class _ReplayPlan:
+    """The settings with which a feeder takes from a replay server what the recordings hold."""
 
     def __init__(self, name: str, paths: Sequence[Path], config: Config) -> None:
         spec = venue(name)

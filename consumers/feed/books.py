@@ -114,7 +114,7 @@ class Bookkeeper:
 
         Returns the Change that it completes; True when with it the book was found to have lost
         something and waits for a snapshot; else False: more fragments follow, the book waits for
-        a snapshot, or the packet said nothing new.
+        a snapshot, or the packet brought nothing new.
         """
         channel = self.channel
         flags, instrument = header[FLAGS], header[INSTRUMENT_ID]

@@ -19,12 +19,12 @@ from tapecast.consumers.feed.events import (
     Gap,
     GapReason,
     Liquidation,
+    Names,
     Stat,
     Status,
     StatusOrigin,
     Trade,
 )
-from tapecast.consumers.feed.selection import Names
 from tapecast.protocol.books.book import KernelBook
 from tapecast.protocol.codec import Buffer, parse_gap_detail
 from tapecast.protocol.fields import (
@@ -202,7 +202,7 @@ def build_whole_book(
     kept: KernelBook, state: BookState, names: Names, *, snapshot: bool = True
 ) -> Book:
     """Return a book as it is now. As a `snapshot` the event begins with it: all its levels are
-    its change, and its flags say SNAPSHOT and RECOVERED; else nothing is.
+    its change, and its flags have SNAPSHOT and RECOVERED; else its change is empty.
     """
     fragments: tuple[Fragment, ...] = ()
     if snapshot:

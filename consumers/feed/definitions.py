@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from tapecast.consumers.feed.events import Instrument, decimal
-from tapecast.consumers.feed.selection import Names, Selection
+from tapecast.consumers.feed.events import Instrument, Names, decimal
+from tapecast.consumers.feed.selection import Selection
 from tapecast.protocol.codec import Buffer, WireError, decode
 from tapecast.protocol.decimals import format_decimal
 from tapecast.protocol.fields import OFFSET
@@ -67,7 +67,7 @@ class Definitions:
         """Take in an INSTRUMENT packet and return the wanted definitions that are new or
         changed.
 
-        A packet that repeats what it said in the last cycle is passed over.
+        A packet that repeats the last cycle's costs one comparison.
         """
         self.refused.clear()
         raw = bytes(packet)

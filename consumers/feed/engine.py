@@ -38,12 +38,13 @@ from tapecast.consumers.feed.events import (
     Gap,
     Instrument,
     Liquidation,
+    Names,
     Stat,
     Status,
     Trade,
 )
 from tapecast.consumers.feed.recovery.failover import Failover, Switch
-from tapecast.consumers.feed.selection import Names, Selection
+from tapecast.consumers.feed.selection import Selection
 from tapecast.protocol.codec import Buffer
 from tapecast.protocol.fields import (
     CHANNEL_ID,
@@ -492,7 +493,7 @@ class Engine:
     def _statuses(
         self, data: Buffer, at: int, size: int, header: HeaderTuple, standing: bool = False
     ) -> None:
-        """Take statuses; `standing` ones say how something is, not that it has just happened."""
+        """Take statuses; `standing` ones report how something is, not that it has just happened."""
         first, step = at + HEADER_SIZE, header[ITEM_SIZE]
         names: Names | None = None
         if header[INSTRUMENT_ID]:

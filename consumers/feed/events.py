@@ -52,6 +52,7 @@ __all__ = [
     "Level",
     "Levels",
     "Liquidation",
+    "Names",
     "Stat",
     "Status",
     "StatusOrigin",
@@ -109,6 +110,15 @@ class StatusOrigin(StrEnum):
     """This feed itself."""
 
 
+class Names(NamedTuple):
+    """Who an instrument is, in words; the first fields of `Event`, in their order."""
+
+    venue: str
+    kind: str
+    symbol: str
+    instrument: str
+
+
 class Event(msgspec.Struct, frozen=True, gc=False):
     """What every event about an instrument carries. `instrument` is the text
     `venue.kind.symbol`, `symbol` the venue's own.
@@ -158,7 +168,7 @@ class Liquidation(_Execution, frozen=True, gc=False):
 
 
 class Bbo(Event, frozen=True, gc=False):
-    """The best bid and ask as the venue's own top-of-book stream says; None where a side is
+    """The best bid and ask as the venue's own top-of-book stream reports; None where a side is
     empty.
     """
 

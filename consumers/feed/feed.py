@@ -82,7 +82,7 @@ _CONTROL: Final = frozenset(
 
 
 class FeedError(TapecastError):
-    """A feed used in a way that cannot work; the message says what to do instead."""
+    """A feed used in a way that cannot work; the message names what to do instead."""
 
 
 class Feed:
@@ -279,9 +279,9 @@ class Feed:
         """Yield what each read brought as numpy arrays (see `Batch`), for programs that take
         packets by the thousand.
 
-        Of the event classes wanted, Trade, Book, Bbo, Stat and Liquidation say which packets the
-        arrays hold, and Instrument, Status and Gap come as `batch.events`. Books are kept with
-        `books=True` only. A batch is valid until the next is taken.
+        Of the event classes wanted, Trade, Book, Bbo, Stat and Liquidation select the packets in
+        the arrays, and Instrument, Status and Gap come as `batch.events`. The feed keeps books
+        with `books=True` only. A batch is valid until the next is taken.
         """
         wanted = self._wanted()
         msg_types = frozenset(_MSG_TYPES[kind] for kind in wanted if kind in _MSG_TYPES)
@@ -319,7 +319,7 @@ class Feed:
         """
         engine = self._started()
         if not engine.keeps_books:
-            raise FeedError("this feed keeps no books: ask for Book events, or say books=True")
+            raise FeedError("this feed keeps no books: ask for Book events, or pass books=True")
         found = engine.definitions.find(symbol)
         if len(found) > 1:
             raise FeedError(
@@ -412,7 +412,7 @@ class Feed:
                 self._metrics.update(self.stats)
             return True
         recovery = self._reader.recovery
-        # Silence is judged as of the last read, all of which has been taken in: a script that
+        # Silence counts as of the last read, all of which has been handled: a script that
         # was slow is not a silent venue.
         if self._read_ns - self._ticked_ns >= _TICK_NS:
             self._ticked_ns = self._read_ns

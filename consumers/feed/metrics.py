@@ -42,7 +42,7 @@ _COUNTERS: Final = {
 
 
 class FeedMetrics:
-    """The counters of one feed as of its last `update`. `name` tells this consumer from others."""
+    """The counters of one feed as of its last `update`. `name` distinguishes this consumer."""
 
     def __init__(self, name: str) -> None:
         self._name = name

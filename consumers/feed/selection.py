@@ -14,28 +14,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import NamedTuple
 
+from tapecast.consumers.feed.events import Names
 from tapecast.protocol.codec import instrument_id
 from tapecast.protocol.naming import meanings
 from tapecast.protocol.schema import VENUES
 
-__all__ = ["Names", "Selection", "UnknownVenueError"]
+__all__ = ["Selection", "UnknownVenueError"]
 
 _UNDATED = frozenset({"spot", "perpetual", "equity", "index"})
 
 
 class UnknownVenueError(ValueError):
     """A venue name that is not in the registry; the message names the nearest."""
-
-
-class Names(NamedTuple):
-    """Who an instrument is, in words."""
-
-    venue: str
-    kind: str
-    symbol: str
-    instrument: str
 
 
 class Selection:

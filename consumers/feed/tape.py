@@ -1,6 +1,6 @@
 """Tapes: packets as they were received, one after the other in a file, nothing between them.
 
-A packet tells its own length (66 + payload_len, + 16 with AUTH), so a tape needs no index; a
+A packet contains its own length (66 + payload_len, + 16 with AUTH), so a tape needs no index; a
 tape cut short by a crash is read up to its last whole packet. Names ending in `.gz` are
 compressed. What is on a tape has passed validation but not sequencing: duplicates and disorder
 are kept, so that a tape behaves like the network did. Reading and writing files is all this

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tapecast.protocol._native import ffi, lib
 from tapecast.protocol.dtypes import LEVEL
 
-__all__ = ["BookCopy", "BookState", "KernelBook", "LevelArray", "Touch"]
+__all__ = ["BookCopy", "KernelBook", "KernelState", "LevelArray", "Touch"]
 
 LevelArray: TypeAlias = NDArray[np.void]
 """An array of dtype `LEVEL`: fields `price` and `quantity`, mantissas."""
@@ -26,7 +26,7 @@ _FIRST_CAPACITY = 128
 _NO_LEVELS = np.empty(0, LEVEL)
 
 
-class BookState(IntEnum):
+class KernelState(IntEnum):
     """What a book is worth."""
 
     EMPTY = 0
@@ -126,9 +126,9 @@ class KernelBook:
         return int(self._c.ignored)
 
     @property
-    def state(self) -> BookState:
-        """The book's state, which says nothing about an event that is still open."""
-        return BookState(self._c.state)
+    def state(self) -> KernelState:
+        """The book's state, which leaves out an event that is still open."""
+        return KernelState(self._c.state)
 
     @property
     def complete(self) -> bool:

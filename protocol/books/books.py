@@ -20,16 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapecast.protocol._native import ffi, lib
-from tapecast.protocol.books.book import BookCopy, BookState, KernelBook, LevelArray, Touch
+from tapecast.protocol.books.book import BookCopy, KernelBook, KernelState, LevelArray, Touch
 from tapecast.protocol.dtypes import LEVEL
 
 __all__ = [
     "ApplyResult",
     "BookCopy",
     "BookSet",
-    "BookState",
     "Counters",
     "KernelBook",
+    "KernelState",
     "LevelArray",
     "Touch",
 ]
@@ -40,7 +40,6 @@ _CHECK_SEQ = lib.TC_APPLY_CHECK_SEQ
 _DROP_OLD = lib.TC_APPLY_DROP_OLD
 _RESUME = lib.TC_APPLY_RESUME
 _NEEDS_ROOM = (lib.TC_APPLY_NO_SPACE, lib.TC_APPLY_NO_SLOT)
-_CROSSED = lib.TC_APPLY_CROSSED
 _MALFORMED = lib.TC_APPLY_MALFORMED
 _LEAST_MAX_LEVELS = 128
 
@@ -311,14 +310,14 @@ class BookSet:
         )
         for slot in slots:
             if slot >= 0:
-                lib.tc_books_mark(self._c, slot, BookState.EMPTY)
+                lib.tc_books_mark(self._c, slot, KernelState.EMPTY)
 
     def _make_room(self, status: int) -> None:
         c = self._c
         if status == lib.TC_APPLY_NO_SLOT:
             self._make_slots(2 * c.book_capacity)
         elif max(c.need_bids, c.need_asks) > self._max_levels:
-            lib.tc_books_mark(c, c.slot, BookState.BROKEN)
+            lib.tc_books_mark(c, c.slot, KernelState.BROKEN)
         else:
             self.at(c.slot)._grow(c.need_bids, c.need_asks)
 

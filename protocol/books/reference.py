@@ -19,7 +19,7 @@ The rules, for each BOOK packet in order:
 - **Sequence**, with `check_seq`: a delta that is not last + 1 makes the book SUSPECT and is not
   applied; a healthy book skips a RECOVERED snapshot equal to last. With `drop_old` deltas and
   RECOVERED snapshots at or before last are dropped.
-- **Touch.** After each event best bid >= best ask is counted, locked and crossed told apart.
+- **Touch.** After each event best bid >= best ask is counted, locked apart from crossed.
 
 It holds no venue's rules and is slow on purpose.
 """
@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tapecast.protocol.books.book import BookState, Touch
+from tapecast.protocol.books.book import KernelState, Touch
 from tapecast.protocol.records import HEADER_STRUCT, ITEM_STRUCT, Header
 from tapecast.protocol.schema import (
     HEADER_SIZE,
@@ -57,7 +57,7 @@ class ReferenceBook:
     def __init__(self, instrument_id: int) -> None:
         """Make an EMPTY book."""
         self.instrument_id = instrument_id
-        self.state = BookState.EMPTY
+        self.state = KernelState.EMPTY
         self.touch = Touch.NORMAL
         self.price_exp = self.qty_exp = 0
         self.instrument_seq = self.ts_exchange_ns = self.ts_recv_ns = self.flags = self.venue_id = 0
@@ -69,7 +69,7 @@ class ReferenceBook:
     @property
     def complete(self) -> bool:
         """True when the book is LIVE and no event is half applied."""
-        return self.state is BookState.LIVE and self._open is None
+        return self.state is KernelState.LIVE and self._open is None
 
     @property
     def depth(self) -> tuple[int, int]:
@@ -79,16 +79,16 @@ class ReferenceBook:
 
     def levels(self, n: int | None = None) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """Return bids and asks, best first, as lists of (price mantissa, quantity mantissa)."""
-        if self.state is BookState.LOADING:
+        if self.state is KernelState.LOADING:
             return [], []
         bids, asks = self._sides
         return sorted(bids.items(), reverse=True)[:n], sorted(asks.items())[:n]
 
-    def mark(self, state: BookState) -> None:
+    def mark(self, state: KernelState) -> None:
         """Leave the running event and take a state; only a SUSPECT book keeps the levels it
         showed.
         """
-        if state is not BookState.SUSPECT or self.state is BookState.LOADING:
+        if state is not KernelState.SUSPECT or self.state is KernelState.LOADING:
             self._sides = ({}, {})
         self.state = state
         self._open = None
@@ -168,7 +168,7 @@ class ReferenceBookSet:
             )
         except _OverflowError:
             self.counters["overflows"] += 1
-            book.mark(BookState.BROKEN)
+            book.mark(KernelState.BROKEN)
             self._touch(book)
             return
         self.counters["packets"] += 1
@@ -198,12 +198,12 @@ class ReferenceBookSet:
             if book._open is not None:
                 self.counters["fragment_errors"] += 1
             book._sides = ({}, {})
-            book.state = BookState.LOADING
-        elif book._open is not None or (book.state is BookState.LIVE and fragment != 0):
+            book.state = KernelState.LOADING
+        elif book._open is not None or (book.state is KernelState.LIVE and fragment != 0):
             return self._lost(book, "fragment_errors")
-        elif book.state is BookState.EMPTY and fragment == 0 and self._delta_first:
-            book.state = BookState.LIVE
-        elif book.state is not BookState.LIVE:
+        elif book.state is KernelState.EMPTY and fragment == 0 and self._delta_first:
+            book.state = KernelState.LIVE
+        elif book.state is not KernelState.LIVE:
             self.counters["ignored"] += 1
             book.ignored += 1
             return False
@@ -213,7 +213,7 @@ class ReferenceBookSet:
 
     def _lost(self, book: ReferenceBook, counter: str) -> bool:
         self.counters[counter] += 1
-        book.mark(BookState.SUSPECT)
+        book.mark(KernelState.SUSPECT)
         self._touch(book)
         return False
 
@@ -247,7 +247,7 @@ class ReferenceBookSet:
             header.venue_id,
         )
         book.ts_exchange_ns, book.ts_recv_ns = header.ts_exchange_ns, header.ts_recv_ns
-        book.state = BookState.LIVE
+        book.state = KernelState.LIVE
         book._open = None
         book.updates += 1
         bids, asks = book._sides

@@ -437,7 +437,7 @@ class Receiver:
 
     def rejoin(self, line: int) -> None:
         """Leave one line's group and join it again: for silence behind a switch that has
-        forgotten the membership, or after the interface was made anew or got another address.
+        forgotten the membership, or after the interface was recreated or got another address.
         Raises OSError where the interface is gone.
         """
         group, sock = self.groups[line][0], self._sockets[line]

@@ -318,7 +318,7 @@ class RecoveryClient:
         if request.kind is not RequestKind.RANGE:
             self.answers.append(Answer(request.kind, request.instrument_id, status))
         if status == ReplyStatus.OTHER_SESSION or header.session != self.session:
-            # The publisher has begun anew, and the channel will say so; until then there is
+            # The publisher has restarted, and the channel will announce it; until then there is
             # nothing to ask.
             self._waiting.clear()
 

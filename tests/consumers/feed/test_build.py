@@ -8,8 +8,7 @@ import pytest
 
 from tapecast import GapReason, StatusOrigin
 from tapecast.consumers.feed.build import build_bbo, build_executions, build_stats
-from tapecast.consumers.feed.events import Event, Gap, Liquidation, Trade
-from tapecast.consumers.feed.selection import Names
+from tapecast.consumers.feed.events import Event, Gap, Liquidation, Names, Trade
 from tapecast.protocol.codec import Header, Item, Level, StatItem, TradeItem, encode
 from tapecast.protocol.records import HEADER_STRUCT
 from tapecast.protocol.schema import Flag, MsgType, Side, StatKind, TradeFlag

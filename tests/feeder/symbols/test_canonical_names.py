@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tapecast.consumers.feed.definitions import Definitions
-from tapecast.consumers.feed.selection import Names, Selection
+from tapecast.consumers.feed.events import Names
+from tapecast.consumers.feed.selection import Selection
 from tapecast.feeder.session.session import Session, SessionOptions
 from tapecast.feeder.symbols.names import canonical
 from tapecast.feeder.venues import venue

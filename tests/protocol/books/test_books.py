@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapecast.protocol.books.books import BookSet, BookState, Touch
+from tapecast.protocol.books.books import BookSet, KernelState, Touch
 from tapecast.protocol.books.reference import ReferenceBookSet
 from tapecast.protocol.schema import MAX_MANTISSA, UNDEFINED, Flag, MsgType
 from tests.support.book_packets import Levels, event, packet
@@ -81,7 +81,7 @@ def test_book_is_incomplete_and_empty_inside_a_snapshot() -> None:
     assert book is not None
     assert (book.complete, book.state, book.depth, book.instrument_seq) == (
         False,
-        BookState.LOADING,
+        KernelState.LOADING,
         (0, 0),
         10,
     )
@@ -133,7 +133,7 @@ def test_delta_without_snapshot_is_counted_or_starts_the_book() -> None:
     strict.apply(delta)
     lenient.apply(delta)
     assert (strict.at(0).state, strict.counters.ignored, strict.at(0).ignored) == (
-        BookState.EMPTY,
+        KernelState.EMPTY,
         1,
         1,
     )
@@ -146,7 +146,7 @@ def test_sequence_gap_suspects_the_book_and_keeps_its_levels() -> None:
     gap = event(7, [(100, 1)], seq=12) + event(7, [(100, 2)], seq=13)
     assert books.apply(gap, check_seq=True).touched.tolist() == [0]
     assert (books.at(0).state, books.at(0).best_bid, books.at(0).instrument_seq) == (
-        BookState.SUSPECT,
+        KernelState.SUSPECT,
         (100, 5),
         10,
     )
@@ -217,7 +217,7 @@ def test_a_number_beyond_2_62_breaks_the_book(levels: Levels, price_exp: int, qt
         + event(7, [(100, 1)], seq=12)
     )
     assert (books.at(0).state, books.at(0).depth, books.counters.overflows) == (
-        BookState.BROKEN,
+        KernelState.BROKEN,
         (0, 0),
         1,
     )
@@ -321,7 +321,7 @@ def test_a_side_beyond_max_levels_breaks_its_book_only() -> None:
         8, [(1, 1)], flags=SNAPSHOT
     )
     assert books.apply(data).touched.tolist() == [0, 1]
-    assert [book.state for book in books] == [BookState.BROKEN, BookState.LIVE]
+    assert [book.state for book in books] == [KernelState.BROKEN, KernelState.LIVE]
     assert books.counters.overflows == 1
 
 
@@ -381,13 +381,13 @@ def test_a_lost_event_and_a_reset_wait_for_a_snapshot() -> None:
     """A book that lost an event keeps its levels, a reset one is empty; neither takes deltas."""
     books = live()
     books.apply(event(7, [(100, 2)], seq=12), check_seq=True)
-    assert (books.at(0).state, books.at(0).best_bid) == (BookState.SUSPECT, (100, 5))
+    assert (books.at(0).state, books.at(0).best_bid) == (KernelState.SUSPECT, (100, 5))
     books.apply(event(7, [(100, 1)], seq=13))
-    assert (books.at(0).state, books.at(0).best_bid) == (BookState.SUSPECT, (100, 5))
+    assert (books.at(0).state, books.at(0).best_bid) == (KernelState.SUSPECT, (100, 5))
     books.reset()
     books.apply(event(7, [(100, 1)], seq=14))
     assert (books.at(0).state, books.at(0).depth, books.counters.ignored) == (
-        BookState.EMPTY,
+        KernelState.EMPTY,
         (0, 0),
         2,
     )
