@@ -1,7 +1,7 @@
 """Write what the C fuzz targets read: `python -m tests.support.fuzz_tables DIRECTORY`.
 
-For each venue `VENUE.tables` (the compiled shapes that the feeder uses) and `VENUE-N.json`
-(hand-written frames to start from, and long ones made of them, whose packets are fragmented);
+For each venue `VENUE.tables` (the compiled shapes that the feeder uses) and `VENUE-N.json` (real
+frames of the shapes to start from, and long ones made of them, whose packets are fragmented);
 `packets-N.bin` from `tests.support.fuzz_packets`. The targets and their commands:
 `protocol/native/fuzz/run`.
 """
@@ -18,6 +18,7 @@ from tapecast.feeder.venues import VENUES, venue
 from tapecast.protocol._native import ffi
 from tests.support import fuzz_packets
 from tests.support.ls_frames import BOOKS, TRADES
+from tests.support.shape_examples import example
 from tests.support.shapes_sample import EXAMPLES
 
 __all__ = ["write"]
@@ -31,23 +32,6 @@ _TRADES = 4
 
 _FRAMES = EXAMPLES | {
     "coinbase_exchange": EXAMPLES["coinbase"],
-    # BTCUSD_PERP of 8 August 2024, layouts of the recording in long/.
-    "binance_coinm": (
-        b'{"stream":"btcusd_perp@depth@0ms","data":{"e":"depthUpdate","E":1723161257440,"T":1723161257432,"s":"BTCUSD_PERP",'
-        b'"ps":"BTCUSD","U":1007198631260,"u":1007198631565,"pu":1007198631198,"b":[["61773.6","1001"],["61776.4","412"]],"a":[]}}',
-        b'{"stream":"btcusd_perp@bookTicker","data":{"u":1007198632021,"e":"bookTicker","s":"BTCUSD_PERP","ps":"BTCUSD",'
-        b'"b":"61804.7","B":"35","a":"61804.8","A":"1645","T":1723161257465,"E":1723161257476}}',
-        b'{"stream":"btcusd_perp@trade","data":{"e":"trade","E":1723161257687,"T":1723161257679,"s":"BTCUSD_PERP",'
-        b'"t":849714402,"p":"61804.8","q":"4","X":"MARKET","m":false}}',
-    ),
-    # Mark price of 1 April 2021, and the documented liquidation order.
-    "binance_futures": (
-        *EXAMPLES["binance_futures"],
-        b'{"stream":"btcusdt@markPrice","data":{"e":"markPriceUpdate","E":1617308820003,"s":"BTCUSDT","p":"58940.14924532",'
-        b'"i":"58857.26693664","r":"0.00058455","T":1617321600000}}',
-        b'{"stream":"btcusdt@forceOrder","data":{"e":"forceOrder","E":1568014460893,"o":{"s":"BTCUSDT","S":"SELL","q":"0.014",'
-        b'"p":"9910","ap":"9910","X":"FILLED","z":"0.014","T":1568014460893}}}',
-    ),
     # Funding rate of 3 March 2022, and the documented liquidation.
     "okx": (
         *EXAMPLES["okx"],
@@ -57,14 +41,16 @@ _FRAMES = EXAMPLES | {
         b'"sz":"13","ts":"1692266434010"}],"instId":"IOST-USDT-SWAP"}]}',
     ),
     "ls": (*(frame for frame, *_ in TRADES.values()), *(frame for frame, *_ in BOOKS.values())),
-    # Bithumb of 23 September 2026 (KRW-BTC), layouts of apidocs.bithumb.com.
-    "bithumb": (
-        b'{"type":"orderbook","code":"KRW-BTC","orderbook_units":[{"ask_price":116208000,"bid_price":116204000,"ask_size":0.3313,'
-        b'"bid_size":0.0037}],"level":1,"timestamp":1790133505564033,"stream_type":"SNAPSHOT"}',
-        b'{"type":"trade","code":"KRW-BTC","trade_price":116208000,"trade_volume":0.0009,"ask_bid":"BID",'
-        b'"trade_timestamp":1790133513739,"sequential_id":1079953210371761700,"stream_type":"REALTIME"}',
-    ),
 }
+
+
+def _examples(name: str) -> list[bytes]:
+    """Return the real frames of a venue's shapes, as the extractors receive them."""
+    spec = venue(name)
+    found = [example(name, shape) for shape in (*spec.stream.shapes, *spec.rule.rest_shapes)]
+    reframe = spec.stream.reframe
+    frames = [frame for frame in found if frame is not None]
+    return frames if reframe is None else [reframe(frame) or frame for frame in frames]
 
 
 def _tables(name: str) -> bytes:
@@ -103,7 +89,8 @@ def write(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in VENUES:
         (folder / f"{name}.tables").write_bytes(_tables(name))
-        frames = dict.fromkeys((*_FRAMES[name], *map(_long, _FRAMES[name])))
+        written = [*_FRAMES.get(name, ()), *_examples(name)]
+        frames = dict.fromkeys((*written, *map(_long, written)))
         for number, frame in enumerate(frames):
             (folder / f"{name}-{number}.json").write_bytes(frame)
     for number, packets in enumerate(fuzz_packets.inputs()):

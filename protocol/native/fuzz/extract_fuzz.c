@@ -88,7 +88,7 @@ static void check_packets(void) {
 }
 
 /* Again, behind other packets, with `room` bytes left: what the predictions learned from the first time must not show. */
-static void again(const char *frame, int64_t size, int by_index, int64_t room, int expected) {
+static void repeat_behind_others(const char *frame, int64_t size, int by_index, int64_t room, int expected) {
     uint8_t *out = x.out, *first = fuzz_copy(x.out, (size_t)x.r.nbytes);
     int64_t capacity = x.out_capacity, nbytes = x.r.nbytes;
     x.out_capacity = OTHER_PACKETS + room;
@@ -109,8 +109,8 @@ static void again(const char *frame, int64_t size, int by_index, int64_t room, i
 static void check_extracted(const char *frame, int64_t size, int by_index) {
     check_packets();
     if (x.r.nbytes == 0) return;
-    again(frame, size, by_index, x.r.nbytes, TC_OK);
-    again(frame, size, by_index, x.r.nbytes - 1, TC_NO_SPACE);
+    repeat_behind_others(frame, size, by_index, x.r.nbytes, TC_OK);
+    repeat_behind_others(frame, size, by_index, x.r.nbytes - 1, TC_NO_SPACE);
 }
 
 static void forget_symbols(void) {
