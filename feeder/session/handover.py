@@ -14,12 +14,12 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tapecast.feeder.extract.types import Result
 from tapecast.feeder.session.sync import NO_ID, SequenceRule
 from tapecast.feeder.session.types import SessionInstrument
-from tapecast.protocol.schema import HEADER_SIZE, Flag, MsgType
+from tapecast.protocol.schema import HEADER, HEADER_SIZE, TRADE, Field, Flag, MsgType
 
 __all__ = ["Handover", "HandoverPolicy", "Held", "Outcome", "fingerprints", "remaining"]
 
@@ -30,8 +30,26 @@ _TRAILING_NS = 10 * _SECOND
 """The new connection may be so far behind the old one."""
 _BY_ITEM = (int(MsgType.TRADE), int(MsgType.LIQUIDATION))
 _BY_RANGE = (SequenceRule.SPOT, SequenceRule.PREV)
-_TRADE_ID_BYTES = 8
 _LAST = int(Flag.LAST)
+
+
+def _place(field: Field) -> slice:
+    return slice(field.offset, field.offset + field.size)
+
+
+_HEADER_FIELD: Final = {field.name: field for field in HEADER.fields}
+_TRADE_FIELD: Final = {field.name: field for field in TRADE.fields}
+_MSG_TYPE: Final = _HEADER_FIELD["msg_type"].offset
+_FLAGS: Final = _HEADER_FIELD["flags"].offset
+_ITEM_COUNT: Final = _HEADER_FIELD["item_count"].offset
+_BID_COUNT: Final = _HEADER_FIELD["bid_count"].offset
+_ITEM_SIZE: Final = _HEADER_FIELD["item_size"].offset
+_FRAGMENT: Final = _HEADER_FIELD["fragment"].offset
+_INSTRUMENT_SEQ: Final = _place(_HEADER_FIELD["instrument_seq"])
+_TS_EXCHANGE_NS: Final = _place(_HEADER_FIELD["ts_exchange_ns"])
+_PAYLOAD_LEN: Final = _place(_HEADER_FIELD["payload_len"])
+_TRADE_ID: Final = _place(_TRADE_FIELD["trade_id"])
+_TRADE_FLAGS: Final = _TRADE_FIELD["trade_flags"].offset
 
 
 class Outcome(Enum):
@@ -286,10 +304,11 @@ def fingerprints(packets: bytes, last_id: int) -> list[bytes]:
     out = []
     start = 0
     while start < len(packets):
-        kind, items, size = packets[start + 3], packets[start + 6], packets[start + 38]
-        who = bytes((kind, packets[start + 7])) + packets[start + 32 : start + 36]
-        when = packets[start + 40 : start + 48]
         body = start + HEADER_SIZE
+        header = packets[start:body]
+        kind, items, size = header[_MSG_TYPE], header[_ITEM_COUNT], header[_ITEM_SIZE]
+        who = bytes((kind, header[_BID_COUNT])) + header[_INSTRUMENT_SEQ]
+        when = header[_TS_EXCHANGE_NS]
         end = body + items * size
         if kind in _BY_ITEM:
             out += [who + _trade(packets[at : at + size]) for at in range(body, end, size)]
@@ -310,7 +329,7 @@ def remaining(packets: bytes, seen: Counter[bytes], last_id: int) -> bytes:
     kept = bytearray()
     start = 0
     while start < len(packets):
-        items, size = packets[start + 6], packets[start + 38]
+        items, size = packets[start + _ITEM_COUNT], packets[start + _ITEM_SIZE]
         body = start + HEADER_SIZE
         end = body + items * size
         marks = fingerprints(packets[start:end], last_id)
@@ -322,10 +341,10 @@ def remaining(packets: bytes, seen: Counter[bytes], last_id: int) -> bytes:
                 packets[body + n * size : body + (n + 1) * size] for n, one in enumerate(new) if one
             ]
             header = bytearray(packets[start:body])
-            header[4] |= _LAST
-            header[6] = len(left)
-            header[39] = 0
-            header[64:66] = (len(left) * size).to_bytes(2, "little")
+            header[_FLAGS] |= _LAST
+            header[_ITEM_COUNT] = len(left)
+            header[_FRAGMENT] = 0
+            header[_PAYLOAD_LEN] = (len(left) * size).to_bytes(2, "little")
             kept += header + b"".join(left)
         start = end
     return bytes(kept)
@@ -345,4 +364,5 @@ def _trade(item: bytes) -> bytes:
     """Return what tells a trade from others: its id; where the venue gives none, everything but
     the flags.
     """
-    return item[:_TRADE_ID_BYTES] if any(item[:_TRADE_ID_BYTES]) else item[:29] + item[30:]
+    number = item[_TRADE_ID]
+    return number if any(number) else item[:_TRADE_FLAGS] + item[_TRADE_FLAGS + 1 :]

@@ -8,16 +8,23 @@ index and `session`, `channel_seq` and `ts_send_ns` are 0 until the publisher st
 
 from __future__ import annotations
 
-import struct
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
 from tapecast.feeder.venues.spec import Exact, InstrumentDef
+from tapecast.protocol import schema
 from tapecast.protocol.books.book import KernelBook, LevelArray
 from tapecast.protocol.codec import encode, gap_detail, text_detail
 from tapecast.protocol.publish.book_packets import BookPackets, Stamp, levels_packets
-from tapecast.protocol.records import Header, InstrumentItem, StatusItem, TickBand
+from tapecast.protocol.records import (
+    ITEM_STRUCT,
+    Header,
+    InstrumentItem,
+    StatusItem,
+    TickBand,
+    TradeItem,
+)
 from tapecast.protocol.schema import (
     HEADER_SIZE,
     MAX_MANTISSA,
@@ -37,10 +44,13 @@ __all__ = ["NamedInstrument", "PacketWriter"]
 
 _NAME_BYTES = 12
 _SYMBOL_BYTES = 40
-_FLAGS_OFFSET = 4
-_TRADE_FLAGS_OFFSET = 29
-_TRADE_BEGINS = struct.Struct("<Qqq")
-"""Of a trade item: id, price, quantity."""
+_HEADER_AT: Final = {field.name: field.offset for field in schema.HEADER.fields}
+_FLAGS: Final = _HEADER_AT["flags"]
+"""The low byte of the flags, which holds SNAPSHOT."""
+_ITEM_COUNT: Final = _HEADER_AT["item_count"]
+_ITEM_SIZE: Final = _HEADER_AT["item_size"]
+_TRADE_FLAGS: Final = {f.name: f.offset for f in schema.TRADE.fields}["trade_flags"]
+_TRADE: Final = ITEM_STRUCT[MsgType.TRADE]
 
 
 class NamedInstrument(Protocol):
@@ -238,19 +248,17 @@ class PacketWriter:
         """Return id and quantity of the only trade of the packet at `start`, both as multiples
         of 10^qty_exp (at most 0).
         """
-        number, _, quantity = _TRADE_BEGINS.unpack_from(buffer, start + HEADER_SIZE)
-        return number * 10 ** -min(qty_exp, 0), quantity * 10 ** max(qty_exp, 0)
+        trade = TradeItem._make(_TRADE.unpack_from(buffer, start + HEADER_SIZE))
+        return trade.trade_id * 10 ** -min(qty_exp, 0), trade.quantity * 10 ** max(qty_exp, 0)
 
     @staticmethod
     def mark_repeated(buffer: bytearray, start: int, nbytes: int) -> None:
         """Set REPEATED on every trade of the packets at `buffer[start : start + nbytes]`."""
         end = start + nbytes
         while start < end:
-            items, size = buffer[start + 6], buffer[start + 38]
+            items, size = buffer[start + _ITEM_COUNT], buffer[start + _ITEM_SIZE]
             for item in range(items):
-                buffer[start + HEADER_SIZE + item * size + _TRADE_FLAGS_OFFSET] |= (
-                    TradeFlag.REPEATED
-                )
+                buffer[start + HEADER_SIZE + item * size + _TRADE_FLAGS] |= TradeFlag.REPEATED
             start += HEADER_SIZE + items * size
 
     @staticmethod
@@ -258,8 +266,8 @@ class PacketWriter:
         """Set SNAPSHOT on the packets at `buffer[start : start + nbytes]`."""
         end = start + nbytes
         while start < end:
-            items, size = buffer[start + 6], buffer[start + 38]
-            buffer[start + _FLAGS_OFFSET] |= Flag.SNAPSHOT
+            items, size = buffer[start + _ITEM_COUNT], buffer[start + _ITEM_SIZE]
+            buffer[start + _FLAGS] |= Flag.SNAPSHOT
             start += HEADER_SIZE + items * size
 
     def _header(

@@ -84,7 +84,6 @@ class BookSync:
         "held_id",
         "last_id",
         "reason",
-        "resyncs",
         "state",
     )
 
@@ -118,7 +117,6 @@ class BookSync:
         self.expected = 0
         self.got = 0
         self.ever_live = False
-        self.resyncs = 0
 
     @property
     def live(self) -> bool:
@@ -176,11 +174,6 @@ class BookSync:
         if self._sequence_rule is _SPOT:
             return first <= self.last_id + 1 <= last
         return last == self.last_id + 1 if self._sequence_rule is _NEXT else prev == self.last_id
-
-    @property
-    def last_ts(self) -> int:
-        """Exchange time of the last whole book; 0 = none."""
-        return self._last_ts
 
     @property
     def heard(self) -> bool:
@@ -283,7 +276,6 @@ class BookSync:
     def resync(self, reason: StatusReason, now_ns: int) -> None:
         """Give the book up and start over; updates are buffered from here on."""
         self.reason = reason
-        self.resyncs += 1
         self.state = StatusState.RESYNC
         self.held_id = None
         self.last_id = self._prev_id = NO_ID

@@ -2,6 +2,7 @@
  * feeder/extract/read.py, so a frame with several defects gets the same status from both. */
 #include "blake2b.h"
 #include "extract_emit.h"
+#include "extract_scan.h"
 #include "extract_stats.h"
 #include "wire.h"
 

@@ -1,5 +1,5 @@
 /* Level arrays: rows of columns, and objects that hold a bid and an ask, or one level. Numbers are parsed where they stand, unscaled. */
-#include "extract_scan.h"
+#include "extract_rows.h"
 
 /* Declared keys of a row that is an object. TIMED: a sided row with its time. */
 enum { LEVEL = 2, SIDED = 3, PAIR = 4, TIMED = 5 };

@@ -1,7 +1,7 @@
 /* What a read frame says at a slot, as a value: ids, times, numbers, texts with a meaning. Inline: every frame asks for several. */
 #ifndef TAPECAST_EXTRACT_VIEW_H
 #define TAPECAST_EXTRACT_VIEW_H
-#include "extract_scan.h"
+#include "extract_reading.h"
 #include "iso_time.h"
 
 /* Called from many places: copies of it in each would only crowd the code of every frame. */
