@@ -22,7 +22,7 @@ from tapecast.feeder.login.access import Access
 from tapecast.feeder.monitor_lines import MonitorLines
 from tapecast.feeder.quarantine import QuarantineFile
 from tapecast.feeder.record.recorder import Recorder
-from tapecast.feeder.record.session import RecordedSession
+from tapecast.feeder.record.session import SessionRecorder
 from tapecast.feeder.recovery_source import SessionStates
 from tapecast.feeder.session.session import CommandKind, Session, SessionOptions
 from tapecast.feeder.session.sync import SyncPolicy
@@ -83,8 +83,8 @@ class LiveFeeder:
             verify_checksum=replay,
             sync=_sync_policy(config, spec),
         )
-        self.session = (
-            Session(spec, options) if recorder is None else RecordedSession(spec, options, recorder)
+        self.session = Session(
+            spec, options, None if recorder is None else SessionRecorder(recorder)
         )
         self.recorder = recorder
         self.channel = open_channel(config, channel, base_flags=flags, publish=publish)
@@ -209,7 +209,7 @@ class LiveFeeder:
     # what the session asks for
 
     def _carry_out(self) -> None:
-        commands, self.session.commands = self.session.commands, []
+        commands = self.session.take_commands()
         venue = self._spec.name
         for command in commands:
             if command.kind is CommandKind.FETCH_SNAPSHOT:
@@ -279,8 +279,7 @@ class LiveFeeder:
             )
             session.sweep_handovers(now_ns)
             if session.quarantined:
-                messages, session.quarantined = session.quarantined, []
-                self.quarantine.write(messages)
+                self.quarantine.write(session.take_quarantined())
         up, wanted = self.connections.up, len(self.connections.all)
         connections = (up, wanted - up, self.connections.losses, wanted)
         self._monitor_lines.tick(now_ns, time.time_ns(), connections, session, publisher)

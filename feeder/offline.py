@@ -95,7 +95,7 @@ class Offline:
             session.commands.clear()
             publisher.instruments(len(session.instruments))
             if session.flush(publisher.publish, self._clock_ns, ts_ns) or session.quarantined:
-                quarantined, session.quarantined = session.quarantined, []
+                quarantined = session.take_quarantined()
                 yield Step(self.line.take(), quarantined, line.ts_recv_ns)
                 if session.flush(publisher.publish, self._clock_ns, ts_ns):
                     yield Step(self.line.take(), [], line.ts_recv_ns)

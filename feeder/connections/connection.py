@@ -316,7 +316,7 @@ class Connection:
                 found.kind.name,
                 found.topics,
                 time.time_ns(),
-                speak=found.kind is FindingKind.SPEAKS,
+                resumed=found.kind is FindingKind.SPEAKS,
             )
             if not found.ends:
                 log.warning(

@@ -14,42 +14,22 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from tapecast.feeder.extract.types import Result
+from tapecast.feeder.session.fingerprints import fingerprints, remaining, take
 from tapecast.feeder.session.sync import NO_ID, SequenceRule
 from tapecast.feeder.session.types import SessionInstrument
-from tapecast.protocol.schema import HEADER, HEADER_SIZE, TRADE, Field, Flag, MsgType
+from tapecast.protocol.schema import MsgType
 
-__all__ = ["Handover", "HandoverPolicy", "Held", "Outcome", "fingerprints", "remaining"]
+__all__ = ["Handover", "HandoverPolicy", "Held", "Outcome"]
 
 _SECOND = 1_000_000_000
 _HELD_MESSAGES = 100_000
 _HELD_BYTES = 64 << 20
 _TRAILING_NS = 10 * _SECOND
 """The new connection may be so far behind the old one."""
-_BY_ITEM = (int(MsgType.TRADE), int(MsgType.LIQUIDATION))
 _BY_RANGE = (SequenceRule.SPOT, SequenceRule.PREV)
-_LAST = int(Flag.LAST)
-
-
-def _place(field: Field) -> slice:
-    return slice(field.offset, field.offset + field.size)
-
-
-_HEADER_FIELD: Final = {field.name: field for field in HEADER.fields}
-_TRADE_FIELD: Final = {field.name: field for field in TRADE.fields}
-_MSG_TYPE: Final = _HEADER_FIELD["msg_type"].offset
-_FLAGS: Final = _HEADER_FIELD["flags"].offset
-_ITEM_COUNT: Final = _HEADER_FIELD["item_count"].offset
-_BID_COUNT: Final = _HEADER_FIELD["bid_count"].offset
-_ITEM_SIZE: Final = _HEADER_FIELD["item_size"].offset
-_FRAGMENT: Final = _HEADER_FIELD["fragment"].offset
-_INSTRUMENT_SEQ: Final = _place(_HEADER_FIELD["instrument_seq"])
-_TS_EXCHANGE_NS: Final = _place(_HEADER_FIELD["ts_exchange_ns"])
-_PAYLOAD_LEN: Final = _place(_HEADER_FIELD["payload_len"])
-_TRADE_ID: Final = _place(_TRADE_FIELD["trade_id"])
-_TRADE_FLAGS: Final = _TRADE_FIELD["trade_flags"].offset
 
 
 class Outcome(Enum):
@@ -95,12 +75,12 @@ class Handover:
         """
         self.finished_ns: int | None = None
         self.draining = False
-        self._new_spoke = False
+        self._new_delivered = False
         self._policy = policy
         self._held_bytes = 0
         self._full = False
         self._subscribed_ns: int | None = None
-        self._old_spoke = False
+        self._old_delivered = False
         self._old_books: set[int] = set()
         """Those that the old connection brought since the new one has subscribed."""
         self._applied: dict[int, set[int]] = {}
@@ -125,12 +105,12 @@ class Handover:
         waiting = {
             one.index for one in instruments if one.sync.live and one.index not in self._moved
         }
-        if self._new_spoke and (not waiting or self._full):
+        if self._new_delivered and (not waiting or self._full):
             return Outcome.SWITCH
         if since < self._policy.patience_ns:
             return Outcome.WAIT
         missing = not waiting.isdisjoint(self._old_books) or (
-            self._old_spoke and not self._new_spoke
+            self._old_delivered and not self._new_delivered
         )
         return Outcome.ABANDON if missing else Outcome.SWITCH
 
@@ -146,9 +126,9 @@ class Handover:
         """Whether a book message is to be handled; False: it brings nothing that is not known."""
         sync, index, fresh = instrument.sync, instrument.index, connection == self.new
         if fresh:
-            self._new_spoke = True
+            self._new_delivered = True
         else:
-            self._hear_old(index)
+            self._note_old(index)
         if not sync.live:
             # The old connection's synchronisation goes on; a whole book from the new one ends
             # it.
@@ -193,9 +173,9 @@ class Handover:
             self._missed[index] = result.last_id
         return mine
 
-    def _hear_old(self, book: int | None) -> None:
+    def _note_old(self, book: int | None) -> None:
         if self._subscribed_ns is not None:
-            self._old_spoke = True
+            self._old_delivered = True
             if book is not None:
                 self._old_books.add(book)
 
@@ -222,10 +202,10 @@ class Handover:
     ) -> bool:
         """Whether a message that stands for itself is to be handled now."""
         if connection == self.old:
-            self._hear_old(result.instrument if result.msg_type == MsgType.BOOK else None)
+            self._note_old(result.instrument if result.msg_type == MsgType.BOOK else None)
             self._seen.update(fingerprints(packets, result.last_id))
             return True
-        self._new_spoke = True
+        self._new_delivered = True
         acked_ns = (
             self.acked.pop(result.instrument, None) if result.msg_type == MsgType.TRADE else None
         )
@@ -246,7 +226,7 @@ class Handover:
             known = self.held.popleft()
             self._held_bytes -= len(known.data)
             for mark in known.marks:
-                _take(self._seen, mark)
+                take(self._seen, mark)
         return False
 
     def left(self, packets: bytes, last_id: int) -> bytes:
@@ -292,77 +272,3 @@ class Handover:
     def over(self, now_ns: int) -> bool:
         """Whether nothing is left to do after `finish`."""
         return self.finished_ns is not None and now_ns - self.finished_ns > _TRAILING_NS
-
-
-def fingerprints(packets: bytes, last_id: int) -> list[bytes]:
-    """Return what tells the events of finished packets from others: of trades one for each item,
-    else one for each packet.
-
-    Empty for what has neither time nor id: nothing tells it from an event that comes later and
-    says the same. An unstamped packet has the instrument's index where its sequence will be.
-    """
-    out = []
-    start = 0
-    while start < len(packets):
-        body = start + HEADER_SIZE
-        header = packets[start:body]
-        kind, items, size = header[_MSG_TYPE], header[_ITEM_COUNT], header[_ITEM_SIZE]
-        who = bytes((kind, header[_BID_COUNT])) + header[_INSTRUMENT_SEQ]
-        when = header[_TS_EXCHANGE_NS]
-        end = body + items * size
-        if kind in _BY_ITEM:
-            out += [who + _trade(packets[at : at + size]) for at in range(body, end, size)]
-        elif last_id != NO_ID or any(when):
-            out.append(who + when + last_id.to_bytes(8, "little", signed=True) + packets[body:end])
-        else:
-            out.append(b"")
-        start = end
-    return out
-
-
-def remaining(packets: bytes, seen: Counter[bytes], last_id: int) -> bytes:
-    """Return finished packets without the events that were seen, each of which is taken out of
-    `seen`.
-
-    What is left of an event is an event for each of its packets.
-    """
-    kept = bytearray()
-    start = 0
-    while start < len(packets):
-        items, size = packets[start + _ITEM_COUNT], packets[start + _ITEM_SIZE]
-        body = start + HEADER_SIZE
-        end = body + items * size
-        marks = fingerprints(packets[start:end], last_id)
-        new = [not mark or not _take(seen, mark) for mark in marks]
-        if all(new):
-            kept += packets[start:end]
-        elif any(new):
-            left = [
-                packets[body + n * size : body + (n + 1) * size] for n, one in enumerate(new) if one
-            ]
-            header = bytearray(packets[start:body])
-            header[_FLAGS] |= _LAST
-            header[_ITEM_COUNT] = len(left)
-            header[_FRAGMENT] = 0
-            header[_PAYLOAD_LEN] = (len(left) * size).to_bytes(2, "little")
-            kept += header + b"".join(left)
-        start = end
-    return bytes(kept)
-
-
-def _take(seen: Counter[bytes], mark: bytes) -> bool:
-    """Whether an event was seen; it is not counted a second time."""
-    count = seen.get(mark, 0)
-    if count > 1:
-        seen[mark] = count - 1
-    elif count:
-        del seen[mark]
-    return count > 0
-
-
-def _trade(item: bytes) -> bytes:
-    """Return what tells a trade from others: its id; where the venue gives none, everything but
-    the flags.
-    """
-    number = item[_TRADE_ID]
-    return number if any(number) else item[:_TRADE_FLAGS] + item[_TRADE_FLAGS + 1 :]

@@ -40,10 +40,15 @@ from tapecast.protocol.schema import (
     TradeFlag,
 )
 
-__all__ = ["NamedInstrument", "PacketWriter"]
+__all__ = ["INDEX", "NamedInstrument", "PacketWriter"]
 
 _NAME_BYTES = 12
 _SYMBOL_BYTES = 40
+_SEQUENCE: Final = next(f for f in schema.HEADER.fields if f.name == "instrument_seq")
+INDEX: Final = slice(_SEQUENCE.offset, _SEQUENCE.offset + _SEQUENCE.size)
+"""Where an unstamped packet holds the index of its instrument: the place of its sequence, which
+the publisher puts there.
+"""
 _HEADER_AT: Final = {field.name: field.offset for field in schema.HEADER.fields}
 _FLAGS: Final = _HEADER_AT["flags"]
 """The low byte of the flags, which holds SNAPSHOT."""

@@ -6,19 +6,31 @@ after each batch, and carry out `commands`. The hot path is one C call a frame
 (`feeder.extract.extractor`) plus the book rule (`feeder.session.books`); what the C extractor
 does not take goes to the venue's control messages and then to the plain-Python extractor, which
 answers the same or quarantines. Everything particular to a venue comes from its `VenueSpec`.
+
+The parts: `buffer` holds the packets, `books` judges and keeps books, `handovers` holds the
+connections being replaced, `registry` the definitions, `control` what a venue answers to the
+feeder, `numbering` and `volume` what a venue counts, `output` what goes to the shell.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
-import msgspec
-
+from tapecast.feeder.extract.extractor import Extractor
+from tapecast.feeder.extract.fallback import FallbackExtractor
 from tapecast.feeder.extract.types import ExtractStatus, Result
-from tapecast.feeder.session.exponents import fitting_exponents
+from tapecast.feeder.session.books import Books
+from tapecast.feeder.session.buffer import Buffer
+from tapecast.feeder.session.control import Controls
+from tapecast.feeder.session.handover import HandoverPolicy, Outcome
+from tapecast.feeder.session.handovers import Handovers
+from tapecast.feeder.session.instruments import InstrumentTable
 from tapecast.feeder.session.numbering import ConnectionSequence
-from tapecast.feeder.session.session_handover import SessionHandover
+from tapecast.feeder.session.output import Output
+from tapecast.feeder.session.packets import PacketWriter
+from tapecast.feeder.session.registry import Registry
 from tapecast.feeder.session.types import (
     Command,
     CommandKind,
@@ -27,23 +39,14 @@ from tapecast.feeder.session.types import (
     SessionOptions,
 )
 from tapecast.feeder.session.volume import TradeVerdict, TradeVolumes
-from tapecast.feeder.venues.spec import (
-    Ack,
-    Control,
-    InstrumentDef,
-    MarketState,
-    Notice,
-    Reply,
-    ServerError,
-    Topic,
-    VenueSpec,
-    qualified,
-)
+from tapecast.feeder.venues.spec import Topic, VenueSpec, qualified
+from tapecast.protocol.publish.book_packets import BookPackets, Stamp
 from tapecast.protocol.schema import MsgType, StatusReason, StatusScope, StatusState
 
 __all__ = [
     "Command",
     "CommandKind",
+    "Observer",
     "Quarantined",
     "Session",
     "SessionInstrument",
@@ -53,44 +56,100 @@ __all__ = [
 _BOOK = int(MsgType.BOOK)
 _TRADE = int(MsgType.TRADE)
 _UNFIT = (ExtractStatus.INEXACT, ExtractStatus.TOO_LARGE)
-_QUARANTINE_HELD = 1000
-_QUARANTINE_BYTES = 64 << 20
-"""Of more quarantined bytes than this, messages are kept cut to `_QUARANTINE_CUT`."""
-_QUARANTINE_CUT = 64 << 10
-_REASON = 300
-"""Characters of a reason: it may quote what a message says, and a message may be long."""
+_MOST_REPAIRS = 8
+"""A message lacks a symbol, exponents and room at most, each once or twice."""
 
 
-class Session(SessionHandover):
-    """The brain of one venue's feeder."""
+class Observer(Protocol):
+    """Who sees what a session is given, in order, before the session looks at it."""
 
-    def __init__(self, spec: VenueSpec, options: SessionOptions) -> None:
-        super().__init__(spec, options)
-        self.quarantined: list[Quarantined] = []
+    def on_url(self, connection: str, url: str) -> None:
+        """See the URL of a connection."""
+        ...
+
+    def connected(self, connection: str, ts_ns: int) -> None:
+        """See a connection that was opened."""
+        ...
+
+    def disconnected(self, connection: str, ts_ns: int) -> None:
+        """See the loss of a connection that was open."""
+        ...
+
+    def received(self, connection: str, data: bytes, ts_ns: int) -> None:
+        """See a message."""
+        ...
+
+    def handover(self, connection: str, step: str, ts_ns: int | None) -> None:
+        """See a step of a replacement by `connection`; None: it has no time but the present."""
+        ...
+
+
+class Session:
+    """The brain of one venue's feeder. Not thread-safe.
+
+    An `observer` sees everything that a session is given that decoding a recording needs.
+    """
+
+    def __init__(
+        self, spec: VenueSpec, options: SessionOptions, observer: Observer | None = None
+    ) -> None:
+        self.spec = spec
+        self.options = options
+        self._observer = observer
+        table = InstrumentTable(spec, options)
+        self.instruments = table.all
+        self.by_symbol = table.by_symbol
+        self.by_id = table.by_id
+        self.known = table.known
+        """Definitions of the venue by qualified symbol, of which only instruments in use are
+        published.
+        """
+        self._table = table
+        self._output = output = Output()
+        self.counts = output.counts
+        self.commands = output.commands
+        self.quarantined = output.quarantined
+        self.quarantine = output.quarantine
+        self._buffer = buffer = Buffer(table.extractor)
+        self._writer = PacketWriter(
+            spec.venue_id, options.channel_id, options.base_flags, options.max_payload
+        )
+        self._books = Books(spec, options, table, buffer, self._writer, output)
+        self.books = self._books.kernel
+        self._handovers = Handovers(self.instruments, buffer, self._books, output.counts)
+        self._registry = Registry(spec, options, table, buffer, self._writer, self._books, output)
+        self._controls = Controls(spec, self._registry, self._handovers, buffer, output)
         self.last_data_ns: dict[str, int] = {}
         """Connection -> monotonic time of its last market data (acknowledgements and pongs do
         not count).
         """
-        self._fallback = self._table.fallback
-        self._quarantined_bytes = 0
-        self._acked: dict[int, int] = {}
-        self._asked: dict[tuple[str, str], frozenset[Topic]] = {}
-        """(Connection, request id) -> the topics of a request that the venue has not answered.
-        """
         self._bad: dict[str, deque[int]] = {}
         self._markets: dict[str, str] | None = None if spec.stream.market is None else {}
-        """Connection -> market, as its URL tells."""
+        """Connection -> market, by its URL."""
         self._market = ""
         self._volumes = TradeVolumes() if spec.stream.trade_id_is_volume else None
         self._number_of = spec.stream.connection_number
         self._sequence = ConnectionSequence()
+        self._is_new_counts = observer is not None or spec.stream.connection_number is not None
+        """Whether it matters that a message is handled for the first time."""
+        # Looked up for every message.
+        self._extractor, self._extract, self._result = (
+            table.extractor,
+            table.extractor.extract,
+            table.extractor.r,
+        )
+        self._fallback = table.fallback
+        self._replaced, self._acked = self._handovers.by_connection, self._controls.acked
+        self._on_book = self._books.on_book
 
-    # what the shells bring
+    # connections
 
     def on_url(self, connection: str, url: str) -> None:
-        """Note the URL of a connection: where a venue has several markets, it tells whose
-        symbols the messages name.
+        """Note the URL of a connection, before its first message: where a venue has several
+        markets, it decides whose symbols the messages name.
         """
+        if self._observer is not None:
+            self._observer.on_url(connection, url)
         if self._markets is not None and self.spec.stream.market is not None:
             self._markets[connection] = self.spec.stream.market(url, b"")
 
@@ -100,83 +159,33 @@ class Session(SessionHandover):
         """
         if connection in self.last_data_ns:
             self.on_disconnect(connection, now_ns, ts_recv_ns)
+        if self._observer is not None:
+            self._observer.connected(connection, ts_recv_ns)
         self.last_data_ns[connection] = now_ns
         self._sequence.forget(connection)
-        if connection in self._handovers:
-            return
-        self._status(
-            None,
-            StatusScope.CONNECTION,
-            StatusState.CONNECTED,
-            StatusReason.NONE,
-            ts_recv_ns,
-            text=connection,
-        )
+        if connection not in self._replaced:
+            self._connection_status(connection, StatusState.CONNECTED, ts_recv_ns)
 
     def on_disconnect(self, connection: str, now_ns: int, ts_recv_ns: int) -> None:
         """Note the loss of a connection: its books are worth nothing until they are synchronised
-        again.
+        again. Nothing happens for a connection that is not open.
         """
-        if self.last_data_ns.pop(connection, None) is None:
+        if connection not in self.last_data_ns:
             return
+        if self._observer is not None:
+            self._observer.disconnected(connection, ts_recv_ns)
+        del self.last_data_ns[connection]
         self._bad.pop(connection, None)
-        self._handovers.pop(connection, None)
-        self._asked = {key: topics for key, topics in self._asked.items() if key[0] != connection}
-        self._status(
-            None,
-            StatusScope.CONNECTION,
-            StatusState.DISCONNECTED,
-            StatusReason.NONE,
-            ts_recv_ns,
-            text=connection,
-        )
-        for instrument in self.instruments:
-            if instrument.connection == connection:
-                instrument.connection = ""
-                instrument.held = b""
-                self._waiting.discard(instrument.index)
-                if instrument.sync.disconnected():
-                    self._book_status(
-                        instrument, StatusState.SUSPECT, StatusReason.DISCONNECTED, ts_recv_ns
-                    )
+        self._handovers.forget(connection)
+        self._controls.forget(connection)
+        self._connection_status(connection, StatusState.DISCONNECTED, ts_recv_ns)
+        self._books.on_disconnect(connection, ts_recv_ns)
 
-    def rename(self, connection: str, name: str) -> None:
-        """Call a connection by another name, that of the one it replaces."""
-        super().rename(connection, name)
-        self.forget(name)
-        self.last_data_ns[name] = self.last_data_ns.pop(connection)
-        self._sequence.rename(connection, name)
-        if (bad := self._bad.pop(connection, None)) is not None:
-            self._bad[name] = bad
-        asked = {
-            (name, request): topics
-            for (one, request), topics in self._asked.items()
-            if one == connection
-        }
-        self.forget(connection)
-        self._asked |= asked
-
-    def forget(self, connection: str) -> None:
-        """Forget a connection that has no books."""
-        self.last_data_ns.pop(connection, None)
-        self._sequence.forget(connection)
-        self._bad.pop(connection, None)
-        self._asked = {key: topics for key, topics in self._asked.items() if key[0] != connection}
-
-    def subscribe(self, symbols: Iterable[str], ts_recv_ns: int) -> None:
-        """Register the instruments that will be subscribed, in order, and publish their
-        definitions.
+    def on_request(self, connection: str, request_id: str, topics: Iterable[Topic]) -> None:
+        """Note what a request asks for, before it is sent: a venue that lists what it accepts may
+        leave something out without an error.
         """
-        for symbol in symbols:
-            if symbol not in self.by_symbol and self._register(symbol, ts_recv_ns) is None:
-                self.quarantine(
-                    "",
-                    b"",
-                    f"{self.spec.name}: {symbol!r} is not a symbol of this venue",
-                    0,
-                    ts_recv_ns,
-                    symbol,
-                )
+        self._controls.requested(connection, request_id, topics)
 
     def on_subscribed(self, symbols: Iterable[str], connection: str, now_ns: int) -> None:
         """Note that a subscription of these symbols' books was sent on a connection: their
@@ -185,60 +194,131 @@ class Session(SessionHandover):
         for symbol in symbols:
             instrument = self.by_symbol.get(symbol)
             if instrument is not None:
-                instrument.connection = connection
-                instrument.sync.subscribed(now_ns)
-                self._waiting.add(instrument.index)
+                self._books.subscribed(instrument, connection, now_ns)
 
-    def on_request(self, connection: str, request_id: str, topics: Iterable[Topic]) -> None:
-        """Note what a request asks for: a venue that lists what it accepts may leave something
-        out without an error.
-        """
-        asked = frozenset(topics)
-        if asked:
-            self._asked[connection, request_id] = asked
-
-    def on_frame(
-        self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int, *, again: bool = False
+    def on_topics(
+        self, kind: str, topics: Iterable[Topic], ts_recv_ns: int, *, resumed: bool
     ) -> None:
-        """Handle one complete WebSocket message; `again`: the same one, after what it lacked was
-        put right.
+        """Note topics that bring no data, or do again (`resumed`): counted by `kind`, and
+        published for each instrument.
         """
-        if self._number_of is not None and not again:
-            self._follow_number(connection, data, ts_recv_ns)
-        if self._markets is not None:
-            self._select_market(connection, data)
-        status = self.extractor.extract(data, ts_recv_ns, self._pos)
-        if status:
-            self._on_odd_frame(connection, data, ts_recv_ns, now_ns, status)
-        else:
-            self.last_data_ns[connection] = now_ns
-            result = self.extractor.r
-            if self._handovers and not self._belongs(connection, data, result, ts_recv_ns):
-                return
-            if result.msg_type == _BOOK:
-                self._on_book(
-                    self.instruments[result.instrument], connection, result, now_ns, ts_recv_ns
+        state, reason = (
+            (StatusState.LIVE, StatusReason.NONE)
+            if resumed
+            else (StatusState.STALE, StatusReason.TIMEOUT)
+        )
+        for topic in topics:
+            self.counts[f"topics_{kind.lower()}"] += 1
+            instrument = self.by_symbol.get(topic.symbol)
+            if instrument is not None:
+                self._buffer.append(
+                    self._writer.status(
+                        instrument,
+                        StatusScope.INSTRUMENT,
+                        state,
+                        reason,
+                        ts_recv_ns,
+                        text=topic.channel,
+                    )
                 )
-            elif self._volumes is not None and result.msg_type == _TRADE:
-                self._on_counted_trade(self._volumes, result, ts_recv_ns)
-            else:
-                if self._acked and result.msg_type == _TRADE:
-                    self._mark_repeated(result)
-                self._pos += result.nbytes
+
+    # connections that are replaced
+
+    def begin_handover(self, old: str, new: str, policy: HandoverPolicy) -> None:
+        """Note that `new` is about to be opened in place of `old`; call before `on_connect` of
+        `new`.
+        """
+        if self._observer is not None:
+            self._observer.handover(new, f"begin {old}", None)
+        self._handovers.begin(old, new, policy)
+
+    def replacing(self, new: str) -> bool:
+        """Whether `new` is about to replace another connection."""
+        return self._handovers.replacing(new)
+
+    def handover_subscribed(self, new: str, now_ns: int) -> None:
+        """Note that the new connection has sent its requests. Raises KeyError without
+        `begin_handover`.
+        """
+        if self._observer is not None:
+            self._observer.handover(new, "subscribed", None)
+        self._replaced[new].subscribed(now_ns)
+
+    def handover_verdict(self, new: str, now_ns: int) -> Outcome:
+        """Return whether the old connection can be closed. Raises KeyError without
+        `begin_handover`.
+        """
+        handover = self._replaced[new]
+        return handover.verdict(
+            (one for one in self.instruments if one.connection == handover.old), now_ns
+        )
+
+    def end_handover(self, new: str, now_ns: int, ts_recv_ns: int) -> None:
+        """Let the new connection take the place and the name of the old one, whose messages no
+        longer come. Raises KeyError without `begin_handover`; afterwards `new` names nothing.
+        """
+        if self._observer is not None:
+            self._observer.handover(new, "end", ts_recv_ns)
+        handover = self._replaced[new]
+        old = handover.old
+        for held in handover.drain():
+            self._handle(new, held.data, held.ts_recv_ns, now_ns)
+        left_behind = [one for one in self.instruments if one.connection == old and one.sync.live]
+        self._rename(new, old)
+        for instrument in left_behind:
+            if handover.behind(instrument) or not self._books.joined_by_itself(instrument):
+                # It was LIVE on the old connection, and nothing shows that the new one goes on
+                # from there.
+                self._books.give_up(instrument, StatusReason.DISCONNECTED, now_ns, ts_recv_ns)
+        self.counts["rotations"] += 1
+        self._handovers.finish(handover, old, new, now_ns)
+
+    def abandon_handover(self, new: str, now_ns: int, ts_recv_ns: int) -> None:
+        """Go on with the old connection alone, unless that was settled before."""
+        if self._observer is not None and self._handovers.replacing(new):
+            self._observer.handover(new, "abandon", ts_recv_ns)
+        handover = self._replaced.get(new)
+        if handover is None:
+            return
+        old = handover.old
+        for instrument in self.instruments:
+            if (
+                instrument.connection == new
+                and not handover.give_back(instrument)
+                and instrument.sync.live
+            ):
+                self._books.give_up(instrument, StatusReason.DISCONNECTED, now_ns, ts_recv_ns)
+        self._forget(new)
+        self.counts["rotations_abandoned"] += 1
+        self._handovers.finish(handover, old, new, now_ns)
+
+    def sweep_handovers(self, now_ns: int) -> None:
+        """Forget what is over; call about once a second."""
+        self._handovers.sweep(now_ns)
+
+    # messages
+
+    def on_frame(self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int) -> None:
+        """Handle one complete WebSocket message. What it comes to goes out with the next
+        `flush`. A defect of ours raises: call `on_defect` then.
+        """
+        if self._is_new_counts:
+            self._on_new(connection, data, ts_recv_ns)
+        self._handle(connection, data, ts_recv_ns, now_ns)
 
     def on_defect(
         self, connection: str, data: bytes, error: str, ts_recv_ns: int, now_ns: int
     ) -> None:
-        """Put a message aside whose handling failed: a book whose messages nothing numbers may
+        """Put a message aside whose `on_frame` raised: a book whose messages nothing numbers may
         lack it, and is given up.
         """
         self.quarantine(connection, data, f"internal error: {error}", 0, ts_recv_ns, None)
-        if self._unnumbered:
-            self._distrust(data, now_ns, ts_recv_ns)
+        if self._books.unnumbered:
+            self._books.distrust(data, now_ns, ts_recv_ns)
 
     def on_snapshot(self, symbol: str, body: bytes, ts_recv_ns: int, now_ns: int) -> None:
         """Handle the body of a REST order book."""
-        instrument = self.by_symbol.get(symbol) or self._register(symbol, ts_recv_ns)
+        instrument = self.by_symbol.get(symbol) or self._registry.register(symbol, ts_recv_ns)
         if instrument is None:
             self.quarantine(
                 "rest", body, f"order book of an unknown symbol {symbol!r}", 0, ts_recv_ns, symbol
@@ -257,14 +337,13 @@ class Session(SessionHandover):
             )
             self.on_snapshot_failed(symbol, now_ns)
             return
-        self._on_rest_book(instrument, result, now_ns, ts_recv_ns)
+        self._books.on_rest_book(instrument, result, now_ns, ts_recv_ns)
 
     def on_snapshot_failed(self, symbol: str, now_ns: int) -> None:
         """Note that an order-book request failed; the rule plans the next one."""
         instrument = self.by_symbol.get(symbol)
         if instrument is not None:
-            instrument.sync.fetch_failed(now_ns)
-            self._ask(instrument, now_ns)
+            self._books.on_snapshot_failed(instrument, now_ns)
 
     def on_instruments(self, body: bytes, ts_recv_ns: int, now_ns: int) -> int | None:
         """Handle the body of an instruments request; return how many definitions it held, None
@@ -272,138 +351,220 @@ class Session(SessionHandover):
 
         Instruments in use are redefined.
         """
-        try:
-            definitions, rejected = self.spec.listing.parse(body)
-        except (ValueError, RecursionError) as error:
-            self.quarantine("rest", body, f"instruments: {error}", 0, ts_recv_ns, None)
-            return None
-        for reason in rejected:
-            self.quarantine("rest", b"", f"instruments: {reason}", 0, ts_recv_ns, None)
-        for definition in definitions:
-            self.known[definition.key] = definition
-            instrument = self.by_symbol.get(definition.key)
-            if instrument is not None and instrument.definition != definition:
-                self._define(instrument, definition, now_ns, ts_recv_ns)
-        return len(definitions)
+        return self._registry.on_instruments(body, ts_recv_ns, now_ns)
+
+    def subscribe(self, symbols: Iterable[str], ts_recv_ns: int) -> None:
+        """Register the instruments that will be subscribed, in order, and publish their
+        definitions. A text that is no symbol of the venue is quarantined.
+        """
+        for symbol in symbols:
+            if symbol not in self.by_symbol and self._registry.register(symbol, ts_recv_ns) is None:
+                reason = f"{self.spec.name}: {symbol!r} is not a symbol of this venue"
+                self.quarantine("", b"", reason, 0, ts_recv_ns, symbol)
+
+    # what goes out
 
     def flush(
         self, publish: Callable[[bytearray, int], object], now_ns: int, ts_recv_ns: int
     ) -> int:
         """Hand the finished packets to `publish(buffer, nbytes)`, then bring the session's own
-        books up to them.
+        books up to them. Returns nbytes; the bytes are overwritten afterwards.
 
         Where `publish` raises, the buffer is empty all the same: one batch is lost, not every
-        later one.
+        later one; call `on_batch_lost` then.
         """
-        nbytes = self._pos
+        buffer, books = self._buffer, self._books
+        nbytes = buffer.position
         if nbytes:
             try:
-                publish(self.extractor.out, nbytes)
+                publish(buffer.out, nbytes)
             finally:
-                self._apply()
-                self._pos = self._applied = 0
-            if self._crossed:
-                self._check_crossed(now_ns, ts_recv_ns)
+                books.apply()
+                buffer.clear()
+            if books.crossed:
+                books.check_crossed(now_ns, ts_recv_ns)
         return nbytes
+
+    def on_batch_lost(self, ts_recv_ns: int) -> None:
+        """Publish that finished packets never went out, and every LIVE book whole."""
+        self._books.on_batch_lost(ts_recv_ns)
+
+    def take_commands(self) -> list[Command]:
+        """Return the commands since the last call, in order, and forget them."""
+        return self._output.take_commands()
+
+    def take_quarantined(self) -> list[Quarantined]:
+        """Return the quarantined messages since the last call, in order, and forget them."""
+        return self._output.take_quarantined()
+
+    # time
+
+    def next_deadline(self) -> int | None:
+        """Return the monotonic time at which `on_timer` has something to do, or None."""
+        return self._books.next_deadline()
+
+    def on_timer(self, now_ns: int, ts_recv_ns: int) -> None:
+        """Let deadlines act; call at `next_deadline`."""
+        self._books.on_timer(now_ns, ts_recv_ns)
+
+    def check_stale(self, now_ns: int, stale_after_ns: int, ts_recv_ns: int) -> None:
+        """Publish which LIVE books have been silent for too long, and which go on; call about
+        once a second.
+        """
+        self._books.check_stale(now_ns, stale_after_ns, ts_recv_ns)
+
+    # how things stand, for receivers that begin now
 
     def definition(self, instrument: SessionInstrument) -> bytes:
         """Return the current definition of an instrument as a packet."""
         return self._writer.definition(instrument, instrument.definition)
 
-    def quarantine(
-        self,
-        connection: str,
-        data: bytes,
-        reason: str,
-        offset: int,
-        ts_recv_ns: int,
-        symbol: str | None,
-    ) -> None:
-        """Put a message aside: counted, kept (bounded in count and bytes) for the shell to
-        store, never guessed.
+    def book_snapshot(self, instrument: SessionInstrument) -> bytes:
+        """Return the session's own book of an instrument as SNAPSHOT | RECOVERED packets; empty
+        unless it is LIVE. Call right after `flush`: the book is at the last event published.
         """
-        self.counts["quarantine"] += 1
-        if not self.quarantined:
-            self._quarantined_bytes = 0
-        if len(self.quarantined) >= _QUARANTINE_HELD:
-            return
-        if self._quarantined_bytes + len(data) > _QUARANTINE_BYTES:
-            data = data[:_QUARANTINE_CUT]
-        self._quarantined_bytes += len(data)
-        if symbol is not None and len(symbol) > _REASON:
-            symbol = None
-        self.quarantined.append(
-            Quarantined(connection, reason[:_REASON], offset, data, ts_recv_ns, symbol)
-        )
+        return self._books.snapshot(instrument)
 
-    def _follow_number(self, connection: str, data: bytes, ts_recv_ns: int) -> None:
+    def book_pieces(self, instrument: SessionInstrument, stamp: Stamp) -> BookPackets | None:
+        """Return the packets of `book_snapshot`, stamped already and made piece by piece; None
+        where there are none.
+        """
+        return self._books.pieces(instrument, stamp)
+
+    def book_status(self, instrument: SessionInstrument, has_levels: bool, ts_ns: int) -> bytes:
+        """Return the STATUS that a receiver which begins now has to have besides the levels, or
+        in their place; empty: none.
+        """
+        return self._books.joining_status(instrument, has_levels, ts_ns)
+
+    def live_books(self) -> int:
+        """Return how many books are LIVE."""
+        return self._books.live()
+
+    # one message
+
+    def _on_new(self, connection: str, data: bytes, ts_recv_ns: int) -> None:
+        """Note a message before it is handled: recorded, and its number followed."""
+        if self._observer is not None:
+            self._observer.received(connection, data, ts_recv_ns)
         number = None if self._number_of is None else self._number_of(data)
         if number is not None:
             expected = self._sequence.follow(connection, number)
             if expected is not None:
-                self._lost_connection(connection, expected, number, ts_recv_ns)
+                self._books.on_missing_message(connection, expected, number, ts_recv_ns)
 
-    # frames off the hot path
+    def _handle(self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int) -> None:
+        """Handle a message that is recorded and counted."""
+        if self._markets is not None:
+            self._select_market(connection, data)
+        status = self._extract(data, ts_recv_ns, self._buffer.position)
+        if status:
+            status = self._extract_again(data, ts_recv_ns, now_ns, status)
+        if status:
+            self._on_odd_frame(connection, data, ts_recv_ns, now_ns, status)
+        else:
+            self._on_event(connection, data, self._result, ts_recv_ns, now_ns)
+
+    def _on_event(
+        self, connection: str, data: bytes, result: Result, ts_recv_ns: int, now_ns: int
+    ) -> None:
+        """Judge what was extracted to the end of the buffer."""
+        self.last_data_ns[connection] = now_ns
+        if self._replaced and not self._handovers.admits(connection, data, result, ts_recv_ns):
+            return
+        if result.msg_type == _BOOK:
+            self._on_book(
+                self.instruments[result.instrument], connection, result, now_ns, ts_recv_ns
+            )
+        elif self._volumes is not None and result.msg_type == _TRADE:
+            self._on_counted_trade(self._volumes, result, ts_recv_ns)
+        else:
+            if self._acked and result.msg_type == _TRADE:
+                self._controls.mark_repeated(result)
+            self._buffer.position += result.nbytes
+
+    def _extract_again(self, data: bytes, ts_recv_ns: int, now_ns: int, status: int) -> int:
+        """Extract again after what was lacking was put right; return the status that remains."""
+        for _ in range(_MOST_REPAIRS):
+            if not self._repair(self._extractor, data, ts_recv_ns, now_ns, status):
+                break
+            status = self._extract(data, ts_recv_ns, self._buffer.position)
+            if not status:
+                break
+        return status
+
+    def _repair(
+        self,
+        extractor: Extractor | FallbackExtractor,
+        data: bytes,
+        ts_recv_ns: int,
+        now_ns: int,
+        status: int,
+    ) -> bool:
+        """Put right what an extraction lacked: room, an instrument, exponents. True: extract
+        again, at the end of the buffer as it is then.
+        """
+        if status == ExtractStatus.NO_SPACE:
+            if isinstance(extractor, Extractor):
+                self._buffer.make_room(extractor.r.need_bytes)
+            else:
+                extractor.grow(extractor.r.need_bytes)
+            return True
+        if status == ExtractStatus.UNKNOWN_SYMBOL:
+            key = qualified(self._market, extractor.symbol.decode("utf-8", "replace"))
+            return key not in self.by_symbol and self._registry.accept(key, ts_recv_ns) is not None
+        if status in _UNFIT:
+            instrument = self.instruments[extractor.r.instrument]
+            return self._registry.fit(instrument, data, now_ns, ts_recv_ns)
+        return False
+
+    # messages off the hot path
 
     def _on_odd_frame(
         self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int, status: int
     ) -> None:
-        result = self.extractor.r
-        if status == ExtractStatus.NO_SPACE:
-            self._make_room(result.need_bytes)
-            self.on_frame(connection, data, ts_recv_ns, now_ns, again=True)
-            return
+        """Handle a message of which the C extractor made nothing."""
         if status == ExtractStatus.UNKNOWN_SYMBOL:
-            symbol = self.extractor.symbol.decode("utf-8", "replace")
-            if self._accept_symbol(symbol, ts_recv_ns):
-                self.on_frame(connection, data, ts_recv_ns, now_ns, again=True)
-            elif (
-                self.spec.stream.market_wide
-                and (topic := self.spec.stream.peek(data))
-                and topic.channel in self.spec.stream.market_wide
-            ):
-                self.counts["not_followed"] += 1
-                self.last_data_ns[connection] = now_ns
-            else:
-                known = self.spec.kind_of(qualified(self._market, symbol)) is not None
-                why = "was not subscribed" if known else "is not a symbol of this venue"
-                self.quarantine(connection, data, f"{symbol!r} {why}", 0, ts_recv_ns, symbol)
-                self._count_bad(connection, now_ns)
-            return
-        if status in _UNFIT and self._fit(
-            self.instruments[result.instrument], data, now_ns, ts_recv_ns
-        ):
-            self.on_frame(connection, data, ts_recv_ns, now_ns, again=True)
-            return
-        if status == ExtractStatus.SUPPRESSED:
+            self._on_unknown_symbol(connection, data, ts_recv_ns, now_ns)
+        elif status == ExtractStatus.SUPPRESSED:
             self.counts["suppressed"] += 1
             self.last_data_ns[connection] = now_ns
-            return
-        control = self._control(data)
-        if control is not None:
-            self._on_control(connection, control, now_ns, ts_recv_ns)
-            return
-        if (
+        elif (control := self._controls.read(data)) is not None:
+            self._controls.handle(connection, control, self._market, now_ns, ts_recv_ns)
+        elif (
             self.spec.stream.reframe is not None
             and (reframed := self.spec.stream.reframe(data)) is not None
         ):
-            self.on_frame(connection, reframed, ts_recv_ns, now_ns)
-            return
-        self._on_fallback(connection, data, ts_recv_ns, now_ns)
+            self._handle(connection, reframed, ts_recv_ns, now_ns)
+        else:
+            self._on_fallback(connection, data, ts_recv_ns, now_ns)
+
+    def _on_unknown_symbol(
+        self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int
+    ) -> None:
+        symbol = self._extractor.symbol.decode("utf-8", "replace")
+        if (
+            self.spec.stream.market_wide
+            and (topic := self.spec.stream.peek(data))
+            and topic.channel in self.spec.stream.market_wide
+        ):
+            self.counts["not_followed"] += 1
+            self.last_data_ns[connection] = now_ns
+        else:
+            known = self.spec.kind_of(qualified(self._market, symbol)) is not None
+            why = "was not subscribed" if known else "is not a symbol of this venue"
+            self.quarantine(connection, data, f"{symbol!r} {why}", 0, ts_recv_ns, symbol)
+            self._count_bad(connection, now_ns)
 
     def _on_fallback(self, connection: str, data: bytes, ts_recv_ns: int, now_ns: int) -> None:
+        """Let the plain-Python extractor decide: the same packets, or the reason of a
+        quarantine.
+        """
         fallback = self._fallback
         status = fallback.extract(data, ts_recv_ns, 0)
-        if status == ExtractStatus.UNKNOWN_SYMBOL and self._accept_symbol(
-            fallback.symbol.decode("utf-8", "replace"), ts_recv_ns
-        ):
-            status = fallback.extract(data, ts_recv_ns, 0)
-        if status == ExtractStatus.NO_SPACE:
-            fallback.grow(fallback.r.need_bytes)
-            status = fallback.extract(data, ts_recv_ns, 0)
-        if status in _UNFIT and self._fit(
-            self.instruments[fallback.r.instrument], data, now_ns, ts_recv_ns
-        ):
+        for _ in range(_MOST_REPAIRS):
+            if not status or not self._repair(fallback, data, ts_recv_ns, now_ns, status):
+                break
             status = fallback.extract(data, ts_recv_ns, 0)
         if status == ExtractStatus.SUPPRESSED:
             self.counts["suppressed"] += 1
@@ -416,33 +577,21 @@ class Session(SessionHandover):
             self.quarantine(
                 connection, data, fallback.reason, fallback.r.error_offset, ts_recv_ns, known
             )
-            if self._unnumbered:
-                self._distrust(data, now_ns, ts_recv_ns)
+            if self._books.unnumbered:
+                self._books.distrust(data, now_ns, ts_recv_ns)
             self._count_bad(connection, now_ns)
         else:
-            self.counts["fallback"] += 1
-            self.last_data_ns[connection] = now_ns
-            self._copy_fallback()
-            result = fallback.r
-            if self._handovers and not self._belongs(connection, data, result, ts_recv_ns):
-                return
-            if result.msg_type == _BOOK:
-                self._on_book(
-                    self.instruments[result.instrument], connection, result, now_ns, ts_recv_ns
-                )
-            elif self._volumes is not None and result.msg_type == _TRADE:
-                self._on_counted_trade(self._volumes, result, ts_recv_ns)
-            else:
-                if self._acked and result.msg_type == _TRADE:
-                    self._mark_repeated(result)
-                self._pos += result.nbytes
+            self.counts["reference"] += 1
+            self._buffer.place(fallback.out[: fallback.r.nbytes])
+            self._on_event(connection, data, fallback.r, ts_recv_ns, now_ns)
 
     def _on_counted_trade(self, volumes: TradeVolumes, result: Result, ts_recv_ns: int) -> None:
-        """Let the trade at the end of the buffer stand unless it was said before; say what was
+        """Let the trade at the end of the buffer stand unless it came before; publish what was
         lost before it.
         """
+        buffer = self._buffer
         instrument = self.instruments[result.instrument]
-        volume, quantity = self._writer.counted(self.extractor.out, self._pos, instrument.qty_exp)
+        volume, quantity = self._writer.counted(buffer.out, buffer.position, instrument.qty_exp)
         verdict = (
             volumes.follow(instrument.index, volume, quantity, ts_recv_ns)
             if volume
@@ -450,28 +599,30 @@ class Session(SessionHandover):
         )
         if verdict is TradeVerdict.REPEATED:
             self.counts["repeated_trades"] += 1
-            return
-        if verdict is TradeVerdict.AFTER_LOSS:
+        elif verdict is TradeVerdict.AFTER_LOSS:
             self.counts["gaps"] += 1
-            trade = bytes(self.extractor.out[self._pos : self._pos + result.nbytes])
-            self._append(self._writer.trades_lost(instrument, volumes.expected, volume, ts_recv_ns))
-            self._append(trade)
+            trade = buffer.copy(result.nbytes)
+            buffer.append(
+                self._writer.trades_lost(instrument, volumes.expected, volume, ts_recv_ns)
+            )
+            buffer.append(trade)
         else:
-            self._pos += result.nbytes
+            buffer.position += result.nbytes
 
     def _extract_body(
         self, instrument: SessionInstrument, body: bytes, ts_recv_ns: int, now_ns: int
     ) -> Result | None:
-        """Put the packets of a REST order book behind those in the buffer; None where it is
-        none, the fallback knows why.
+        """Put the packets of a REST order book at the end of the buffer; None where it is none:
+        `_reference.reason` says why.
         """
-        extractor, fallback, index = self.extractor, self._fallback, instrument.index
-        status = extractor.extract_as(index, body, ts_recv_ns, self._pos)
+        extractor, fallback, index = self._extractor, self._fallback, instrument.index
+        buffer = self._buffer
+        status = extractor.extract_as(index, body, ts_recv_ns, buffer.position)
         if status == ExtractStatus.NO_SPACE:
-            self._make_room(extractor.r.need_bytes)
-            status = extractor.extract_as(index, body, ts_recv_ns, self._pos)
-        if status in _UNFIT and self._fit(instrument, body, now_ns, ts_recv_ns, rest=True):
-            status = extractor.extract_as(index, body, ts_recv_ns, self._pos)
+            buffer.make_room(extractor.r.need_bytes)
+            status = extractor.extract_as(index, body, ts_recv_ns, buffer.position)
+        if status in _UNFIT and self._registry.fit(instrument, body, now_ns, ts_recv_ns, rest=True):
+            status = extractor.extract_as(index, body, ts_recv_ns, buffer.position)
         if not status:
             return extractor.r
         status = fallback.extract_as(index, body, ts_recv_ns, 0)
@@ -480,20 +631,8 @@ class Session(SessionHandover):
             status = fallback.extract_as(index, body, ts_recv_ns, 0)
         if status:
             return None
-        self._copy_fallback()
+        buffer.place(fallback.out[: fallback.r.nbytes])
         return fallback.r
-
-    def _copy_fallback(self) -> None:
-        """Put what the plain-Python extractor produced where the C extractor would have put it."""
-        nbytes = self._fallback.r.nbytes
-        self._make_room(nbytes)
-        self.extractor.out[self._pos : self._pos + nbytes] = self._fallback.out[:nbytes]
-
-    def _accept_symbol(self, symbol: str, ts_recv_ns: int) -> bool:
-        """Whether a symbol that was not known is one now."""
-        key = qualified(self._market, symbol)
-        accept = self.options.accept_any and key not in self.by_symbol
-        return accept and self._register(key, ts_recv_ns) is not None
 
     def _select_market(self, connection: str, data: bytes) -> None:
         """Let the extractors take a message's symbols as those of its connection's market."""
@@ -502,98 +641,6 @@ class Session(SessionHandover):
         market = self._markets.get(connection)
         self._market = self.spec.stream.market("", data) if market is None else market
         self._table.select(self._market)
-
-    def _control(self, data: bytes) -> Control | None:
-        try:
-            return self.spec.stream.control(data)
-        except (
-            ValueError,
-            RecursionError,
-        ):  # nested too deep for its decoder, or a text that is none
-            return None
-
-    def _on_control(self, connection: str, control: Control, now_ns: int, ts_recv_ns: int) -> None:
-        if isinstance(control, MarketState):
-            self.counts["market_states"] += (
-                1  # no answer to the feeder: the stream brings it to everybody
-            )
-            self._on_market_state(control, now_ns, ts_recv_ns)
-            return
-        self.counts[f"control_{type(control).__name__.lower()}"] += 1
-        if isinstance(control, Ack):
-            if control.accepted is not None:
-                self._compare(connection, control)
-            self._on_ack(connection, control, ts_recv_ns)
-        elif isinstance(control, Reply):
-            self.commands.append(
-                Command(CommandKind.SEND, connection=connection, frame=control.frame)
-            )
-        elif isinstance(control, ServerError):
-            self.commands.append(
-                Command(
-                    CommandKind.COMPLAIN,
-                    control.symbol or "",
-                    connection,
-                    f"{control.code} {control.text}",
-                )
-            )
-            if control.login:
-                for kind in (CommandKind.LOGIN, CommandKind.RECONNECT):
-                    self.commands.append(
-                        Command(
-                            kind, connection=connection, reason=f"token refused: {control.code}"
-                        )
-                    )
-        elif isinstance(control, Notice) and control.reconnect:
-            self.commands.append(
-                Command(CommandKind.ROTATE, connection=connection, reason=control.text)
-            )
-
-    def _compare(self, connection: str, ack: Ack) -> None:
-        """Complain of topics that were asked for and are missing in the venue's list."""
-        asked = self._asked.pop((connection, ack.request_id or ""), frozenset())
-        missing = sorted(
-            f"{topic.channel} {topic.symbol}" for topic in asked.difference(ack.accepted or ())
-        )
-        if missing:
-            self.counts["not_accepted"] += len(missing)
-            text = f"{len(missing)} of {len(asked)} topics not accepted: {', '.join(missing)}"
-            self.commands.append(
-                Command(CommandKind.COMPLAIN, connection=connection, reason=text[:_REASON])
-            )
-
-    def _on_ack(self, connection: str, ack: Ack, ts_recv_ns: int) -> None:
-        """Note what an acknowledgement says of data to come."""
-        channel = self.spec.stream.streams.get(ack.channel or "")
-        repeats = (
-            self.spec.stream.replays_last_trade
-            and channel is not None
-            and channel.carries is MsgType.TRADE
-        )
-        if not ack.symbol or not (repeats or ack.depth):
-            return
-        key = qualified(self._market, ack.symbol)
-        instrument = self.by_symbol.get(key)
-        if instrument is None and self.options.accept_any:
-            instrument = self._register(key, ts_recv_ns)
-        if instrument is None:
-            return
-        if repeats:
-            handover = self._handovers.get(connection)
-            acked = self._acked
-            if handover is not None and handover.finished_ns is None and connection == handover.new:
-                acked = handover.acked
-            acked[instrument.index] = ts_recv_ns
-        if ack.depth:
-            instrument.depth = ack.depth
-
-    def _mark_repeated(self, result: Result) -> None:
-        """Flag the trade that a venue repeats after a subscription, which is older than the
-        acknowledgement.
-        """
-        acked_ns = self._acked.pop(result.instrument, None)
-        if acked_ns is not None and (acked_ns == 0 or result.ts_exchange_ns < acked_ns):
-            self._writer.mark_repeated(self.extractor.out, self._pos, result.nbytes)
 
     def _count_bad(self, connection: str, now_ns: int) -> None:
         window = self._bad.setdefault(connection, deque(maxlen=self.options.quarantine_limit))
@@ -608,101 +655,25 @@ class Session(SessionHandover):
                 )
             )
 
-    # instruments
-
-    def _register(self, symbol: str, ts_recv_ns: int) -> SessionInstrument | None:
-        instrument = self._table.add(symbol)
-        if instrument is not None:
-            self._append(self._definition(instrument, ts_recv_ns))
-        return instrument
-
-    def _definition(self, instrument: SessionInstrument, ts_recv_ns: int) -> bytes:
-        """Return the definition's packet; a definition that the wire cannot hold is put aside
-        for a provisional one.
-        """
-        try:
-            return self._writer.definition(instrument, instrument.definition, ts_recv_ns)
-        except ValueError as error:
-            self.quarantine("rest", b"", f"instruments: {error}", 0, ts_recv_ns, instrument.symbol)
-            instrument.definition = None
-            return self._writer.definition(instrument, None, ts_recv_ns)
-
-    def _define(
-        self, instrument: SessionInstrument, definition: InstrumentDef, now_ns: int, ts_recv_ns: int
-    ) -> None:
-        """Take a new definition of an instrument in use. Exponents only ever fall within a
-        session.
-        """
-        instrument.definition = definition
-        price_exp, qty_exp = self._table.exponents(definition)
-        self._set_exponents(
-            instrument,
-            min(price_exp, instrument.price_exp),
-            min(qty_exp, instrument.qty_exp),
-            now_ns,
-            ts_recv_ns,
+    def _connection_status(self, connection: str, state: StatusState, ts_recv_ns: int) -> None:
+        status = self._writer.status(
+            None, StatusScope.CONNECTION, state, StatusReason.NONE, ts_recv_ns, text=connection
         )
+        self._buffer.append(status)
 
-    def _on_market_state(self, market: MarketState, now_ns: int, ts_recv_ns: int) -> None:
-        """Redefine what the venue says is open, closed or halted now."""
-        for instrument in self.instruments:
-            definition = instrument.definition
-            if (
-                definition is not None
-                and definition.segment == market.segment
-                and definition.state is not market.state
-            ):
-                self._define(
-                    instrument,
-                    msgspec.structs.replace(definition, state=market.state),
-                    now_ns,
-                    ts_recv_ns,
-                )
+    def _rename(self, connection: str, name: str) -> None:
+        """Call a connection by another name, that of the one it replaces."""
+        self._books.rename(connection, name)
+        self.last_data_ns[name] = self.last_data_ns.pop(connection)
+        self._sequence.rename(connection, name)
+        self._bad.pop(name, None)
+        if (bad := self._bad.pop(connection, None)) is not None:
+            self._bad[name] = bad
+        self._controls.rename(connection, name)
 
-    def _fit(
-        self,
-        instrument: SessionInstrument,
-        data: bytes,
-        now_ns: int,
-        ts_recv_ns: int,
-        *,
-        rest: bool = False,
-    ) -> bool:
-        """Change an instrument's exponents to those that a message needs; False: there are none,
-        or no others.
-        """
-        old = instrument.price_exp, instrument.qty_exp
-        fitting = fitting_exponents(self._fallback, instrument.index, data, old, rest=rest)
-        if fitting is not None and self.spec.stream.written_exponents is not None:
-            written = self.spec.stream.written_exponents(data)
-            fitting = min(fitting[0], written[0]), min(fitting[1], written[1])
-        if fitting is None or fitting == old:
-            self._fallback.set_exponents(instrument.index, *old)
-            return False
-        self.counts["exponent_changed"] += 1
-        self._set_exponents(instrument, *fitting, now_ns, ts_recv_ns)
-        return True
-
-    def _set_exponents(
-        self,
-        instrument: SessionInstrument,
-        price_exp: int,
-        qty_exp: int,
-        now_ns: int,
-        ts_recv_ns: int,
-    ) -> None:
-        """Publish a new definition version and, when the exponents changed, the book at the new
-        ones.
-        """
-        changed = (price_exp, qty_exp) != (instrument.price_exp, instrument.qty_exp)
-        self._table.set_exponents(instrument, price_exp, qty_exp)
-        self._append(self._definition(instrument, ts_recv_ns))
-        if not changed or not instrument.sync.live:
-            return
-        self._apply()
-        packets = self.book_snapshot(instrument)
-        if packets:
-            self._append(packets)
-        else:
-            self._book_status(instrument, StatusState.SUSPECT, StatusReason.EXPONENT, ts_recv_ns)
-            self._resync(instrument, StatusReason.EXPONENT, now_ns)
+    def _forget(self, connection: str) -> None:
+        """Forget a connection that has no books."""
+        self.last_data_ns.pop(connection, None)
+        self._sequence.forget(connection)
+        self._bad.pop(connection, None)
+        self._controls.forget(connection)

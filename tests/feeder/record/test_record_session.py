@@ -11,7 +11,7 @@ import pytest
 
 from tapecast.feeder.record.recorder import Recorder
 from tapecast.feeder.record.recording import Line, read
-from tapecast.feeder.record.session import RecordedSession, SocketTap
+from tapecast.feeder.record.session import SessionRecorder, SocketTap
 from tapecast.feeder.session.session import Session, SessionOptions
 from tapecast.feeder.venues import venue
 from tests.feeder.record.test_record import TS, settings, written
@@ -50,7 +50,7 @@ def test_every_message_is_recorded_once_whatever_the_session_makes_of_it(
     lines = list(read([captures() / file]))[:1500]
     options = SessionOptions(channel_id=1, accept_any=True)
     recorder = Recorder(name, settings(tmp_path, queue_mb=64))
-    ours = played(RecordedSession(venue(name), options, recorder), lines)
+    ours = played(Session(venue(name), options, SessionRecorder(recorder)), lines)
     recorder.close()
     assert ours == played(Session(venue(name), options), lines)
     assert sum(map(len, ours)) > 10_000
@@ -74,7 +74,7 @@ def test_connects_and_disconnects_are_recorded_as_they_happen(
 
     monkeypatch.setattr(Session, "_on_odd_frame", defective)
     recorder = Recorder("upbit", settings(tmp_path))
-    session = RecordedSession(venue("upbit"), SessionOptions(channel_id=1), recorder)
+    session = Session(venue("upbit"), SessionOptions(channel_id=1), SessionRecorder(recorder))
     tap = SocketTap(recorder, SimpleNamespace(key="ws.1"))
     session.on_url("ws.1", "ws://127.0.0.1/websocket/v1")
     session.on_disconnect("ws.1", 1, TS)

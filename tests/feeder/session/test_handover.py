@@ -12,7 +12,8 @@ import pytest
 
 from tapecast.feeder.extract.types import NO_ID
 from tapecast.feeder.record.recording import Line, read
-from tapecast.feeder.session.handover import HandoverPolicy, Outcome, fingerprints, remaining
+from tapecast.feeder.session.fingerprints import fingerprints, remaining
+from tapecast.feeder.session.handover import HandoverPolicy, Outcome
 from tapecast.feeder.session.session import CommandKind, Session, SessionOptions
 from tapecast.feeder.venues import venue
 from tapecast.protocol.codec import Packet, decode, encode, walk
@@ -332,7 +333,7 @@ def test_little_is_kept_however_long_both_deliver() -> None:
     session.begin_handover(OLD, NEW, POLICY)
     session.on_connect(NEW, run.now_ns, RECV_NS)
     session.handover_subscribed(NEW, run.now_ns)
-    handover = session._handovers[NEW]
+    handover = session._handovers.by_connection[NEW]
     kept = 0
     for position, line in enumerate(run._lines):
         if line.kind == "recv":
