@@ -3,23 +3,22 @@ publisher at the end of the read.
 
 The hot path of a live feeder between `feeder.connections.transport` and
 `feeder.session.session`. A defect of ours costs the message or the batch it met, counted and
-told, never the connection.
+published, never the connection.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from tapecast.feeder.connections.stats import ConnectionStats
 from tapecast.feeder.record.recorder import Recorder
-from tapecast.feeder.record.session import SocketTap
+from tapecast.feeder.record.session import HasName, SocketTap
 from tapecast.feeder.session.session import Session
 from tapecast.protocol.publish.publisher import Publisher
 from tapecast.runtime import logs
 
-__all__ = ["SUCCESSOR", "FrameHandler", "HasName"]
+__all__ = ["SUCCESSOR", "FrameHandler"]
 
 SUCCESSOR = "~"
 """Behind the name of a connection: the one that is to replace it, and is counted with it."""
@@ -28,12 +27,6 @@ _REPAY_NS = 1_000_000_000
 """Between two attempts to make lost batches good: what fails once may go on failing."""
 
 log = logs.get("feeder.frame_handler")
-
-
-class HasName(Protocol):
-    """Whose messages they are; the name may change while they come."""
-
-    key: str
 
 
 class FrameHandler:

@@ -303,7 +303,7 @@ class Connection:
         waiting = {
             one.row
             for one in self._watched
-            if (sync := session.instruments[one.row].sync).heard and not sync.live
+            if (sync := session.instruments[one.row].sync).has_data and not sync.live
         }
         rests = session.spec.stream.silence_allowed(time.time_ns())
         if rests and around.access.outdated(self.name):

@@ -581,7 +581,7 @@ class Session:
                 self._books.distrust(data, now_ns, ts_recv_ns)
             self._count_bad(connection, now_ns)
         else:
-            self.counts["reference"] += 1
+            self.counts["fallback"] += 1
             self._buffer.place(fallback.out[: fallback.r.nbytes])
             self._on_event(connection, data, fallback.r, ts_recv_ns, now_ns)
 
@@ -613,7 +613,7 @@ class Session:
         self, instrument: SessionInstrument, body: bytes, ts_recv_ns: int, now_ns: int
     ) -> Result | None:
         """Put the packets of a REST order book at the end of the buffer; None where it is none:
-        `_reference.reason` says why.
+        `_fallback.reason` says why.
         """
         extractor, fallback, index = self._extractor, self._fallback, instrument.index
         buffer = self._buffer

@@ -6,14 +6,17 @@ requests; it holds no prices, performs no I/O, reads no clock and knows no venue
 differ by `SequenceRule` and `SnapshotSource` only. The evidence for each venue's choice stands
 in `docs/venues/`. Every waiting state has a deadline, and recovery never gives up.
 
-    SUBSCRIBING -> WAIT_SNAPSHOT -> SYNCING -> LIVE -> (SUSPECT | STALE) -> RESYNC ->
-    WAIT_SNAPSHOT ...
+The states are the table of `feeder.session.sync_table`, which is also `docs/book-states.md`: here
+stands what decides an event, and what an effect does.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from typing import Final
 
+from tapecast.feeder.session.sync_table import TRANSITIONS, Effect, SyncEvent
 from tapecast.feeder.session.sync_types import (
     NO_ID,
     Buffered,
@@ -126,18 +129,8 @@ class BookSync:
     def subscribed(self, now_ns: int) -> None:
         """Note that the venue accepted (or was sent) the subscription: the waiting clock starts."""
         self._subscribed = True
-        if self.held_id is not None:
-            # Fetched for an earlier subscription: what happened until this one is not known.
-            self.held_id = None
-            self.state = StatusState.IDLE
-        if self.state in (StatusState.IDLE, StatusState.SUBSCRIBING):
-            self.state = StatusState.SUBSCRIBING
-            if self._sequence_rule is SequenceRule.FULL:
-                return
-            wait = self._policy.quiet_wait_ns
-            if self._source is SnapshotSource.STREAM_OR_REST:
-                wait = self._policy.stream_snapshot_wait_ns
-            self.deadline_ns = now_ns + wait
+        # A snapshot held for an earlier subscription goes: what happened since is not known.
+        self._enter(SyncEvent.SUBSCRIBED, now_ns)
 
     def on_delta(self, first: int, last: int, prev: int, now_ns: int) -> UpdateVerdict:
         """Judge an update by its ids. After BUFFER call `keep`; after GAP read `expected` and
@@ -148,19 +141,15 @@ class BookSync:
                 return self._join(first, last, prev)
             return self._follow(first, last, prev)
         if self.held_id is not None:
-            if prev != self.held_id and self._covered(self.held_id, last):
+            held = self.held_id
+            if prev != held and self._covered(held, last):
                 return UpdateVerdict.IGNORE
-            if self._joins(self.held_id, first, last, prev):
-                self._go_live(self.held_id)
-                self.held_id = None
-                self._joining = False
+            if self._joins(held, first, last, prev):
+                self._enter(SyncEvent.PROVED, now_ns, held)
                 self.last_id, self._prev_id = last, prev
                 return UpdateVerdict.JOIN
-            self.held_id = None
-            self._wait_snapshot(now_ns)
-        if self.state in (StatusState.IDLE, StatusState.SUBSCRIBING):
-            self._rest_mode = self._source is not SnapshotSource.STREAM
-            self._wait_snapshot(now_ns)
+            self._enter(SyncEvent.DISPROVED, now_ns)
+        self._enter(SyncEvent.UPDATE, now_ns)
         return (
             UpdateVerdict.BUFFER
             if self._rest_mode or self._source is SnapshotSource.STREAM_OR_REST
@@ -176,7 +165,7 @@ class BookSync:
         return last == self.last_id + 1 if self._sequence_rule is _NEXT else prev == self.last_id
 
     @property
-    def heard(self) -> bool:
+    def has_data(self) -> bool:
         """Whether the subscription has brought anything: a LIVE book, or updates that wait for
         one.
         """
@@ -201,16 +190,12 @@ class BookSync:
             self._last_ts = ts_ns
             self._backward = 0
         if self.state is not StatusState.LIVE:
-            self._go_live(NO_ID)
+            self._enter(SyncEvent.WHOLE_BOOK)
         return UpdateVerdict.APPLY
 
     def on_stream_snapshot(self, last: int) -> None:
         """Take a snapshot that came in the stream: it replaces everything."""
-        self._rest_mode = False
-        self._buffer.clear()
-        self._buffer_bytes = 0
-        self.held_id = None
-        self._go_live(last)
+        self._enter(SyncEvent.WHOLE_BOOK, last=last)
 
     def on_rest_snapshot(self, last: int, now_ns: int) -> SnapshotVerdict:
         """Judge a fetched snapshot. After APPLY publish it, then what `replay` returns."""
@@ -226,15 +211,12 @@ class BookSync:
             head = self._buffer[0]
             if not self._joins(last, head.first, head.last, head.prev):
                 self.reason = StatusReason.STALE_SNAPSHOT
-                self._plan_retry(now_ns)
+                self._enter(SyncEvent.SNAPSHOT_OLD, now_ns)
                 return SnapshotVerdict.TOO_OLD
         elif not self._joining:
-            self.held_id = last
-            self.state = StatusState.SYNCING
-            self.deadline_ns = now_ns + self._policy.quiet_wait_ns if self._subscribed else None
+            self._enter(SyncEvent.SNAPSHOT_UNPROVED, now_ns, last)
             return SnapshotVerdict.HOLD
-        self._go_live(last)
-        self._joining = True
+        self._enter(SyncEvent.SNAPSHOT_JOINED, now_ns, last)
         return SnapshotVerdict.APPLY
 
     def replay(self) -> tuple[list[Buffered], bool]:
@@ -276,29 +258,13 @@ class BookSync:
     def resync(self, reason: StatusReason, now_ns: int) -> None:
         """Give the book up and start over; updates are buffered from here on."""
         self.reason = reason
-        self.state = StatusState.RESYNC
-        self.held_id = None
-        self.last_id = self._prev_id = NO_ID
-        self._joining = False
-        self._fetching = False
-        self._crossed_base = None
-        self._last_ts = 0
-        self._plan_retry(now_ns)
+        self._enter(SyncEvent.LOST, now_ns)
 
     def disconnected(self) -> bool:
         """Forget everything of a lost connection. True if the book was LIVE."""
         was_live = self.live
-        self._buffer.clear()
-        self._buffer_bytes = 0
-        self.held_id = None
-        self.last_id = self._prev_id = NO_ID
-        self._joining = self._fetching = self._subscribed = False
-        self._crossed_base = None
-        self._last_ts = 0
-        self._next_try = None
-        self.state = StatusState.IDLE
         self.reason = StatusReason.DISCONNECTED
-        self.deadline_ns = None
+        self._enter(SyncEvent.DISCONNECTED)
         return was_live
 
     def on_crossed(self, consecutive: int, before: int, now_ns: int) -> bool:
@@ -348,17 +314,12 @@ class BookSync:
         """Go LIVE on a held snapshot although no update has come: the market is quiet, the
         subscription is older.
         """
-        if self.held_id is None:
-            return
-        held, self.held_id = self.held_id, None
-        self._go_live(held)
-        self._joining = True
+        if self.held_id is not None:
+            self._enter(SyncEvent.QUIET, last=self.held_id)
 
     def fetch_failed(self, now_ns: int) -> None:
         """Note that the snapshot request failed; the next one is planned."""
-        if self.state is StatusState.WAIT_SNAPSHOT:
-            self._fetching = False
-            self._plan_retry(now_ns)
+        self._enter(SyncEvent.FETCH_FAILED, now_ns)
 
     @property
     def quiet_expired(self) -> bool:
@@ -367,31 +328,54 @@ class BookSync:
 
     def _on_deadline(self, now_ns: int) -> None:
         self.deadline_ns = None
-        if self.state is StatusState.SUBSCRIBING:
-            self._rest_mode = self._source is not SnapshotSource.STREAM
-            self._wait_snapshot(now_ns)
-        elif self.state is StatusState.WAIT_SNAPSHOT:
-            if self._fetching:
-                self.reason = StatusReason.TIMEOUT
-                self._fetching = False
-                if self._source is SnapshotSource.STREAM_OR_REST:
-                    self._rest_mode = True
-                self._plan_retry(now_ns)
-            else:
-                self._next_try = None
+        if self._fetching:
+            self.reason = StatusReason.TIMEOUT
+            self._enter(SyncEvent.UNANSWERED, now_ns)
+        else:
+            self._enter(SyncEvent.SILENCE, now_ns)
 
-    def _wait_snapshot(self, now_ns: int) -> None:
-        self.state = StatusState.WAIT_SNAPSHOT
-        self._fetching = False
+    def _enter(self, event: SyncEvent, now_ns: int = 0, last: int = NO_ID) -> None:
+        """Run the table: the next state, and the effects in their order. `last` is the id of a
+        snapshot.
+        """
+        step = TRANSITIONS.get((self.state, event))
+        if step is not None:
+            self.state = step.state
+            for effect in step.effects:
+                _EFFECTS[effect](self, now_ns, last)
+
+    # effects: each is called by `_enter` alone
+
+    def _start_clock(self, now_ns: int, _: int) -> None:
+        if self._sequence_rule is not SequenceRule.FULL:
+            by_stream = self._source is SnapshotSource.STREAM_OR_REST
+            policy = self._policy
+            wait_ns = policy.stream_snapshot_wait_ns if by_stream else policy.quiet_wait_ns
+            self.deadline_ns = now_ns + wait_ns
+
+    def _choose_source(self, _: int, __: int) -> None:
+        self._rest_mode = self._source is not SnapshotSource.STREAM
+
+    def _fall_back(self, _: int, __: int) -> None:
+        if self._source is SnapshotSource.STREAM_OR_REST:
+            self._rest_mode = True
+
+    def _take_stream(self, _: int, __: int) -> None:
+        self._rest_mode = False
+
+    def _await_snapshot(self, now_ns: int, _: int) -> None:
         self._next_try = None
-        if not self._rest_mode:
-            # The venue sends the snapshot by itself after a subscription: ask again only when it
-            # does not come.
-            self._fetching = True
+        # The venue sends the snapshot by itself after a subscription: ask again only when it does
+        # not come.
+        self._fetching = not self._rest_mode
+        if self._fetching:
             self.deadline_ns = now_ns + self._policy.snapshot_deadline_ns
 
-    def _plan_retry(self, now_ns: int) -> None:
-        self.state = StatusState.WAIT_SNAPSHOT
+    def _ask_now(self, _: int, __: int) -> None:
+        self._next_try = None
+
+    def _plan_retry(self, now_ns: int, _: int) -> None:
+        self._fetching = False
         while self._attempts and now_ns - self._attempts[0] > self._policy.window_ns:
             self._attempts.popleft()
         spread = 0.5 + self._jitter / 2
@@ -406,8 +390,29 @@ class BookSync:
             self._next_try = now_ns + int(self._slow_ns * spread)
         self.deadline_ns = self._next_try
 
-    def _go_live(self, last: int) -> None:
-        self.state = StatusState.LIVE
+    def _hold_snapshot(self, now_ns: int, last: int) -> None:
+        self.held_id = last
+        self.deadline_ns = now_ns + self._policy.quiet_wait_ns if self._subscribed else None
+
+    def _drop_held(self, _: int, __: int) -> None:
+        self.held_id = None
+
+    def _drop_kept(self, _: int, __: int) -> None:
+        self._buffer.clear()
+        self._buffer_bytes = 0
+
+    def _forget_ids(self, _: int, __: int) -> None:
+        self.last_id = self._prev_id = NO_ID
+        self._joining = self._fetching = False
+        self._crossed_base = None
+        self._last_ts = 0
+
+    def _forget_subscription(self, _: int, __: int) -> None:
+        self._subscribed = False
+        self._next_try = None
+        self.deadline_ns = None
+
+    def _go_live(self, _: int, last: int) -> None:
         self.reason = StatusReason.RESYNCED if self.ever_live else StatusReason.FIRST_SYNC
         self.ever_live = True
         self.deadline_ns = None
@@ -418,6 +423,11 @@ class BookSync:
         # without limit.
         self._slow_ns = 0
         self.last_id, self._prev_id = last, NO_ID
+
+    def _join_next(self, _: int, __: int) -> None:
+        self._joining = True
+
+    # ids
 
     def _follow(self, first: int, last: int, prev: int) -> UpdateVerdict:
         current = self.last_id
@@ -500,3 +510,8 @@ class BookSync:
         update = self._buffer.popleft()
         self._buffer_bytes -= len(update.packets)
         return update
+
+
+_EFFECTS: Final[dict[Effect, Callable[[BookSync, int, int], None]]] = {
+    effect: getattr(BookSync, f"_{effect.name.lower()}") for effect in Effect
+}
