@@ -138,7 +138,7 @@ class Publisher:
         return self._stamper.next_seq
 
     def state(self, parts: Iterable[bytes], now_ns: int) -> tuple[bytearray, int]:
-        """Return packets that tell how things stand, joined and stamped for a single receiver,
+        """Return packets that show how things stand, joined and stamped for a single receiver,
         and how many they are.
 
         No number is taken. Their `channel_seq` is that of the last packet published: the point

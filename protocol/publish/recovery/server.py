@@ -18,7 +18,7 @@ from tapecast.protocol.publish.recovery.source import Source
 from tapecast.protocol.publish.recovery.types import Client, Limits, Piece, State, Step
 from tapecast.protocol.records import Header, ReplyItem, RequestItem
 from tapecast.protocol.recovery import decode_request, encode_reply, first_packet
-from tapecast.protocol.schema import ReplyStatus, RequestKind
+from tapecast.protocol.schema import HEADER_SIZE, REQUEST, ReplyStatus, RequestKind
 
 __all__ = ["RecoveryServer"]
 
@@ -26,7 +26,7 @@ _SLICE = 64 << 10
 """Bytes of a piece."""
 _DEFINITIONS = 4
 """Definitions of a piece."""
-_REQUEST_BYTES = 98
+_REQUEST_BYTES = HEADER_SIZE + REQUEST.size
 _REQUEST_COST = 4
 """Packets that a request counts for besides those it is served."""
 _PATIENCE = 64
@@ -107,7 +107,7 @@ class RecoveryServer:
             self.counts["abandoned"] += 1
 
     def overdue(self, now_ns: int) -> list[Client]:
-        """Return the clients to cut off at once, `closing` says why; call about once a second."""
+        """Return the clients to cut off, the reason in `closing`; call about once a second."""
         out = []
         for client in self.clients:
             if client.blocked_ns is not None:

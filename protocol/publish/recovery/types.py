@@ -126,7 +126,7 @@ class Client:
 
 
 class Step(NamedTuple):
-    """What a turn came to: `data` to write, then close where `client.closing` says why."""
+    """What a turn came to: `data` to write, then close where `client.closing` has a reason."""
 
     client: Client
     data: Piece

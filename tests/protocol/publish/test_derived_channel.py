@@ -119,7 +119,7 @@ def up_to_date(subscriber: Subscriber, host: Host) -> Callable[[], bool]:
 
 
 def quotes(packets: list[Packet]) -> list[object]:
-    """Return what quotes say, whatever channel they came by."""
+    """Return what is in quotes, whatever channel they came by."""
     return [
         (p.header.venue_id, p.header.instrument_id, p.header.price_exp, p.header.qty_exp, p.items)
         for p in packets
