@@ -29,6 +29,7 @@ from tapecast.feeder.session.sync import SyncPolicy
 from tapecast.feeder.symbols.starting import starting_symbols
 from tapecast.feeder.venues.spec import VenueSpec
 from tapecast.protocol.schema import Flag, StatusState
+from tapecast.protocol.units import NS_PER_S
 from tapecast.runtime import logs
 from tapecast.runtime.channel import Health, open_channel
 from tapecast.runtime.channels import channel_named
@@ -42,7 +43,6 @@ __all__ = ["LiveFeeder"]
 
 _TICK_S = 0.025
 _LEARN_S = 10.0
-_SECOND = 1_000_000_000
 
 log = logs.get("feeder.live")
 
@@ -275,7 +275,7 @@ class LiveFeeder:
             if unsent := sum(sender.stats.dropped for sender in self.line.senders):
                 session.counts["unsent"] = unsent
             session.check_stale(
-                now_ns, int(self._config.feeder.stale_after_s * _SECOND), time.time_ns()
+                now_ns, int(self._config.feeder.stale_after_s * NS_PER_S), time.time_ns()
             )
             session.sweep_handovers(now_ns)
             if session.quarantined:
@@ -292,7 +292,7 @@ class LiveFeeder:
             log.error(
                 "clock_set",
                 venue=self._spec.name,
-                by_s=round(self._clock.step_ns / _SECOND, 3),
+                by_s=round(self._clock.step_ns / NS_PER_S, 3),
             )
 
     def _health(self) -> Health:
@@ -314,11 +314,11 @@ class LiveFeeder:
 def _sync_policy(config: Config, spec: VenueSpec) -> SyncPolicy:
     feeder = config.feeder
     return SyncPolicy(
-        snapshot_deadline_ns=int(feeder.snapshot_deadline_s * _SECOND),
-        stream_snapshot_wait_ns=int((spec.rule.snapshot_wait_s or 3.0) * _SECOND),
-        quiet_wait_ns=int(feeder.quiet_wait_s * _SECOND),
+        snapshot_deadline_ns=int(feeder.snapshot_deadline_s * NS_PER_S),
+        stream_snapshot_wait_ns=int((spec.rule.snapshot_wait_s or 3.0) * NS_PER_S),
+        quiet_wait_ns=int(feeder.quiet_wait_s * NS_PER_S),
         attempts=feeder.resync.attempts,
-        window_ns=int(feeder.resync.window_s * _SECOND),
-        retry_first_ns=int(feeder.resync.slow_first_s * _SECOND),
-        retry_cap_ns=int(feeder.resync.slow_cap_s * _SECOND),
+        window_ns=int(feeder.resync.window_s * NS_PER_S),
+        retry_first_ns=int(feeder.resync.slow_first_s * NS_PER_S),
+        retry_cap_ns=int(feeder.resync.slow_cap_s * NS_PER_S),
     )

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from tapecast.feeder.session.session import Session
 from tapecast.protocol.publish.publisher import Publisher
+from tapecast.protocol.units import NS_PER_S
 
 __all__ = ["MonitorLines", "conn_line", "exchange_line"]
 
-_SECOND = 1_000_000_000
 _WHERE_ANY = ("unsent", "batches_failed", "unrecorded", "sync_overflow", "clock_steps")
 """Losses of our own, told only where there are any: packets that the kernel did not take,
 batches that could not be sent, lines that could not be recorded, updates that found no room
@@ -46,8 +46,8 @@ class MonitorLines:
         self._exchange = exchange
         self._kind = kind
         self._send = send
-        self._conn_ns = int(conn_interval_s * _SECOND)
-        self._exchange_ns = int(exchange_interval_s * _SECOND)
+        self._conn_ns = int(conn_interval_s * NS_PER_S)
+        self._exchange_ns = int(exchange_interval_s * NS_PER_S)
         self._next_conn = 0
         self._next_exchange = 0
         self._last: tuple[int, int, int, int] | None = None

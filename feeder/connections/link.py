@@ -18,11 +18,11 @@ from tapecast.feeder.connections.transport import Handlers, Socket, connect
 from tapecast.feeder.frame_handler import FrameHandler
 from tapecast.feeder.login.access import Access
 from tapecast.feeder.venues.spec import Keepalive
+from tapecast.protocol.units import NS_PER_S
 
 __all__ = ["Link"]
 
 _CONNECT_TIMEOUT_S = 10.0
-_SECOND = 1_000_000_000
 
 
 class Link:
@@ -97,7 +97,7 @@ class Link:
 
     def keep_alive(self, keepalive: Keepalive, idle_ns: int, now_ns: int) -> None:
         """Send the venue's ping after half of its interval without data, once an interval."""
-        interval_ns = int(keepalive.interval_s * _SECOND)
+        interval_ns = int(keepalive.interval_s * NS_PER_S)
         if (
             self._socket is None
             or 2 * idle_ns < interval_ns
@@ -128,7 +128,7 @@ class Link:
         while self._queue and self._socket is not None and self.is_open:
             wait_ns = self._pace.wait_ns(time.monotonic_ns())
             if wait_ns:
-                await asyncio.sleep(wait_ns / _SECOND)
+                await asyncio.sleep(wait_ns / NS_PER_S)
                 continue
             self._pace.sent(time.monotonic_ns())
             self._socket.send(self._access.sign(self.key, self._queue.popleft()))

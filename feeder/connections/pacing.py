@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
-__all__ = ["Pace"]
+from tapecast.protocol.units import NS_PER_S
 
-_SECOND = 1_000_000_000
+__all__ = ["Pace"]
 
 
 class Pace:
@@ -29,7 +29,7 @@ class Pace:
             count = int(limits.get(name, 0))
             if count:
                 windows.append(
-                    (max(1, count - 1), int(limits.get(f"{name}_window_s", 1) * _SECOND))
+                    (max(1, count - 1), int(limits.get(f"{name}_window_s", 1) * NS_PER_S))
                 )
         self._windows = tuple(windows)
         self._longest_ns = max((window_ns for _, window_ns in windows), default=0)

@@ -24,6 +24,7 @@ from tapecast.feeder.session.session import Command, Session
 from tapecast.feeder.venues.spec import Topic
 from tapecast.protocol.publish.publisher import Publisher
 from tapecast.protocol.schema import MsgType
+from tapecast.protocol.units import NS_PER_S
 from tapecast.runtime import logs
 from tapecast.runtime.net.backoff import BackoffPolicy
 from tapecast.runtime.net.limiter import HostLimiter, Rate, grant
@@ -31,7 +32,6 @@ from tapecast.runtime.settings import Feeder, Venue
 
 __all__ = ["Connections"]
 
-_SECOND = 1_000_000_000
 _NOTICE_SPREAD_S = 2.0
 """A venue announces a restart on every connection at once: they are replaced one after the
 other.
@@ -73,8 +73,8 @@ class Connections:
                 every_s=feeder.rotation.every_s,
             ),
             handover=HandoverPolicy(
-                linger_ns=int(feeder.rotation.linger_s * _SECOND),
-                patience_ns=int(feeder.rotation.patience_s * _SECOND),
+                linger_ns=int(feeder.rotation.linger_s * NS_PER_S),
+                patience_ns=int(feeder.rotation.patience_s * NS_PER_S),
             ),
             spawn=spawn,
             resubscribe=self.resubscribe,
@@ -160,7 +160,7 @@ class Connections:
                 self._paid_ns, wait_ns = grant(self._paid_ns, 1, self._budget, time.monotonic_ns())
                 if not wait_ns:
                     break
-                await asyncio.sleep(wait_ns / _SECOND)
+                await asyncio.sleep(wait_ns / NS_PER_S)
         finally:
             self._asked.discard((key, topics))
         link, spec = self._link(key), self._session.spec

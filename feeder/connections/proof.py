@@ -23,10 +23,10 @@ import numpy.typing as npt
 from tapecast.feeder.venues.spec import Topic
 from tapecast.protocol.schema import MsgType
 from tapecast.protocol.stamping import COLUMN_OF
+from tapecast.protocol.units import NS_PER_S
 
 __all__ = ["Finding", "FindingKind", "ProofPolicy", "Watch", "Watched"]
 
-_SECOND = 1_000_000_000
 _MOST_STRIKES = 3
 
 
@@ -147,8 +147,10 @@ class Watch:
             self._last_ns[self._last_ns > 0] = now_ns
             return []
         silent_ns = now_ns - max(last_data_ns, self._opened_ns)
-        if silent_ns > self._connection_s * self._patience * _SECOND:
-            return [self._ended(FindingKind.IDLE, f"no data for {silent_ns / _SECOND:.0f} s", None)]
+        if silent_ns > self._connection_s * self._patience * NS_PER_S:
+            return [
+                self._ended(FindingKind.IDLE, f"no data for {silent_ns / NS_PER_S:.0f} s", None)
+            ]
         speaking = tuple(
             topic for topic, position in self._silent.items() if self._last_ns[position]
         )
@@ -178,15 +180,17 @@ class Watch:
         name = carries.name.lower()
         idle_s = self._policy.idle_s.get(carries, 0.0) * self._patience
         last_ns = int(times.max())
-        if last_ns and idle_s and now_ns - last_ns > idle_s * _SECOND:
+        if last_ns and idle_s and now_ns - last_ns > idle_s * NS_PER_S:
             return [
                 self._ended(
-                    FindingKind.IDLE, f"no {name} for {(now_ns - last_ns) / _SECOND:.0f} s", carries
+                    FindingKind.IDLE,
+                    f"no {name} for {(now_ns - last_ns) / NS_PER_S:.0f} s",
+                    carries,
                 )
             ]
         first_s = self._policy.first_data_s.get(carries, 0.0) * self._patience
         waited_ns = now_ns - self._opened_ns
-        if not first_s or carries in self._judged or waited_ns <= first_s * _SECOND:
+        if not first_s or carries in self._judged or waited_ns <= first_s * NS_PER_S:
             return []
         self._judged.add(carries)
         silent = {
@@ -199,7 +203,7 @@ class Watch:
         missing = tuple(silent)
         text = (
             f"no {name} on {len(missing)} of {int(members.sum())} topics for"
-            f" {waited_ns / _SECOND:.0f} s"
+            f" {waited_ns / NS_PER_S:.0f} s"
         )
         expected = idle_s > 0 or len(self._classes) == 1
         if not last_ns and expected:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Rotation", "RotationPolicy"]
+from tapecast.protocol.units import NS_PER_S
 
-_SECOND = 1_000_000_000
+__all__ = ["Rotation", "RotationPolicy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,14 @@ class Rotation:
         if policy.every_s:
             ages.append(policy.every_s)
         age_s = min(ages, default=0.0) * (1.0 - policy.spread * fraction)
-        self._due_ns = now_ns + int(age_s * _SECOND) if age_s else None
+        self._due_ns = now_ns + int(age_s * NS_PER_S) if age_s else None
         self._reason = "age"
 
     def demand(self, reason: str, now_ns: int, wait_s: float) -> None:
         """Note that the connection is to be replaced `wait_s` from now, unless that is due
         earlier anyway.
         """
-        due_ns = now_ns + int(wait_s * _SECOND)
+        due_ns = now_ns + int(wait_s * NS_PER_S)
         if self._due_ns is None or due_ns < self._due_ns:
             self._due_ns, self._reason = due_ns, reason
 
@@ -68,4 +68,4 @@ class Rotation:
 
     def failed(self, now_ns: int, fraction: float) -> None:
         """Note that a replacement did not succeed: the next is tried after a while."""
-        self._due_ns = now_ns + int(self._policy.retry_s * (0.5 + fraction / 2) * _SECOND)
+        self._due_ns = now_ns + int(self._policy.retry_s * (0.5 + fraction / 2) * NS_PER_S)

@@ -14,9 +14,10 @@ from typing import TypeAlias
 
 import msgspec
 
+from tapecast.protocol.units import NS_PER_S
+
 __all__ = ["Decision", "Fetch", "TokenMachine", "TokenPolicy", "TokenState", "Use", "Wait"]
 
-_SECOND = 1_000_000_000
 _DAY_S = 86_400
 
 
@@ -28,11 +29,11 @@ class TokenPolicy:
     """A token is renewed this long before it ends."""
     renew_at_s: tuple[int, ...] = ()
     """Seconds of the UTC day at which every token of before is renewed."""
-    pause_first_ns: int = 5 * _SECOND
+    pause_first_ns: int = 5 * NS_PER_S
     """After a failure (no answer, an error of the server)."""
-    refused_first_ns: int = 60 * _SECOND
+    refused_first_ns: int = 60 * NS_PER_S
     """After a refusal of the keys, or of a token that was just renewed."""
-    pause_cap_ns: int = 1800 * _SECOND
+    pause_cap_ns: int = 1800 * NS_PER_S
 
 
 class TokenState(msgspec.Struct):
@@ -119,7 +120,7 @@ class TokenMachine:
         state.token, state.issued_ns, state.expires_ns = (
             token,
             now_ns,
-            now_ns + expires_in_s * _SECOND,
+            now_ns + expires_in_s * NS_PER_S,
         )
         self._failures = 0
 
@@ -151,10 +152,10 @@ class TokenMachine:
         state = self.state
         # A term shorter than the margin would be renewed at every use.
         margin_ns = min(self._policy.margin_ns, (state.expires_ns - state.issued_ns) // 2)
-        issued_s = state.issued_ns // _SECOND
+        issued_s = state.issued_ns // NS_PER_S
         midnight_s = issued_s - issued_s % _DAY_S
         daily_s = [midnight_s + day + at for at in self._policy.renew_at_s for day in (0, _DAY_S)]
-        later = [moment * _SECOND for moment in daily_s if moment * _SECOND > state.issued_ns]
+        later = [moment * NS_PER_S for moment in daily_s if moment * NS_PER_S > state.issued_ns]
         return min([state.expires_ns - margin_ns, *later])
 
     def _pause(self, first_ns: int, times: int, now_ns: int) -> None:

@@ -21,13 +21,13 @@ from tapecast.feeder.session.fingerprints import fingerprints, remaining, take
 from tapecast.feeder.session.sync import NO_ID, SequenceRule
 from tapecast.feeder.session.types import SessionInstrument
 from tapecast.protocol.schema import MsgType
+from tapecast.protocol.units import NS_PER_S
 
 __all__ = ["Handover", "HandoverPolicy", "Held", "Outcome"]
 
-_SECOND = 1_000_000_000
 _HELD_MESSAGES = 100_000
 _HELD_BYTES = 64 << 20
-_TRAILING_NS = 10 * _SECOND
+_TRAILING_NS = 10 * NS_PER_S
 """The new connection may be so far behind the old one."""
 _BY_RANGE = (SequenceRule.SPOT, SequenceRule.PREV)
 
@@ -46,11 +46,11 @@ class Outcome(Enum):
 class HandoverPolicy:
     """Times of a replacement."""
 
-    linger_ns: int = _SECOND
+    linger_ns: int = NS_PER_S
     """Both stay open for at least so long after the new one has subscribed: what is under way on
     the old one arrives.
     """
-    patience_ns: int = 30 * _SECOND
+    patience_ns: int = 30 * NS_PER_S
     """Books that have not moved by then are quiet, or the new connection is useless."""
 
 

@@ -28,6 +28,7 @@ from tapecast.feeder.session.sync_types import (
     UpdateVerdict,
 )
 from tapecast.protocol.schema import StatusReason, StatusState
+from tapecast.protocol.units import NS_PER_S
 
 __all__ = [
     "NO_ID",
@@ -41,7 +42,6 @@ __all__ = [
     "UpdateVerdict",
 ]
 
-_SECOND = 1_000_000_000
 # Looked up for every update: a member of an enumeration costs several times what a name of the
 # module does.
 _LIVE, _APPLY, _SPOT, _PREV, _NEXT = (
@@ -381,7 +381,7 @@ class BookSync:
         spread = 0.5 + self._jitter / 2
         tried = len(self._attempts)
         if self._slow_ns == 0 and tried < self._policy.attempts:
-            step = min(1 << (tried - 1), 16) * _SECOND // 4 if tried else 0
+            step = min(1 << (tried - 1), 16) * NS_PER_S // 4 if tried else 0
             self._next_try = now_ns + int(step * spread)
         else:
             self._slow_ns = min(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import NamedTuple
 
+from tapecast.protocol.units import NS_PER_S
+
 __all__ = [
     "NO_ID",
     "Buffered",
@@ -20,7 +22,6 @@ __all__ = [
 ]
 
 NO_ID = -(2**63)
-_SECOND = 1_000_000_000
 
 
 class SequenceRule(Enum):
@@ -97,16 +98,16 @@ class Buffered(NamedTuple):
 class SyncPolicy:
     """Limits of recovery; the defaults are those of the design."""
 
-    snapshot_deadline_ns: int = 10 * _SECOND
-    stream_snapshot_wait_ns: int = 3 * _SECOND
-    quiet_wait_ns: int = 5 * _SECOND
+    snapshot_deadline_ns: int = 10 * NS_PER_S
+    stream_snapshot_wait_ns: int = 3 * NS_PER_S
+    quiet_wait_ns: int = 5 * NS_PER_S
     """A book without any update for this long after its subscription is started from a snapshot
     alone.
     """
     attempts: int = 8
-    window_ns: int = 180 * _SECOND
-    retry_first_ns: int = 60 * _SECOND
-    retry_cap_ns: int = 900 * _SECOND
+    window_ns: int = 180 * NS_PER_S
+    retry_first_ns: int = 60 * NS_PER_S
+    retry_cap_ns: int = 900 * NS_PER_S
     buffer_updates: int = 20_000
     buffer_bytes: int = 16 << 20
     backward_messages: int = 20
@@ -114,4 +115,4 @@ class SyncPolicy:
     time was wrong.
     """
     crossed_events: int = 10
-    crossed_ns: int = _SECOND
+    crossed_ns: int = NS_PER_S

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Cycle", "Schedule", "SchedulePolicy"]
+from tapecast.protocol.units import NS_PER_S
 
-_SECOND = 1_000_000_000
+__all__ = ["Cycle", "Schedule", "SchedulePolicy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Cycle:
     __slots__ = ("_done", "_period_ns", "_start_ns")
 
     def __init__(self, period_s: float, now_ns: int) -> None:
-        self._period_ns = int(period_s * _SECOND)
+        self._period_ns = int(period_s * NS_PER_S)
         self._start_ns = now_ns
         self._done = 0
 
@@ -86,7 +86,7 @@ class Schedule:
 
     def second_due(self, now_ns: int) -> bool:
         """Whether a second has passed since this was last true."""
-        if now_ns - self._second_ns < _SECOND:
+        if now_ns - self._second_ns < NS_PER_S:
             return False
         self._second_ns = now_ns
         return True

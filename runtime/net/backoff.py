@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-__all__ = ["Backoff", "BackoffPolicy"]
+from tapecast.protocol.units import NS_PER_S
 
-_SECOND = 1_000_000_000
+__all__ = ["Backoff", "BackoffPolicy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Backoff:
         """Note that market data arrived."""
         if self._up_since is None:
             self._up_since = now_ns
-        elif self._tries and now_ns - self._up_since >= self._policy.reset_after_s * _SECOND:
+        elif self._tries and now_ns - self._up_since >= self._policy.reset_after_s * NS_PER_S:
             self._tries = 0
 
     def lost(self, now_ns: int, fraction: float) -> tuple[float, bool]:
@@ -55,10 +55,13 @@ class Backoff:
         `fraction` is random in 0..1.
         """
         policy = self._policy
-        if self._up_since is not None and now_ns - self._up_since >= policy.reset_after_s * _SECOND:
+        if (
+            self._up_since is not None
+            and now_ns - self._up_since >= policy.reset_after_s * NS_PER_S
+        ):
             self._tries = 0
         self._up_since = None
-        while self._connects and now_ns - self._connects[0] > policy.circuit_window_s * _SECOND:
+        while self._connects and now_ns - self._connects[0] > policy.circuit_window_s * NS_PER_S:
             self._connects.popleft()
         delay = min(policy.cap_s, policy.base_s * policy.factor**self._tries) * (0.5 + fraction / 2)
         self._tries = min(self._tries + 1, 64)

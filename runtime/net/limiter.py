@@ -22,17 +22,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tapecast.protocol.units import NS_PER_S
 from tapecast.runtime import logs
 
 __all__ = ["CONNECT", "REST", "HostLimiter", "Rate", "grant"]
 
 CONNECT, REST = "connect", "rest"
 """The kinds of a venue's own limits, per IP address."""
-_SECOND = 1_000_000_000
-_LONGEST_BAN_NS = 3 * 86_400 * _SECOND
+_LONGEST_BAN_NS = 3 * 86_400 * NS_PER_S
 _RETRY_S = 0.002
 _COMPLAIN_S = 5.0
-_LONGEST_PAUSE_NS = 10 * _SECOND
+_LONGEST_PAUSE_NS = 10 * NS_PER_S
 """Of a window that the venue says is used up; its next answer tells more."""
 _MAGIC = b"TCLIMIT1"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -55,7 +55,7 @@ class Rate:
         """
         whole = max(1, int(count))
         burst = max(1, whole // 4)
-        window_ns = round(window_s * _SECOND)
+        window_ns = round(window_s * NS_PER_S)
         return cls(-(-window_ns // (whole - burst + 1)), burst, window_ns)
 
 
@@ -153,7 +153,7 @@ class HostLimiter:
                 return
             if wait_ns is not None:
                 held_since = None
-                await asyncio.sleep(wait_ns / _SECOND)
+                await asyncio.sleep(wait_ns / NS_PER_S)
                 continue
             held_since = held_since or time.monotonic()
             if time.monotonic() - held_since > _COMPLAIN_S:
@@ -179,7 +179,7 @@ class HostLimiter:
 
     def ban(self, kind: str, seconds: float) -> None:
         """Note that the venue accepts nothing of this kind for so long; a ban never shrinks."""
-        length = min(int(seconds * _SECOND), _LONGEST_BAN_NS)
+        length = min(int(seconds * NS_PER_S), _LONGEST_BAN_NS)
         entry = self._entries[kind]
         entry.ban_ns = max(entry.ban_ns, time.monotonic_ns() + length)
         entry.ban_utc_ns = max(entry.ban_utc_ns, time.time_ns() + length)
@@ -191,7 +191,7 @@ class HostLimiter:
 
     def banned_s(self, kind: str) -> float:
         """Return how long a ban still holds, as far as this process knows."""
-        return max(0.0, (self._entries[kind].ban_ns - time.monotonic_ns()) / _SECOND)
+        return max(0.0, (self._entries[kind].ban_ns - time.monotonic_ns()) / NS_PER_S)
 
     def left(self, kind: str, count: int) -> None:
         """Note that the venue says `count` are left of its window: somebody else asks from this

@@ -14,6 +14,7 @@ import msgspec
 
 from tapecast.feeder.venues.common.market_files import read_market
 from tapecast.feeder.venues.spec import Exact, exact
+from tapecast.protocol.units import NS_PER_S
 
 __all__ = [
     "KST",
@@ -27,7 +28,6 @@ __all__ = [
 
 KST = timezone(timedelta(hours=9))
 """Korea has no summer time."""
-_SECOND = 1_000_000_000
 _THURSDAY = 3
 
 
@@ -71,7 +71,7 @@ def silence_allowed(now_ns: int) -> bool:
     """Whether no data need come at this time (UTC ns): outside trading hours, at weekends and on
     holidays.
     """
-    data, now = _data(), datetime.fromtimestamp(now_ns // _SECOND, KST)
+    data, now = _data(), datetime.fromtimestamp(now_ns // NS_PER_S, KST)
     begins = data.late.open if now.date() in data.late.days else data.session.open
     return not (
         is_trading_day(now.date()) and _clock(begins) <= now.time() < _clock(data.session.close)
@@ -83,7 +83,7 @@ def holiday_notice(now_ns: int) -> str:
     today and the next weeks.
     """
     last = max(_data().holidays.years)
-    ahead = datetime.fromtimestamp(now_ns // _SECOND, KST) + timedelta(days=60)
+    ahead = datetime.fromtimestamp(now_ns // NS_PER_S, KST) + timedelta(days=60)
     if ahead.year in _data().holidays.years:
         return ""
     return (
@@ -105,7 +105,7 @@ def expiry_ns(year: int, month: int) -> int:
     while not is_trading_day(day):
         day -= timedelta(days=1)
     moment = datetime.combine(day, _clock(_data().session.expiry), KST).astimezone(UTC)
-    return int(moment.timestamp()) * _SECOND
+    return int(moment.timestamp()) * NS_PER_S
 
 
 @cache

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from tapecast.protocol.units import NS_PER_S
+
 __all__ = ["Allowance", "Client", "Limits", "Piece", "State", "Step"]
 
-_SECOND = 1_000_000_000
 Piece: TypeAlias = bytes | bytearray
 
 
@@ -74,18 +75,18 @@ class Allowance:
 
     def __init__(self, per_s: int, now_ns: int) -> None:
         self._per_s = per_s
-        self._left = per_s * _SECOND
+        self._left = per_s * NS_PER_S
         self._at_ns = now_ns
 
     def wait_ns(self, now_ns: int) -> int:
         """Return how long to wait until something is left; 0 = now."""
-        self._left = min(self._left + (now_ns - self._at_ns) * self._per_s, self._per_s * _SECOND)
+        self._left = min(self._left + (now_ns - self._at_ns) * self._per_s, self._per_s * NS_PER_S)
         self._at_ns = now_ns
         return 0 if self._left > 0 else -self._left // self._per_s + 1
 
     def spend(self, amount: int) -> None:
         """Take `amount`."""
-        self._left -= amount * _SECOND
+        self._left -= amount * NS_PER_S
 
 
 class Client:

@@ -8,16 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapecast.feeder.connections.pacing import Pace
+from tapecast.protocol.units import NS_PER_S
 from tapecast.runtime import config as configuration
-
-_SECOND = 1_000_000_000
 
 
 @settings(deadline=None)
 @given(
     messages=st.integers(1, 10),
     long=st.integers(0, 30),
-    asks=st.lists(st.tuples(st.integers(0, _SECOND), st.booleans()), max_size=120),
+    asks=st.lists(st.tuples(st.integers(0, NS_PER_S), st.booleans()), max_size=120),
 )
 def test_requests_stay_within_both_windows(
     messages: int, long: int, asks: list[tuple[int, bool]]
@@ -42,7 +41,7 @@ def test_requests_stay_within_both_windows(
         pace.sent(now_ns)
         sent.append((now_ns, ping))
     times = [at for at, _ in sent]
-    for count, window_ns in ((max(1, messages - 1), _SECOND), (max(1, long - 1), 10 * _SECOND)):
+    for count, window_ns in ((max(1, messages - 1), NS_PER_S), (max(1, long - 1), 10 * NS_PER_S)):
         if count == max(1, long - 1) and not long:
             continue
         for last, (at, ping) in enumerate(sent):
@@ -68,4 +67,4 @@ def test_the_packaged_limits_let_every_venue_subscribe() -> None:
         pace = Pace(venue.limits)
         assert pace.wait_ns(0) == 0, name
         pace.sent(0)
-        assert pace.wait_ns(0) <= 3600 * _SECOND, name
+        assert pace.wait_ns(0) <= 3600 * NS_PER_S, name

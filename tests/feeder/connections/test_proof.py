@@ -13,8 +13,8 @@ from tapecast.feeder.connections.proof import Finding, FindingKind, ProofPolicy,
 from tapecast.feeder.venues.spec import Topic
 from tapecast.protocol.schema import MsgType
 from tapecast.protocol.stamping import COLUMN_OF, STAMP_COLUMNS
+from tapecast.protocol.units import NS_PER_S
 
-_SECOND = 1_000_000_000
 BOOK, TRADE, BBO = MsgType.BOOK, MsgType.TRADE, MsgType.BBO
 POLICY = ProofPolicy(
     first_data_s={BOOK: 30, TRADE: 120, BBO: 60},
@@ -33,7 +33,7 @@ class Bench:
         """Watch these kinds of channels of so many symbols."""
         self.counters: npt.NDArray[np.uint32] = np.zeros((symbols, STAMP_COLUMNS), np.uint32)
         self.counters[:] = 7  # of an earlier connection
-        self.now_ns = self.data_ns = 1000 * _SECOND
+        self.now_ns = self.data_ns = 1000 * NS_PER_S
         watched = [
             Watched(Topic(kind.name, f"S{row}"), row, kind)
             for kind in kinds
@@ -59,7 +59,7 @@ class Bench:
         """
         found = []
         for _ in range(int(seconds)):
-            self.now_ns += _SECOND
+            self.now_ns += NS_PER_S
             for kind, row in speaking:
                 self.event(kind, row)
             found += self.look()
@@ -157,7 +157,7 @@ def test_no_clock_runs_while_the_venue_is_closed() -> None:
     bench = Bench(BOOK)
     bench.after(10, (BOOK, 0), (BOOK, 1), (BOOK, 2))
     for _ in range(1000):
-        bench.now_ns += 60 * _SECOND
+        bench.now_ns += 60 * NS_PER_S
         assert bench.look(trading=False) == []
     assert bench.after(59) == []
     assert kinds(bench.after(10))[0] is FindingKind.IDLE

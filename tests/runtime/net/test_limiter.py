@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tapecast.protocol.units import NS_PER_S
 from tapecast.runtime.net import limiter
 from tapecast.runtime.net.limiter import CONNECT, REST, HostLimiter, Rate, grant
 from tests.support.processes import ROOT, until
 
-_SECOND = 1_000_000_000
 RATES = {CONNECT: Rate.of(8, 0.2), REST: Rate.of(40, 0.2)}
 
 
@@ -66,15 +66,15 @@ def test_a_quarter_may_go_at_once_and_the_rest_evenly() -> None:
     rate = Rate.of(300, 300)
     assert rate.burst == 75
     assert 1.3e9 < rate.unit_ns < 1.34e9
-    assert Rate.of(1, 1) == Rate(_SECOND, 1, _SECOND)
+    assert Rate.of(1, 1) == Rate(NS_PER_S, 1, NS_PER_S)
 
 
 def test_what_weighs_more_than_a_burst_is_charged_in_full() -> None:
     """It is not stuck for ever, and what follows waits until it is paid."""
     rate = Rate.of(40, 1.0)
-    paid_ns, wait_ns = grant(0, 250, rate, 5 * _SECOND)
+    paid_ns, wait_ns = grant(0, 250, rate, 5 * NS_PER_S)
     assert wait_ns == 0
-    assert grant(paid_ns, 1, rate, 5 * _SECOND)[1] > 7 * _SECOND
+    assert grant(paid_ns, 1, rate, 5 * NS_PER_S)[1] > 7 * NS_PER_S
 
 
 HOG = """
@@ -145,7 +145,7 @@ def test_a_ban_is_every_processs_ban_and_outlives_its_process(tmp_path: Path) ->
     for one in (second, third):
         wait_ns = one.take(REST)
         assert wait_ns is not None
-        assert 50 * _SECOND < wait_ns <= 60 * _SECOND
+        assert 50 * NS_PER_S < wait_ns <= 60 * NS_PER_S
         assert one.take(CONNECT) == 0
         assert 50.0 < one.banned_s(REST) <= 60.0
 
@@ -165,7 +165,7 @@ def test_a_ban_outlives_the_host_and_grants_do_not(
     after = HostLimiter(file, RATES)
     wait_ns = after.take(CONNECT)
     assert wait_ns is not None
-    assert 90 * _SECOND < wait_ns <= 100 * _SECOND
+    assert 90 * NS_PER_S < wait_ns <= 100 * NS_PER_S
     assert 0 < (after.take(REST) or 0) <= RATES[REST].unit_ns
 
 
@@ -196,7 +196,7 @@ def test_a_locked_file_is_waited_for_and_a_dead_holder_frees_it(tmp_path: Path) 
     holder.wait()
     assert limits.take(CONNECT) == 0
     other = HostLimiter(file, RATES)
-    assert (other.take(REST) or 0) > 29 * _SECOND
+    assert (other.take(REST) or 0) > 29 * NS_PER_S
     holder.stdout.close()
 
 
@@ -210,7 +210,7 @@ def test_a_removed_file_is_made_again(tmp_path: Path) -> None:
     file.unlink()
     assert first.take(CONNECT) == 0
     assert file.exists()
-    assert (second.take(REST) or 0) > 29 * _SECOND
+    assert (second.take(REST) or 0) > 29 * NS_PER_S
     descriptor = os.open(file, os.O_RDWR)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody keeps the lock
     os.close(descriptor)
@@ -235,9 +235,9 @@ def test_a_broken_disk_does_not_end_the_feed(
         assert granted[:-1] == [0] * RATES[CONNECT].burst
         assert granted[-1]
         limits.ban(REST, 30.0)
-        assert (limits.take(REST) or 0) > 29 * _SECOND
+        assert (limits.take(REST) or 0) > 29 * NS_PER_S
     assert limits.take(REST)
-    assert (HostLimiter(file, RATES).take(REST) or 0) > 29 * _SECOND
+    assert (HostLimiter(file, RATES).take(REST) or 0) > 29 * NS_PER_S
 
 
 def test_what_the_venue_says_is_left_is_believed_when_it_is_less() -> None:
@@ -249,7 +249,7 @@ def test_what_the_venue_says_is_left_is_believed_when_it_is_less() -> None:
     assert limits.take(REST) == 0
     assert 0 < (limits.take(REST) or 0) <= Rate.of(40, 60.0).unit_ns
     limits.left(REST, 0)
-    assert (limits.take(REST) or 0) > 9 * _SECOND
+    assert (limits.take(REST) or 0) > 9 * NS_PER_S
 
 
 def test_an_account_has_limits_of_its_own(tmp_path: Path) -> None:

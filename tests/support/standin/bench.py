@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from tapecast.feeder.session.session import Command, CommandKind
 from tapecast.feeder.venues.spec import RestRequest, Subscription, Topic
 from tapecast.protocol.schema import MsgType
+from tapecast.protocol.units import NS_PER_S
 from tests.support.feeder_frames import Feed
 from tests.support.standin.tape import Sides
 from tests.support.standin.venue import Link, StandIn
@@ -22,8 +23,7 @@ from tests.support.standin.venue import Link, StandIn
 __all__ = ["Answer", "Bench", "Event"]
 
 Event = dict[str, Any]
-_SECOND = 1_000_000_000
-STEP_NS = _SECOND // 10
+STEP_NS = NS_PER_S // 10
 """Between two rounds of updates, one of each book."""
 
 
@@ -83,7 +83,7 @@ class Bench:
     @property
     def now_s(self) -> float:
         """Seconds since the start."""
-        return (self.feed.now_ns - self._began_ns) / _SECOND
+        return (self.feed.now_ns - self._began_ns) / NS_PER_S
 
     def connect(self) -> None:
         """Open every connection that the venue's module asks for."""
@@ -114,7 +114,7 @@ class Bench:
         """Lose a connection; it is made anew a second later, as after a first backoff."""
         self.links.pop(name).open = False
         self.session.on_disconnect(name, self.feed.now_ns, self.recv_ns)
-        self._reconnects.append((self.feed.now_ns + _SECOND, name))
+        self._reconnects.append((self.feed.now_ns + NS_PER_S, name))
         self.flush()
 
     def deliver(self, name: str, *frames: bytes) -> None:
@@ -148,12 +148,12 @@ class Bench:
                     sent = True
                     self.deliver(name, frame)
                     self.check()
-        self.wait(STEP_NS / _SECOND)
+        self.wait(STEP_NS / NS_PER_S)
         return sent
 
     def wait(self, seconds: float) -> None:
         """Let time pass: deadlines act, answers and connections that are due come."""
-        until = self.feed.now_ns + int(seconds * _SECOND)
+        until = self.feed.now_ns + int(seconds * NS_PER_S)
         while True:
             due = [at for at, *_ in (*self._pending, *self._reconnects)]
             deadline = self.session.next_deadline()
@@ -268,7 +268,7 @@ class Bench:
         body = None if answer.lost else self.venue.body(request)
         if body is not None and answer.change is not None:
             body = answer.change(body)
-        self._pending.append((self.feed.now_ns + int(answer.after_s * _SECOND), symbol, body))
+        self._pending.append((self.feed.now_ns + int(answer.after_s * NS_PER_S), symbol, body))
         if not answer.after_s:
             self._arrive()
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
+from tapecast.protocol.units import NS_PER_S
+
 __all__ = ["FIELDS", "Fields", "Movable", "rekeyed", "with_number"]
 
-_SECOND = 1_000_000_000
-_UNITS = {10: _SECOND, 13: 1_000_000, 16: 1_000, 19: 1}
+_UNITS = {10: NS_PER_S, 13: 1_000_000, 16: 1_000, 19: 1}
 """Digits of a present-day time -> its unit in ns."""
 
 
@@ -107,7 +108,7 @@ class Movable:
                 .replace(tzinfo=UTC)
                 .timestamp()
             )
-            * _SECOND
+            * NS_PER_S
         )
 
     def at(self, ids: int, ns: int) -> bytes:
@@ -122,7 +123,7 @@ class Movable:
             out.append(after)
         frame = b"".join(out)
         for number, second in enumerate(self._seconds):
-            frame = frame.replace(_MARK % number, _later(second, ns // _SECOND))
+            frame = frame.replace(_MARK % number, _later(second, ns // NS_PER_S))
         return frame
 
 
