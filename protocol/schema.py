@@ -277,6 +277,8 @@ VENUES: dict[str, int] = {
     "ls": 10,
     "kraken": 11,
     "binance_coinm": 12,
+    "binance_us": 13,
+    "bitget": 14,
 }
 """Venue registry: header field `venue_id`; also the channel id and the last octet of the group."""
 

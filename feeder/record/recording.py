@@ -64,10 +64,6 @@ class Universe(NamedTuple):
     """Channels requested or seen per symbol, in order of appearance."""
     urls: tuple[str, ...]
     has_instruments: bool
-    snapshots_of: tuple[str, ...]
-    """Symbols with a REST order book whose URL names them."""
-    anonymous_bodies: int
-    """REST bodies without URL."""
     lines: int
     reduced: int
     """Lines that their recorder cut."""
@@ -175,9 +171,8 @@ def universe(paths: Iterable[Path], venue: VenueSpec) -> Universe:
     """Scan a recording for what it is about, before it is decoded. Raises as `read` does."""
     topics: dict[Topic, None] = {}
     urls: dict[str, None] = {}
-    snapshots: dict[str, None] = {}
     has_instruments = False
-    anonymous = lines = cut = 0
+    lines = cut = 0
     for line in read(paths):
         lines += 1
         if line.url is not None:
@@ -196,15 +191,8 @@ def universe(paths: Iterable[Path], venue: VenueSpec) -> Universe:
         elif line.kind in ("connect", "send"):
             sent = line.raw if line.kind == "send" else b""
             topics.update(dict.fromkeys(venue.stream.requested(line.url or "", sent)))
-        elif line.kind == "http":
-            if line.url is None:
-                anonymous += 1
-            elif (symbol := venue.recordings.snapshot_symbol(line.url)) is not None:
-                snapshots[symbol] = None
-            elif venue.recordings.is_listing(line.url):
-                has_instruments = True
+        elif line.kind == "http" and line.url is not None:
+            has_instruments |= venue.recordings.is_listing(line.url)
     known = tuple(topic for topic in topics if venue.kind_of(topic.symbol) is not None)
     symbols = tuple(dict.fromkeys(topic.symbol for topic in known))
-    return Universe(
-        symbols, known, tuple(urls), has_instruments, tuple(snapshots), anonymous, lines, cut
-    )
+    return Universe(symbols, known, tuple(urls), has_instruments, lines, cut)

@@ -16,7 +16,7 @@ import msgspec
 
 from tapecast.feeder.replay.dialect import BROADCAST, Route, VenueSide
 
-__all__ = ["Binance"]
+__all__ = ["DIALECT", "Binance"]
 
 _METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 _DEPTH_SPEED = re.compile(r"(@depth(?:5|10|20)?)(?:@\d+ms)?\Z")
@@ -228,3 +228,6 @@ def _error(code: int, text: str) -> str:
 
 def _json(value: Mapping[str, object]) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+DIALECT = Binance(routed=False)

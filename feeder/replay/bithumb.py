@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from tapecast.feeder.replay.upbit import Upbit
 
-__all__ = ["Bithumb"]
+__all__ = ["DIALECT", "Bithumb"]
 
 
 class Bithumb(Upbit):
     """The dialect of Bithumb."""
+
+
+DIALECT = Bithumb()

@@ -19,7 +19,7 @@ from tapecast.feeder.replay.dialect import Route, VenueSide
 from tapecast.feeder.venues.bybit import VENUE
 from tapecast.feeder.venues.spec import qualified
 
-__all__ = ["Bybit"]
+__all__ = ["DIALECT", "Bybit"]
 
 _PATH = re.compile(r"/v5/public/(linear|spot)/?")
 _DEPTH = re.compile(r"orderbook\.(?!1\.|rpi\.)")
@@ -162,3 +162,6 @@ class _Session:
 
 def _json(value: Mapping[str, object]) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+DIALECT = Bybit()

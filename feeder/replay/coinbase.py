@@ -16,7 +16,7 @@ import msgspec
 
 from tapecast.feeder.replay.dialect import BROADCAST, Route, VenueSide
 
-__all__ = ["Coinbase", "CoinbaseExchange"]
+__all__ = ["DIALECT", "Coinbase", "CoinbaseExchange"]
 
 _ADVANCED = {"l2_data": "level2", "market_trades": "market_trades"}
 _EXCHANGE = {
@@ -175,3 +175,6 @@ def _texts(value: object) -> bool:
 
 def _error(text: str) -> str:
     return json.dumps({"type": "error", "message": text}, separators=(",", ":"))
+
+
+DIALECT = Coinbase()

@@ -16,7 +16,7 @@ import msgspec
 
 from tapecast.feeder.replay.dialect import Route, VenueSide
 
-__all__ = ["Deribit"]
+__all__ = ["DIALECT", "Deribit"]
 
 _ONE_SYMBOL = re.compile(r"(book|trades|ticker|incremental_ticker|quote)\.([^.]+)(\..+)?")
 _INTERVAL = re.compile(r"((?:book|trades|ticker)\.[^.]+\.)(raw|100ms|agg2)")
@@ -168,3 +168,6 @@ def _identity(request_id: object) -> dict[str, object]:
 
 def _json(value: Mapping[str, object]) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+DIALECT = Deribit()

@@ -16,7 +16,7 @@ import msgspec
 from tapecast.feeder.replay.dialect import Route, VenueSide
 from tapecast.feeder.venues.common.kraken_v1 import topic_of
 
-__all__ = ["Kraken"]
+__all__ = ["DIALECT", "Kraken"]
 
 _DEPTHS = (10, 25, 100, 500, 1000)
 _CHANNELS = ("book", "instrument", "level3", "ohlc", "ticker", "trade")
@@ -160,3 +160,6 @@ def _identity(number: object) -> dict[str, object]:
 
 def _json(value: Mapping[str, object]) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+DIALECT = Kraken()

@@ -16,7 +16,7 @@ from tapecast.feeder.venues.ls import CHANNELS, LOGIN, VENUE
 from tapecast.feeder.venues.spec import Topic
 from tapecast.protocol.schema import MsgType
 
-__all__ = ["Ls"]
+__all__ = ["DIALECT", "Ls"]
 
 _SUBSCRIBE, _UNSUBSCRIBE = "3", "4"
 _NO_TOKEN = "IGW00121"  # noqa: S105 - the code of an error
@@ -132,3 +132,6 @@ def _answer(code: str, key: str, kind: str, result: str, text: str) -> str:
 
 def _json(value: Mapping[str, object]) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+DIALECT = Ls()

@@ -16,7 +16,7 @@ import msgspec
 
 from tapecast.feeder.replay.dialect import BROADCAST, Route, VenueSide
 
-__all__ = ["Okx"]
+__all__ = ["DIALECT", "Okx"]
 
 _DEPTH = frozenset({"books", "books-l2-tbt", "books50-l2-tbt", "books-elp"})
 _BUSINESS = re.compile(r"(?:mark-price-|index-|sprd-)?candle|trades-all\Z|sprd-")
@@ -181,3 +181,6 @@ def _identity(request_id: object) -> dict[str, object]:
 
 def _json(value: Mapping[str, object]) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+DIALECT = Okx()

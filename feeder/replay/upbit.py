@@ -14,7 +14,7 @@ import msgspec
 
 from tapecast.feeder.replay.dialect import Route, VenueSide
 
-__all__ = ["Upbit"]
+__all__ = ["DIALECT", "Upbit"]
 
 _FORMATS = ("DEFAULT", "SIMPLE", "JSON_LIST", "SIMPLE_LIST")
 _ERRORS = {
@@ -129,3 +129,6 @@ def _error(name: str, text: str | None = None) -> str:
         separators=(",", ":"),
         ensure_ascii=False,
     )
+
+
+DIALECT = Upbit()

@@ -1,92 +1,48 @@
 """Which venues can be served, and which venue a recording is of.
 
-Told by the name that `tapecast record` gives, from where it lies (`captures/<venue>/…`, a file
-name that begins with the venue's prefix), else from the host in the URLs that it holds. Frames
-are not looked at to guess.
+Decided by the name that `tapecast record` gives, by where the recording lies
+(`captures/<venue>/…`), by the beginning of its name, else by the hosts in the URLs that it holds.
+A folder that several venues share (their names begin with its name, as `binance`) says only that
+it is one of these: the URLs decide among them. Frames are not looked at to guess.
+
+A venue's dialect is `DIALECT` of the module of its name here; hosts and other beginnings of file
+names are the venue's own (`RecordingSpec`). So nothing here lists venues, and only the module of
+the venue served is imported.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from tapecast.feeder.record.recording import RecordingError, read
-from tapecast.feeder.replay.binance import Binance
-from tapecast.feeder.replay.bithumb import Bithumb
-from tapecast.feeder.replay.bybit import Bybit
-from tapecast.feeder.replay.coinbase import Coinbase, CoinbaseExchange
-from tapecast.feeder.replay.deribit import Deribit
 from tapecast.feeder.replay.dialect import Dialect
-from tapecast.feeder.replay.kraken import Kraken
-from tapecast.feeder.replay.ls import Ls
-from tapecast.feeder.replay.okx import Okx
-from tapecast.feeder.replay.upbit import Upbit
+from tapecast.feeder.venues import VENUES, venue
 
 __all__ = ["DIALECTS", "UnknownVenueError", "by_venue", "guess_venue"]
 
-DIALECTS: dict[str, Dialect] = {
-    "binance": Binance(routed=False),
-    "binance_futures": Binance(routed=True),
-    "binance_coinm": Binance(routed=True),
-    "bybit": Bybit(),
-    "bithumb": Bithumb(),
-    "deribit": Deribit(),
-    "coinbase": Coinbase(),
-    "coinbase_exchange": CoinbaseExchange(),
-    "kraken": Kraken(),
-    "ls": Ls(),
-    "okx": Okx(),
-    "upbit": Upbit(),
-}
 
-_PREFIXES = {
-    "binance_spot_": "binance",
-    "binance_futures_": "binance_futures",
-    "binance_usdm_": "binance_futures",
-    "binance_coinm_": "binance_coinm",
-    "bybit_": "bybit",
-    "bithumb_": "bithumb",
-    "deribit_": "deribit",
-    "coinbase_exchange_": "coinbase_exchange",
-    "coinbase_": "coinbase",
-    "kraken_": "kraken",
-    "ls_": "ls",
-    "okx_": "okx",
-    "upbit_": "upbit",
-}
+class _Dialects(Mapping[str, Dialect]):
+    """Venue -> dialect, imported when it is asked for."""
 
-_HOSTS = {
-    "fstream.binance.com": "binance_futures",
-    "fapi.binance.com": "binance_futures",
-    "dstream.binance.com": "binance_coinm",
-    "dapi.binance.com": "binance_coinm",
-    "stream.binance.com": "binance",
-    "data-stream.binance.vision": "binance",
-    "api.binance.com": "binance",
-    "stream.bybit.com": "bybit",
-    "api.bybit.com": "bybit",
-    "ws-api.bithumb.com": "bithumb",
-    "api.bithumb.com": "bithumb",
-    "www.deribit.com": "deribit",
-    "streams.deribit.com": "deribit",
-    "advanced-trade-ws.coinbase.com": "coinbase",
-    "api.coinbase.com": "coinbase",
-    "ws-feed.exchange.coinbase.com": "coinbase_exchange",
-    "api.exchange.coinbase.com": "coinbase_exchange",
-    "ws-feed.pro.coinbase.com": "coinbase_exchange",
-    "api.pro.coinbase.com": "coinbase_exchange",
-    "ws.kraken.com": "kraken",
-    "api.kraken.com": "kraken",
-    "openapi.ls-sec.co.kr": "ls",
-    "ws.okx.com": "okx",
-    "www.okx.com": "okx",
-    "api.upbit.com": "upbit",
-}
-_SHARED = frozenset({"coinbase"})
-"""Folders with recordings of several venues here: the URLs in the file are asked first."""
+    def __getitem__(self, name: str) -> Dialect:
+        if name not in VENUES:
+            raise KeyError(name)
+        found: Dialect = import_module(f"{__package__}.{name}").DIALECT
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(VENUES)
+
+    def __len__(self) -> int:
+        return len(VENUES)
+
+
+DIALECTS: Mapping[str, Dialect] = _Dialects()
 _LINES = 100
 _RECORDED = re.compile(r"([a-z_]+)-\d{8}T\d{6}\.\d{6}Z\.jsonl")
 """What `tapecast record` calls its files (`feeder.record.file`)."""
@@ -103,32 +59,42 @@ def guess_venue(path: Path) -> str:
     UnknownVenueError naming the file.
     """
     own = _RECORDED.match(path.name)
-    if own is not None and own[1] in DIALECTS:
+    if own is not None and own[1] in VENUES:
         return own[1]
     folder = path.resolve().parent.name
-    if folder in DIALECTS:
-        return (_by_urls(path) or folder) if folder in _SHARED else folder
-    for prefix, venue in _PREFIXES.items():
-        if path.name.startswith(prefix):
-            return venue
-    told = _by_urls(path)
-    if told is not None:
-        return told
+    if folder in VENUES:
+        family = [name for name in VENUES if name == folder or name.startswith(f"{folder}_")]
+        return folder if len(family) == 1 else _by_urls(path, family) or folder
+    found = _by_name(path.name) or _by_urls(path, VENUES)
+    if found is not None:
+        return found
     raise UnknownVenueError(
         f"{path}: cannot tell the venue from the folder, the name or the URLs in it; give --venue"
-        f" ({', '.join(DIALECTS)})"
+        f" ({', '.join(VENUES)})"
     )
 
 
-def _by_urls(path: Path) -> str | None:
-    """Return the venue whose hosts the URLs of a recording name; None where they name none, or
-    several.
+def _by_name(file: str) -> str | None:
+    """Return the venue whose beginning of file names is the longest that fits."""
+    starts = {
+        start: name
+        for name in VENUES
+        for start in (f"{name}_", *venue(name).recordings.prefixes)
+        if file.startswith(start)
+    }
+    return starts[max(starts, key=len)] if starts else None
+
+
+def _by_urls(path: Path, names: Iterable[str]) -> str | None:
+    """Return the one of these venues whose hosts the URLs of a recording name; None where they
+    name none, or several.
     """
+    hosts = {host: name for name in names for host in venue(name).recordings.hosts}
     try:
-        hosts = [urlsplit(line.url).hostname for line in islice(read([path]), _LINES) if line.url]
+        urls = [urlsplit(line.url).hostname for line in islice(read([path]), _LINES) if line.url]
     except (OSError, RecordingError):
         return None
-    known = {_HOSTS[host] for host in hosts if host in _HOSTS}
+    known = {hosts[host] for host in urls if host in hosts}
     return known.pop() if len(known) == 1 else None
 
 
@@ -136,9 +102,9 @@ def by_venue(paths: Iterable[Path], venue: str | None = None) -> dict[str, list[
     """Group recordings by venue in the order given; `venue` says it for all of them."""
     groups: dict[str, list[Path]] = {}
     for path in paths:
-        if venue is not None and venue not in DIALECTS:
+        if venue is not None and venue not in VENUES:
             raise UnknownVenueError(
-                f"{path}: no server dialect for venue {venue!r} (known: {', '.join(DIALECTS)})"
+                f"{path}: no server dialect for venue {venue!r} (known: {', '.join(VENUES)})"
             )
         groups.setdefault(venue or guess_venue(path), []).append(path)
     return groups

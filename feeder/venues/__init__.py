@@ -1,6 +1,7 @@
 """Venues, one file each: a frozen `VENUE: feeder.venues.spec.VenueSpec`.
 
-This is their registry; a venue is imported when it is used.
+A venue is a number in the schema and a module of the same name here; nothing else lists them (a
+test compares the two). A venue is imported when it is used, and only that one.
 """
 
 from __future__ import annotations
@@ -8,23 +9,11 @@ from __future__ import annotations
 from importlib import import_module
 
 from tapecast.feeder.venues.spec import VenueSpec
+from tapecast.protocol.schema import VENUES as NUMBERS
 
 __all__ = ["VENUES", "venue"]
 
-VENUES = (
-    "binance",
-    "binance_coinm",
-    "binance_futures",
-    "bithumb",
-    "bybit",
-    "coinbase",
-    "coinbase_exchange",
-    "deribit",
-    "kraken",
-    "ls",
-    "okx",
-    "upbit",
-)
+VENUES = tuple(sorted(NUMBERS))
 """Names of the venue modules here, which are the venues' names everywhere."""
 
 

@@ -1,215 +1,24 @@
-"""Binance spot: diff-depth books joined by update ids, a REST snapshot, trades and a BBO without
-event time.
+"""Binance spot.
 
-Truth: the venue's `binance-spot-api-docs` (web-socket-streams, rest-api) and the recordings;
-evidence per message variant is in `docs/venues/binance.md`. Endpoints, symbols and rate limits
-are in `config/venues/binance.toml`.
+Truth: the venue's `binance-spot-api-docs` and the recordings; evidence per message variant is in
+`docs/venues/binance.md`. Messages, books and lists are those of every Binance spot venue
+(`feeder.venues.common.binance_spot`). Endpoints, symbols and rate limits are in
+`config/venues/binance.toml`.
 """
 
 from __future__ import annotations
 
-from tapecast.feeder.extract.shapes import (
-    BestLevels,
-    BidAskRows,
-    BookShape,
-    Match,
-    Numbers,
-    QuoteShape,
-    Rows,
-    ScalarLevel,
-    SideField,
-    TimeUnit,
-    TradeId,
-    TradeShape,
-)
-from tapecast.feeder.venues.common.binance import (
-    TAKER,
-    control,
-    depth_request,
-    parse_exchange_info,
-    peek,
-    requested,
-    stream_frame,
-    subscriber,
-    ticker_volumes,
-)
-from tapecast.feeder.venues.spec import (
-    BookRule,
-    Instruments,
-    ListingSpec,
-    RecordingSpec,
-    RestRequest,
-    Stream,
-    StreamSpec,
-    VenueSpec,
-    is_wire_symbol,
-    query_value,
-)
-from tapecast.protocol.schema import VENUES, InstrumentKind, MsgType
+from tapecast.feeder.venues.common.binance_spot import Weights, spot, spot_recordings
 
 __all__ = ["VENUE"]
 
-CHANNELS = {
-    "depth@100ms": Stream(route="ws", carries=MsgType.BOOK),
-    "depth": Stream(route="ws", carries=MsgType.BOOK),
-    "bookTicker": Stream(route="ws", carries=MsgType.BBO),
-    "trade": Stream(route="ws", carries=MsgType.TRADE),
-    "aggTrade": Stream(route="ws", carries=MsgType.TRADE),
-}
-
-# Times are ms, or us where the connection asked for `timeUnit=MICROSECOND`.
-SHAPES = (
-    BookShape(
-        name="depth",
-        match=Match(
-            where={"e": ("depthUpdate",)},
-            # a futures message
-            absent=("pu",),
-            envelope="data",
-        ),
-        numbers=Numbers.QUOTED,
-        symbol="s",
-        ts="E",
-        ts_unit=TimeUnit.AUTO,
-        levels=BidAskRows(bids=Rows("b"), asks=Rows("a")),
-        first_id="U",
-        last_id="u",
-        # examples 25
-        example=(
-            b'{"stream":"btcusdc@depth","data":{"e":"depthUpdate","E":1554076801699,'
-            b'"s":"BTCUSDC","U":16084252,"u":16084253,"b":[["4084.88000000","0.00000000"]],'
-            b'"a":[["4111.84000000","0.00000000"]]}}'
-        ),
+VENUE = spot(
+    "binance",
+    spot_recordings(
+        "stream.binance.com",
+        "data-stream.binance.vision",
+        "api.binance.com",
+        prefixes=("binance_spot_",),
     ),
-    QuoteShape(
-        name="book_ticker",
-        match=Match(
-            # only the futures message has an event type
-            absent=("e",),
-            envelope="data",
-        ),
-        numbers=Numbers.QUOTED,
-        symbol="s",
-        levels=BestLevels(bid=ScalarLevel("b", "B"), ask=ScalarLevel("a", "A")),
-        last_id="u",
-        # examples 6
-        example=(
-            b'{"stream":"!bookTicker","data":{"u":19575390521,"s":"BTCUSDT",'
-            b'"b":"29010.90000000","B":"13.94302000","a":"29010.91000000","A":"3.99953000"}}'
-        ),
-    ),
-    TradeShape(
-        name="trade",
-        match=Match(
-            where={"e": ("trade",)},
-            # a futures message
-            absent=("X",),
-            envelope="data",
-        ),
-        numbers=Numbers.QUOTED,
-        symbol="s",
-        ts="T",
-        ts_unit=TimeUnit.AUTO,
-        price="p",
-        quantity="q",
-        trade_id=TradeId("t"),
-        side=SideField("m", TAKER),
-        # examples 24
-        example=(
-            b'{"stream":"bnbbtc@trade","data":{"e":"trade","E":1567296001038,"s":"BNBBTC",'
-            b'"t":60276726,"p":"0.00219650","q":"6.48000000","b":255533165,"a":255532831,'
-            b'"T":1567296001034,"m":true,"M":true}}'
-        ),
-    ),
-    TradeShape(
-        name="agg_trade",
-        match=Match(where={"e": ("aggTrade",)}, envelope="data"),
-        numbers=Numbers.QUOTED,
-        symbol="s",
-        ts="T",
-        ts_unit=TimeUnit.AUTO,
-        price="p",
-        quantity="q",
-        trade_id=TradeId("a"),
-        side=SideField("m", TAKER),
-        # examples 1
-        example=(
-            b'{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","E":1616176861895,'
-            b'"s":"BTCUSDT","a":640283266,"p":"58942.01000000","q":"0.00035600","f":716849523,'
-            b'"l":716849523,"T":1616176861893,"m":false,"M":true}}'
-        ),
-    ),
-)
-
-REST_SHAPES = (
-    BookShape(
-        name="rest_depth",
-        match=Match(
-            # a futures body
-            absent=("T",),
-        ),
-        numbers=Numbers.QUOTED,
-        levels=BidAskRows(bids=Rows("bids"), asks=Rows("asks")),
-        snapshot=True,
-        last_id="lastUpdateId",
-        # examples 17
-        example=(
-            b'{"lastUpdateId":33933317943,"bids":[["23171.42000000","0.03000000"],'
-            b'["23171.16000000","0.00070000"],["23109.22000000","0.00050000"]],'
-            b'"asks":[["23171.68000000","0.00067000"],["23171.69000000","0.00047000"],'
-            b'["23224.58000000","0.04353000"]]}'
-        ),
-    ),
-)
-
-SNAPSHOT_WEIGHTS = ((100, 5), (500, 25), (1000, 50), (5000, 250))
-"""(levels, request weight) of `/api/v3/depth`."""
-
-
-def _kind_of(symbol: str) -> InstrumentKind | None:
-    """Spot symbols may be non-ASCII, but have no separator and no lower case."""
-    return (
-        InstrumentKind.SPOT
-        if is_wire_symbol(symbol) and symbol.isalnum() and symbol == symbol.upper()
-        else None
-    )
-
-
-def _parse_instruments(body: bytes) -> Instruments:
-    return parse_exchange_info(body, _kind_of)
-
-
-VENUE = VenueSpec(
-    name="binance",
-    venue_id=VENUES["binance"],
-    kind_of=_kind_of,
-    endpoints=("ws", "rest"),
-    stream=StreamSpec(
-        shapes=SHAPES,
-        streams=CHANNELS,
-        subscribe=subscriber(CHANNELS),
-        unsubscribe=stream_frame("UNSUBSCRIBE"),
-        control=control,
-        peek=peek,
-        requested=requested,
-        silence_s=60.0,
-    ),
-    rule=BookRule(
-        sequence_rule="spot",
-        snapshot="rest",
-        rest_shapes=REST_SHAPES,
-        snapshot_request=depth_request("/api/v3/depth", SNAPSHOT_WEIGHTS),
-    ),
-    listing=ListingSpec(
-        default_price_exp=-8,
-        default_qty_exp=-6,  # holds sizes of 10^12; -8 would refuse books of the cheapest coins
-        requests=lambda: [RestRequest("rest", "/api/v3/exchangeInfo", weight=20)],
-        parse=_parse_instruments,
-        volumes=ticker_volumes("/api/v3/ticker/24hr", weight=80),
-        symbols_of_pair=lambda base, quote: (base + quote,),
-    ),
-    recordings=RecordingSpec(
-        snapshot_symbol=lambda url: query_value(url, r"/api/v[13]/depth", "symbol"),
-        is_listing=lambda url: "/api/v3/exchangeInfo" in url or "/api/v1/exchangeInfo" in url,
-    ),
+    Weights(listing=20, volumes=80, depth=((100, 5), (500, 25), (1000, 50), (5000, 250))),
 )

@@ -28,6 +28,7 @@ from tapecast.feeder.extract.shapes import (
 from tapecast.feeder.venues.common.binance import (
     FORCE_ORDER,
     FORCE_ORDER_OPEN,
+    FUTURES_STREAMS,
     MARK_PRICE,
     PARTIAL_DEPTH,
     TAKER,
@@ -40,36 +41,20 @@ from tapecast.feeder.venues.common.binance import (
     subscriber,
     ticker_volumes,
 )
+from tapecast.feeder.venues.helpers import is_wire_symbol, query_value
 from tapecast.feeder.venues.spec import (
     BookRule,
     Instruments,
     ListingSpec,
     RecordingSpec,
     RestRequest,
-    Stream,
     StreamSpec,
     VenueSpec,
-    is_wire_symbol,
-    query_value,
 )
-from tapecast.protocol.schema import VENUES, InstrumentKind, MsgType, TradeFlag
+from tapecast.protocol.schema import VENUES, InstrumentKind, TradeFlag
 
 __all__ = ["VENUE"]
 
-CHANNELS = {
-    "depth@100ms": Stream(route="public", carries=MsgType.BOOK),
-    "depth@500ms": Stream(route="public", carries=MsgType.BOOK),
-    "depth@0ms": Stream(route="public", carries=MsgType.BOOK),
-    "depth": Stream(route="public", carries=MsgType.BOOK),
-    "bookTicker": Stream(route="public", carries=MsgType.BBO),
-    "aggTrade": Stream(route="market", carries=MsgType.TRADE),
-    "markPrice": Stream(route="market", carries=MsgType.STAT),
-    "markPrice@1s": Stream(route="market", carries=MsgType.STAT),
-    "forceOrder": Stream(route="market", carries=MsgType.LIQUIDATION),
-    "trade": Stream(
-        route="public", carries=MsgType.TRADE
-    ),  # undocumented: seen in the recording of 2024
-}
 
 SHAPES = (
     QuoteShape(
@@ -190,8 +175,8 @@ VENUE = VenueSpec(
     endpoints=("public", "market", "rest"),
     stream=StreamSpec(
         shapes=SHAPES,
-        streams=CHANNELS,
-        subscribe=subscriber(CHANNELS),
+        streams=FUTURES_STREAMS,
+        subscribe=subscriber(FUTURES_STREAMS),
         unsubscribe=stream_frame("UNSUBSCRIBE"),
         control=futures_control,
         peek=peek,
@@ -213,6 +198,10 @@ VENUE = VenueSpec(
         symbols_of_pair=lambda base, quote: (f"{base}{quote}_PERP",) if quote == "USD" else (),
     ),
     recordings=RecordingSpec(
+        hosts=(
+            "dstream.binance.com",
+            "dapi.binance.com",
+        ),
         snapshot_symbol=lambda url: query_value(url, r"/dapi/v1/depth", "symbol"),
         is_listing=lambda url: "/dapi/v1/exchangeInfo" in url,
     ),

@@ -29,6 +29,7 @@ from tapecast.feeder.extract.shapes import (
 from tapecast.feeder.venues.common.binance import (
     FORCE_ORDER,
     FORCE_ORDER_OPEN,
+    FUTURES_STREAMS,
     MARK_PRICE,
     PARTIAL_DEPTH,
     TAKER,
@@ -41,35 +42,20 @@ from tapecast.feeder.venues.common.binance import (
     subscriber,
     ticker_volumes,
 )
+from tapecast.feeder.venues.helpers import is_wire_symbol, query_value
 from tapecast.feeder.venues.spec import (
     BookRule,
     Instruments,
     ListingSpec,
     RecordingSpec,
     RestRequest,
-    Stream,
     StreamSpec,
     VenueSpec,
-    is_wire_symbol,
-    query_value,
 )
-from tapecast.protocol.schema import VENUES, InstrumentKind, MsgType, TradeFlag
+from tapecast.protocol.schema import VENUES, InstrumentKind, TradeFlag
 
 __all__ = ["VENUE"]
 
-CHANNELS = {
-    "depth@100ms": Stream(route="public", carries=MsgType.BOOK),
-    "depth@500ms": Stream(route="public", carries=MsgType.BOOK),
-    "depth@0ms": Stream(route="public", carries=MsgType.BOOK),
-    "depth": Stream(route="public", carries=MsgType.BOOK),
-    "bookTicker": Stream(route="public", carries=MsgType.BBO),
-    "aggTrade": Stream(route="market", carries=MsgType.TRADE),
-    "markPrice": Stream(route="market", carries=MsgType.STAT),
-    "markPrice@1s": Stream(route="market", carries=MsgType.STAT),
-    "forceOrder": Stream(route="market", carries=MsgType.LIQUIDATION),
-    # undocumented: seen, and seen silent
-    "trade": Stream(route="public", carries=MsgType.TRADE),
-}
 
 _OF_THIS_MARKET = ("st", "o.st")
 """1 where the venue sends both futures markets over one stream; a COIN-M contract has 2 and is
@@ -204,8 +190,8 @@ VENUE = VenueSpec(
     endpoints=("public", "market", "rest"),
     stream=StreamSpec(
         shapes=SHAPES,
-        streams=CHANNELS,
-        subscribe=subscriber(CHANNELS),
+        streams=FUTURES_STREAMS,
+        subscribe=subscriber(FUTURES_STREAMS),
         unsubscribe=stream_frame("UNSUBSCRIBE"),
         control=futures_control,
         peek=peek,
@@ -227,6 +213,11 @@ VENUE = VenueSpec(
         symbols_of_pair=lambda base, quote: (base + quote,),
     ),
     recordings=RecordingSpec(
+        hosts=(
+            "fstream.binance.com",
+            "fapi.binance.com",
+        ),
+        prefixes=("binance_usdm_",),
         snapshot_symbol=lambda url: query_value(url, r"/fapi/v1/depth", "symbol"),
         is_listing=lambda url: "/fapi/v1/exchangeInfo" in url,
     ),

@@ -34,6 +34,8 @@ from tapecast.feeder.extract.shapes import (
     TradeId,
     TradeShape,
 )
+from tapecast.feeder.venues.helpers import connections, is_wire_symbol, matcher
+from tapecast.feeder.venues.listing import decoded, listing
 from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
@@ -55,11 +57,8 @@ from tapecast.feeder.venues.spec import (
     Topic,
     VenueSpec,
     Volumes,
-    connections,
     exact,
-    is_wire_symbol,
     market_and_symbol,
-    matcher,
     milliseconds_to_ns,
     qualified,
 )
@@ -389,29 +388,15 @@ class _Body(msgspec.Struct, frozen=True, rename="camel"):
     result: _Result = _Result()
 
 
-_decode_instrument = msgspec.json.Decoder(_Instrument).decode
-
-
 def _parse_instruments(body: bytes) -> Instruments:
-    try:
-        answer = msgspec.json.decode(body, type=_Body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InstrumentsError(f"bybit instruments: {error}") from None
+    answer = decoded("bybit instruments", body, _Body)
     if answer.ret_code != 0:
         raise InstrumentsError(f"bybit instruments: code {answer.ret_code}: {answer.ret_msg}")
     category = answer.result.category
     if category not in ("linear", "spot"):
         raise InstrumentsError(f"bybit instruments: category {category!r}")
-    defs: list[InstrumentDef] = []
-    rejected: list[str] = []
-    for raw in answer.result.entries:
-        try:
-            defs.append(
-                _definition(_decode_instrument(raw), SPOT if category == "spot" else LINEAR)
-            )
-        except (msgspec.DecodeError, InstrumentsError) as error:
-            rejected.append(f"{bytes(raw)[:60]!r}: {error}")
-    return Instruments(tuple(defs), tuple(rejected))
+    market = SPOT if category == "spot" else LINEAR
+    return listing(answer.result.entries, _Instrument, lambda entry: _definition(entry, market))
 
 
 def _next_page(request: RestRequest, body: bytes) -> RestRequest | None:
@@ -520,6 +505,10 @@ VENUE = VenueSpec(
         symbols_of_pair=lambda base, quote: (base + quote, qualified(SPOT, base + quote)),
     ),
     recordings=RecordingSpec(
+        hosts=(
+            "stream.bybit.com",
+            "api.bybit.com",
+        ),
         is_listing=lambda url: "/v5/market/instruments-info" in url,
     ),
 )

@@ -27,6 +27,8 @@ from tapecast.feeder.extract.shapes import (
     TradeId,
     TradeShape,
 )
+from tapecast.feeder.venues.helpers import is_wire_symbol, matcher
+from tapecast.feeder.venues.listing import decoded, listing
 from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
@@ -47,8 +49,6 @@ from tapecast.feeder.venues.spec import (
     VenueSpec,
     Volumes,
     exact,
-    is_wire_symbol,
-    matcher,
 )
 from tapecast.feeder.venues.volumes import amount, decode_volumes
 from tapecast.protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
@@ -248,24 +248,12 @@ class _Body(msgspec.Struct, frozen=True):
     products: list[msgspec.Raw]
 
 
-_decode_product = msgspec.json.Decoder(_Product).decode
-
-
 def _parse_instruments(body: bytes) -> Instruments:
-    try:
-        answer = msgspec.json.decode(body, type=_Body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InstrumentsError(f"coinbase products: {error}") from None
-    defs: list[InstrumentDef] = []
-    rejected: list[str] = []
-    for raw in answer.products:
-        try:
-            product = _decode_product(raw)
-            if not product.alias:  # otherwise a second name, whose messages carry the first
-                defs.append(_definition(product))
-        except (msgspec.DecodeError, InstrumentsError) as error:
-            rejected.append(f"{bytes(raw)[:60]!r}: {error}")
-    return Instruments(tuple(defs), tuple(rejected))
+    answer = decoded("coinbase products", body, _Body)
+    # an alias is a second name, whose messages carry the first
+    return listing(
+        answer.products, _Product, lambda product: None if product.alias else _definition(product)
+    )
 
 
 class _Volume(msgspec.Struct, frozen=True):
@@ -344,6 +332,10 @@ VENUE = VenueSpec(
         symbols_of_pair=lambda base, quote: (f"{base}-{quote}",),
     ),
     recordings=RecordingSpec(
+        hosts=(
+            "advanced-trade-ws.coinbase.com",
+            "api.coinbase.com",
+        ),
         is_listing=lambda url: "/api/v3/brokerage/market/products" in url,
     ),
 )

@@ -25,6 +25,8 @@ from tapecast.feeder.extract.shapes import (
     TradeId,
     TradeShape,
 )
+from tapecast.feeder.venues.helpers import is_wire_symbol, matcher
+from tapecast.feeder.venues.listing import decoded, listing
 from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
@@ -44,8 +46,6 @@ from tapecast.feeder.venues.spec import (
     Topic,
     VenueSpec,
     exact,
-    is_wire_symbol,
-    matcher,
 )
 from tapecast.protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
 
@@ -242,22 +242,9 @@ class _Product(msgspec.Struct, frozen=True):
     trading_disabled: bool = False
 
 
-_decode_product = msgspec.json.Decoder(_Product).decode
-
-
 def _parse_instruments(body: bytes) -> Instruments:
-    try:
-        products = msgspec.json.decode(body, type=list[msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InstrumentsError(f"coinbase_exchange products: {error}") from None
-    defs: list[InstrumentDef] = []
-    rejected: list[str] = []
-    for raw in products:
-        try:
-            defs.append(_definition(_decode_product(raw)))
-        except (msgspec.DecodeError, InstrumentsError) as error:
-            rejected.append(f"{bytes(raw)[:60]!r}: {error}")
-    return Instruments(tuple(defs), tuple(rejected))
+    products = decoded("coinbase_exchange products", body, list[msgspec.Raw])
+    return listing(products, _Product, _definition)
 
 
 def _definition(product: _Product) -> InstrumentDef:
@@ -308,6 +295,12 @@ VENUE = VenueSpec(
         symbols_of_pair=lambda base, quote: (f"{base}-{quote}",),
     ),
     recordings=RecordingSpec(
+        hosts=(
+            "ws-feed.exchange.coinbase.com",
+            "api.exchange.coinbase.com",
+            "ws-feed.pro.coinbase.com",
+            "api.pro.coinbase.com",
+        ),
         is_listing=lambda url: urlsplit(url).path == "/products",
     ),
 )

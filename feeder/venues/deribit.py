@@ -35,6 +35,8 @@ from tapecast.feeder.extract.shapes import (
     TradeId,
     TradeShape,
 )
+from tapecast.feeder.venues.helpers import connections, is_wire_symbol, matcher
+from tapecast.feeder.venues.listing import decoded, listing
 from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
@@ -56,10 +58,7 @@ from tapecast.feeder.venues.spec import (
     Topic,
     VenueSpec,
     Volumes,
-    connections,
     exact,
-    is_wire_symbol,
-    matcher,
     milliseconds_to_ns,
 )
 from tapecast.feeder.venues.volumes import decode_volumes
@@ -377,7 +376,6 @@ class _Body(msgspec.Struct, frozen=True):
     result: list[msgspec.Raw]
 
 
-_decode_instrument = msgspec.json.Decoder(_Instrument).decode
 _KINDS = {
     "future": (InstrumentKind.PERPETUAL, InstrumentKind.FUTURE),
     "option": (InstrumentKind.OPTION,),
@@ -393,20 +391,12 @@ _OPTION_TYPES = {None: OptionType.NONE, "call": OptionType.CALL, "put": OptionTy
 
 
 def _parse_instruments(body: bytes) -> Instruments:
-    try:
-        answer = msgspec.json.decode(body, type=_Body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InstrumentsError(f"deribit instruments: {error}") from None
-    defs: list[InstrumentDef] = []
-    rejected: list[str] = []
-    for raw in answer.result:
-        try:
-            entry = _decode_instrument(raw)
-            if entry.kind not in _COMBINATIONS:
-                defs.append(_definition(entry))
-        except (msgspec.DecodeError, InstrumentsError) as error:
-            rejected.append(f"{bytes(raw)[:60]!r}: {error}")
-    return Instruments(tuple(defs), tuple(rejected))
+    answer = decoded("deribit instruments", body, _Body)
+    return listing(
+        answer.result,
+        _Instrument,
+        lambda entry: None if entry.kind in _COMBINATIONS else _definition(entry),
+    )
 
 
 class _Summary(msgspec.Struct, frozen=True):
@@ -527,6 +517,10 @@ VENUE = VenueSpec(
         ),
     ),
     recordings=RecordingSpec(
+        hosts=(
+            "www.deribit.com",
+            "streams.deribit.com",
+        ),
         is_listing=lambda url: "/public/get_instruments" in url,
     ),
 )

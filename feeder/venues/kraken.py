@@ -29,6 +29,8 @@ from tapecast.feeder.extract.shapes import (
     TradeShape,
 )
 from tapecast.feeder.venues.common import kraken_v1
+from tapecast.feeder.venues.helpers import is_wire_symbol, matcher
+from tapecast.feeder.venues.listing import decoded
 from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
@@ -53,8 +55,6 @@ from tapecast.feeder.venues.spec import (
     VenueSpec,
     Volumes,
     exact,
-    is_wire_symbol,
-    matcher,
 )
 from tapecast.feeder.venues.volumes import decode_volumes
 from tapecast.protocol.schema import VENUES, InstrumentKind, InstrumentState, MsgType, Side
@@ -351,10 +351,7 @@ _decode_pair = msgspec.json.Decoder(_Pair).decode
 
 
 def _parse_instruments(body: bytes) -> Instruments:
-    try:
-        answer = msgspec.json.decode(body, type=_Body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InstrumentsError(f"kraken pairs: {error}") from None
+    answer = decoded("kraken pairs", body, _Body)
     if answer.error:
         raise InstrumentsError(f"kraken pairs: {', '.join(answer.error)}")
     defs: list[InstrumentDef] = []
@@ -459,6 +456,10 @@ VENUE = VenueSpec(
         symbols_of_pair=lambda base, quote: (f"{base}/{quote}",),
     ),
     recordings=RecordingSpec(
+        hosts=(
+            "ws.kraken.com",
+            "api.kraken.com",
+        ),
         is_listing=lambda url: "/0/public/AssetPairs" in url,
     ),
 )

@@ -30,6 +30,7 @@ from tapecast.feeder.extract.shapes import (
 from tapecast.feeder.venues.common import krx
 from tapecast.feeder.venues.common.ls_data import DATA, kind_of, markets_of
 from tapecast.feeder.venues.common.ls_masters import is_list_url, list_requests, parse_list
+from tapecast.feeder.venues.helpers import matcher
 from tapecast.feeder.venues.spec import (
     Ack,
     BookRule,
@@ -47,7 +48,6 @@ from tapecast.feeder.venues.spec import (
     Tokens,
     Topic,
     VenueSpec,
-    matcher,
 )
 from tapecast.protocol.schema import VENUES, InstrumentState, MsgType, Side
 
@@ -338,6 +338,7 @@ VENUE = VenueSpec(
         symbols_of_pair=lambda base, quote: (base,) if quote == "KRW" else (),
     ),
     recordings=RecordingSpec(
+        hosts=("openapi.ls-sec.co.kr",),
         reduced=_reduced,
         is_listing=is_list_url,
     ),

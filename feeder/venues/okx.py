@@ -32,6 +32,8 @@ from tapecast.feeder.extract.shapes import (
     TradeId,
     TradeShape,
 )
+from tapecast.feeder.venues.helpers import connections, is_wire_symbol, matcher, query_value
+from tapecast.feeder.venues.listing import decoded, listing
 from tapecast.feeder.venues.spec import (
     Ack,
     Alive,
@@ -55,13 +57,9 @@ from tapecast.feeder.venues.spec import (
     Topic,
     VenueSpec,
     Volumes,
-    connections,
     exact,
     exact_product,
-    is_wire_symbol,
-    matcher,
     milliseconds_to_ns,
-    query_value,
 )
 from tapecast.feeder.venues.volumes import amount, decode_volumes
 from tapecast.protocol.decimals import format_decimal
@@ -439,24 +437,11 @@ class _Body(msgspec.Struct, frozen=True):
     msg: str = ""
 
 
-_decode_instrument = msgspec.json.Decoder(_Instrument).decode
-
-
 def _parse_instruments(body: bytes) -> Instruments:
-    try:
-        answer = msgspec.json.decode(body, type=_Body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InstrumentsError(f"okx instruments: {error}") from None
+    answer = decoded("okx instruments", body, _Body)
     if answer.code != "0":
         raise InstrumentsError(f"okx instruments: code {answer.code}: {answer.msg}")
-    defs: list[InstrumentDef] = []
-    rejected: list[str] = []
-    for raw in answer.data:
-        try:
-            defs.append(_definition(_decode_instrument(raw)))
-        except (msgspec.DecodeError, InstrumentsError) as error:
-            rejected.append(f"{bytes(raw)[:60]!r}: {error}")
-    return Instruments(tuple(defs), tuple(rejected))
+    return listing(answer.data, _Instrument, _definition)
 
 
 class _Ticker(msgspec.Struct, frozen=True):
@@ -565,6 +550,10 @@ VENUE = VenueSpec(
         symbols_of_pair=lambda base, quote: (f"{base}-{quote}", f"{base}-{quote}-SWAP"),
     ),
     recordings=RecordingSpec(
+        hosts=(
+            "ws.okx.com",
+            "www.okx.com",
+        ),
         snapshot_symbol=lambda url: query_value(url, r"/api/v5/market/books(?:-full)?", "instId"),
         is_listing=lambda url: "/api/v5/public/instruments" in url,
     ),

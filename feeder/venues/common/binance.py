@@ -23,6 +23,8 @@ from tapecast.feeder.extract.shapes import (
     StatShape,
     TradeShape,
 )
+from tapecast.feeder.venues.helpers import connections, matcher
+from tapecast.feeder.venues.listing import decoded, listing
 from tapecast.feeder.venues.spec import (
     Ack,
     Control,
@@ -38,17 +40,22 @@ from tapecast.feeder.venues.spec import (
     Subscription,
     Topic,
     Volumes,
-    connections,
     exact,
-    matcher,
     milliseconds_to_ns,
 )
 from tapecast.feeder.venues.volumes import decode_volumes
-from tapecast.protocol.schema import InstrumentKind, InstrumentState, MsgType, Side, StatKind
+from tapecast.protocol.schema import (
+    InstrumentKind,
+    InstrumentState,
+    MsgType,
+    Side,
+    StatKind,
+)
 
 __all__ = [
     "FORCE_ORDER",
     "FORCE_ORDER_OPEN",
+    "FUTURES_STREAMS",
     "MARK_PRICE",
     "PARTIAL_BODY",
     "PARTIAL_DEPTH",
@@ -180,6 +187,21 @@ FORCE_ORDER_OPEN = SilentShape(
     symbol="o.s",
 )
 """Another state of the order: its amounts would be counted twice, or never traded."""
+
+FUTURES_STREAMS = {
+    "depth@100ms": Stream(route="public", carries=MsgType.BOOK),
+    "depth@500ms": Stream(route="public", carries=MsgType.BOOK),
+    "depth@0ms": Stream(route="public", carries=MsgType.BOOK),
+    "depth": Stream(route="public", carries=MsgType.BOOK),
+    "bookTicker": Stream(route="public", carries=MsgType.BBO),
+    "aggTrade": Stream(route="market", carries=MsgType.TRADE),
+    "markPrice": Stream(route="market", carries=MsgType.STAT),
+    "markPrice@1s": Stream(route="market", carries=MsgType.STAT),
+    "forceOrder": Stream(route="market", carries=MsgType.LIQUIDATION),
+    # undocumented: seen in recordings of 2024
+    "trade": Stream(route="public", carries=MsgType.TRADE),
+}
+"""Books are on one route, trades and statistics on the other."""
 
 STATISTICS = ("markPriceUpdate", "forceOrder")
 
@@ -392,32 +414,20 @@ class _ExchangeInfo(msgspec.Struct, frozen=True):
     symbols: list[msgspec.Raw]
 
 
-_decode_symbol = msgspec.json.Decoder(_Symbol).decode
-
-
 def parse_exchange_info(
     body: bytes, kind_of: Callable[[str], InstrumentKind | None]
 ) -> Instruments:
     """Parse `exchangeInfo` of a market. Raises InstrumentsError where the body as a whole is not
     one.
     """
-    try:
-        entries = msgspec.json.decode(body, type=_ExchangeInfo).symbols
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InstrumentsError(f"exchangeInfo: {error}") from None
-    defs: list[InstrumentDef] = []
-    rejected: list[str] = []
-    for raw in entries:
-        try:
-            entry = _decode_symbol(raw)
-            kind = kind_of(entry.symbol)
-            if kind is None:
-                rejected.append(f"{entry.symbol}: not a symbol of this market")
-            else:
-                defs.append(_definition(entry, kind))
-        except (msgspec.DecodeError, InstrumentsError) as error:
-            rejected.append(f"{bytes(raw)[:60]!r}: {error}")
-    return Instruments(tuple(defs), tuple(rejected))
+
+    def read(entry: _Symbol) -> InstrumentDef:
+        kind = kind_of(entry.symbol)
+        if kind is None:
+            raise InstrumentsError("not a symbol of this market")
+        return _definition(entry, kind)
+
+    return listing(decoded("exchangeInfo", body, _ExchangeInfo).symbols, _Symbol, read)
 
 
 class _Ticker(msgspec.Struct, frozen=True, rename="camel"):

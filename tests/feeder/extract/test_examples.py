@@ -5,6 +5,8 @@ The frames stand beside the shapes (`example`), or in `tests.support.shape_examp
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 
 from tapecast.feeder.extract.fallback import FallbackExtractor
@@ -341,3 +343,17 @@ PACKETS: dict[tuple[str, str], list[str]] = {
         ),
     ],
 }
+
+
+def _of_their_own_tests() -> dict[tuple[str, str], list[str]]:
+    """Return what the tests of a venue say of its own examples (`PACKETS`), where the table above
+    does not name the venue.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for name in set(OWNERS.values()) - {owner for owner, _ in PACKETS}:
+        module = import_module(f"tests.feeder.venues.test_venue_{name}")
+        found |= {(name, shape): lines for shape, lines in module.PACKETS.items()}
+    return found
+
+
+PACKETS |= _of_their_own_tests()
