@@ -89,8 +89,10 @@ class Link:
             both: set[asyncio.Future[Any]] = {self._sending, self.closed}
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
 
-    def say(self, frame: bytes) -> None:
-        """Send an answer that the venue waits for: at once, and counted."""
+    def answer(self, frame: bytes) -> None:
+        """Send an answer that the venue waits for: at once, counted by the pace. Nothing happens
+        unless it is open.
+        """
         if self._socket is not None and self.is_open:
             self._pace.sent(time.monotonic_ns())
             self._socket.send(frame)

@@ -122,7 +122,7 @@ class Connections:
     def send(self, command: Command) -> None:
         """Send an answer that the venue waits for."""
         if (link := self._link(command.connection)) is not None:
-            link.say(command.frame)
+            link.answer(command.frame)
 
     def reconnect(self, command: Command) -> None:
         """Close a connection; its task makes it anew."""

@@ -127,7 +127,7 @@ class Watch:
     def look(
         self,
         counters: npt.NDArray[np.uint32],
-        heard: Container[int],
+        waiting: Container[int],
         last_data_ns: int,
         now_ns: int,
         *,
@@ -135,13 +135,13 @@ class Watch:
     ) -> list[Finding]:
         """Return what is wrong now; UNPROVEN and SILENT are told once a connection.
 
-        `heard` holds the instruments whose book updates wait for a snapshot: they came, although
+        `waiting` holds the instruments whose book updates wait for a snapshot: they came, although
         nothing was published. `last_data_ns` is when the connection brought any data, published
         or not. While the venue is not `trading`, no clock runs.
         """
         if not self._watched:
             return []
-        self._note(counters, heard, now_ns)
+        self._note(counters, waiting, now_ns)
         if not trading:
             self._opened_ns = now_ns
             self._last_ns[self._last_ns > 0] = now_ns
@@ -165,12 +165,12 @@ class Watch:
             findings += self._of_class(carries, members, now_ns)
         return findings
 
-    def _note(self, counters: npt.NDArray[np.uint32], heard: Container[int], now_ns: int) -> None:
+    def _note(self, counters: npt.NDArray[np.uint32], waiting: Container[int], now_ns: int) -> None:
         counts = counters[self._rows, self._columns]
         self._last_ns[counts != self._counts] = now_ns
         self._counts = counts
         for position, one in enumerate(self._watched):
-            if one.carries is MsgType.BOOK and one.row in heard:
+            if one.carries is MsgType.BOOK and one.row in waiting:
                 self._last_ns[position] = now_ns
 
     def _of_class(
