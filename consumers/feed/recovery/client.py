@@ -20,7 +20,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from tapecast.protocol.codec import WireError, validate
-from tapecast.protocol.net.sequencing import Source
+from tapecast.protocol.net.sequencing_types import Source
 from tapecast.protocol.records import HEADER_STRUCT, Header, RequestItem
 from tapecast.protocol.recovery import MAX_RANGE, decode_reply, encode_request, first_packet
 from tapecast.protocol.schema import Flag, MsgType, ReplyStatus, RequestKind
