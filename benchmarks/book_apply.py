@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from itertools import islice
 from pathlib import Path
 
-from benchmarks.harness import Case, Options, Suite, captures, installed, main
+from benchmarks.harness import Case, Options, Suite, installed, main, recorded_file
 from tapecast.protocol.books.books import BookSet
 from tapecast.protocol.codec import walk
 from tests.support import book_recordings as recorded
@@ -143,7 +143,7 @@ def peers(events: list[Event]) -> tuple[list[Case], list[str]]:
 def build(options: Options) -> Iterator[Suite]:
     """Yield one suite per recording."""
     for name, read in CORPORA:
-        source = read(captures() / name)
+        source = read(recorded_file(name))
         recording = list(islice(source, SMOKE_EVENTS)) if options.smoke else list(source)
         exps = recorded.exponents(recording)
         events = integers(recording)

@@ -15,7 +15,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.harness import captures
+from benchmarks.harness import recorded_file
 from tapecast.feeder.extract.extractor import Extractor
 from tapecast.feeder.extract.fallback import FallbackExtractor
 from tapecast.feeder.extract.shapes import BookShape
@@ -110,7 +110,7 @@ def load(venue_name: str, name: str, lines: int) -> Corpus:
     absent.
     """
     spec = venue(venue_name)
-    taken = list(islice(read([captures() / name]), lines))
+    taken = list(islice(read([recorded_file(name)]), lines))
     trial = _session(spec, {})
     bodies: dict[str, bytes] = {}
     border = 0

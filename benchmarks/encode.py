@@ -14,7 +14,8 @@ from itertools import cycle, islice
 
 from benchmarks.corpus import Corpus, load, new_session, started
 from benchmarks.harness import Case, Options, Suite, main
-from tapecast.feeder.session.session import Instrument, Session
+from tapecast.feeder.session.session import Session
+from tapecast.feeder.session.types import SessionInstrument
 from tapecast.protocol.codec import Packet, decode, encode, walk
 from tapecast.protocol.schema import MsgType
 from tapecast.protocol.stamping import Stamper
@@ -105,7 +106,7 @@ def _stamped(name: str, corpus: Corpus, packets: list[bytes]) -> Case:
     return Case(name, prepare, run)
 
 
-def _definitions(session: Session, used: list[Instrument]) -> Case:
+def _definitions(session: Session, used: list[SessionInstrument]) -> Case:
     def run(_: object) -> None:
         for instrument in used:
             session.definition(instrument)

@@ -32,6 +32,7 @@ __all__ = [
     "installed",
     "main",
     "measure",
+    "recorded_file",
     "us",
 ]
 
@@ -190,6 +191,17 @@ def captures() -> Path:
         print(f"recordings absent: {folder} (set TAPECAST_CAPTURES)", file=sys.stderr)
         raise SystemExit(0 if "--smoke" in sys.argv else 1)
     return folder
+
+
+def recorded_file(name: str) -> Path:
+    """Return a recording by folder and file name; leave with a message where it is absent, as
+    recordings come and go.
+    """
+    path = captures() / name
+    if not path.is_file():
+        print(f"recording absent: {path}", file=sys.stderr)
+        raise SystemExit(0 if "--smoke" in sys.argv else 1)
+    return path
 
 
 def _measured(suite: Suite, rounds: int) -> Table:

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.corpus import PACKET_BYTES, Corpus, load, uniform_packets
-from benchmarks.harness import Case, Options, Suite, Table, captures, main
+from benchmarks.harness import Case, Options, Suite, Table, main, recorded_file
 from benchmarks.venue_stub import VenueStub
 from benchmarks.wire_to_wire import (
     COLUMNS,
@@ -125,7 +125,7 @@ def _steps(clients: int) -> Table:
     """Play a recording and serve what it left: a frame may have to wait as long as the longest
     step.
     """
-    offline = Offline(venue(VENUE), [captures() / STEPS_RECORDING])
+    offline = Offline(venue(VENUE), [recorded_file(STEPS_RECORDING)])
     offline.publisher.ring = ring = Ring(RING_BYTES)
     for _ in offline.run():
         pass

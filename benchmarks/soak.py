@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.harness import Options, Table, Target, captures, main
+from benchmarks.harness import Options, Table, Target, main, recorded_file
 from tapecast import Feed, Gap
 from tapecast.consumers.feed.source import Chunks
 from tapecast.feeder.record.recording import Line, read
@@ -122,7 +122,7 @@ def load(source: Source) -> Loop:
     last_ns = first_ns = 0
     found: dict[str, None] = {}
     url = ""
-    for number, line in enumerate(read([captures() / source.file])):
+    for number, line in enumerate(read([recorded_file(source.file)])):
         if number >= source.lines:
             break
         last_ns = line.ts_recv_ns or last_ns

@@ -27,7 +27,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.harness import Options, Table, Target, captures, main
+from benchmarks.harness import Options, Table, Target, main, recorded_file
 from tapecast.feeder.record.recording import Line, read
 from tapecast.feeder.venues import venue
 from tapecast.feeder.venues.spec import market_and_symbol, qualified
@@ -132,7 +132,7 @@ def listed(source: Source) -> list[str]:
     markets.
     """
     spec, found = venue(source.venue), dict[str, None]()
-    for line in read([captures() / (source.names or source.file)]):
+    for line in read([recorded_file(source.names or source.file)]):
         if line.kind == "http" and line.url and spec.recordings.is_listing(line.url):
             found |= dict.fromkeys(
                 definition.key for definition in spec.listing.parse(line.raw).defs
@@ -147,7 +147,7 @@ def write(source: Source, folder: Path, most: int, seconds: float) -> Load:
     seconds long.
     """
     spec, name = venue(source.venue), source.venue
-    lines = list(islice(read([captures() / source.file]), source.lines))
+    lines = list(islice(read([recorded_file(source.file)]), source.lines))
     numbered = spec.stream.connection_number is not None
     by_symbol: dict[str, list[tuple[int, Line]]] = {}
     last_ns = start_ns = 0

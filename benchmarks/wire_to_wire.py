@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.corpus import Corpus, Frame, load
-from benchmarks.harness import Options, Table, Target, captures, main
+from benchmarks.harness import Options, Table, Target, main, recorded_file
 from benchmarks.venue_stub import VenueStub, framed
 from tapecast.feeder.venues.spec import VenueSpec
 from tapecast.protocol.net.io import Receiver
@@ -133,7 +133,7 @@ def build(options: Options) -> Iterator[Table]:
             os.sched_setaffinity(0, allowed)
         if not options.smoke:
             for waits, busy in WAITS:
-                yield _replayed(load(venue, short, LINES), captures() / short, waits, busy)
+                yield _replayed(load(venue, short, LINES), recorded_file(short), waits, busy)
 
 
 def processors() -> tuple[set[int], list[int]]:

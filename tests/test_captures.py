@@ -11,7 +11,7 @@ import pytest
 
 from tests.feeder.test_all_recordings import judge
 from tests.support import captures as support
-from tests.support.captures import captures, discover, foreign, names, recording
+from tests.support.captures import captures, discover, foreign, gone_is_absent, names, recording
 
 GUIDE = """# Recordings
 
@@ -87,6 +87,14 @@ def test_a_recording_is_a_case_as_long_as_it_is_there(folder: Path, tmp_path: Pa
     assert names() == []
     with pytest.raises(pytest.skip.Exception, match="new_20260901"):
         recording("okx/new_20260901_trades.jsonl")
+
+
+def test_a_test_that_quotes_a_recording_which_has_gone_is_skipped(folder: Path) -> None:
+    """As if the folder were absent; a missing file from elsewhere is an error as ever."""
+    with pytest.raises(pytest.skip.Exception, match=r"gone\.jsonl"), gone_is_absent():
+        (captures() / "okx" / "gone.jsonl").read_bytes()
+    with pytest.raises(FileNotFoundError), gone_is_absent():
+        Path("/nonexistent/other.jsonl").read_bytes()
 
 
 def test_a_new_recording_that_decodes_wrongly_fails(folder: Path, tmp_path: Path) -> None:

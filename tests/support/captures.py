@@ -17,6 +17,8 @@ import gzip
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -34,6 +36,7 @@ __all__ = [
     "discover",
     "foreign",
     "forget",
+    "gone_is_absent",
     "names",
     "recording",
     "recordings",
@@ -139,6 +142,18 @@ def captures() -> Path:
     if not folder.is_dir():
         absent(folder)
     return folder
+
+
+@contextmanager
+def gone_is_absent() -> Iterator[None]:
+    """Treat a file below the folder of recordings that cannot be found as absent."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        path = Path(str(error.filename))
+        if captures_folder() not in path.parents:
+            raise
+        absent(path)
 
 
 def discover(folder: Path | None = None) -> list[Recording]:
