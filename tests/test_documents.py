@@ -90,8 +90,10 @@ def classes() -> dict[str, list[str]]:
 
 @cache
 def settings() -> frozenset[str]:
-    """Return every configuration key that has a default."""
-    return frozenset(load_layers(environ={}).values)
+    """Return every configuration key that has a default, and every table of such keys."""
+    keys = load_layers(environ={}).values
+    tables = {key.rpartition(".")[0] for key in keys if key.count(".") > 1}
+    return frozenset({*keys, *tables})
 
 
 def spans(text: str) -> Iterator[str]:
