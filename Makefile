@@ -8,6 +8,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	--no-annotate --quiet --upgrade --group build
 
+# A package with an __all__ hides its modules from the reference, so those of two rooms are named.
+DOCUMENTED = tapecast $(addprefix tapecast.,protocol runtime feeder consumers monitors) '!tapecast.protocol.native' \
+	$(subst /,.,$(patsubst %.py,tapecast.%,$(filter-out %__init__.py,$(wildcard feeder/replay/*.py feeder/venues/*.py))))
+
 JOBS ?= 2
 
 ifdef LIMITED_MODE
@@ -49,7 +53,7 @@ wheel: setup $(VENV)/.wheel
 	PATH="$(abspath $(BIN)):$$PATH" .ci/wheel dist
 
 api: setup $(VENV)/.docs
-	$(BIN)/python -m pdoc --docformat markdown --output-directory api tapecast '!tapecast.__main__' '!tapecast.protocol.native'
+	$(BIN)/python -m pdoc --docformat markdown --output-directory api $(DOCUMENTED)
 
 bench: setup $(VENV)/.bench
 	@set -e; for file in $$(grep -l '^if __name__' benchmarks/*.py); do \
