@@ -15,12 +15,11 @@ import errno
 import importlib
 import os
 import sys
-import tomllib
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple, NoReturn
 
+from tapecast import __version__
 from tapecast.runtime.errors import ConfigError, ExitCode, TapecastError
 
 __all__ = ["COMMANDS", "Command", "main"]
@@ -218,18 +217,5 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help=help, default=argparse.SUPPRESS)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        sys.stdout.write(f"tapecast {_version()}\n")
+        sys.stdout.write(f"tapecast {__version__}\n")
         parser.exit(ExitCode.OK)
-
-
-def _version() -> str:
-    """Return the installed version, or the one that an uninstalled checkout says it has."""
-    from importlib import metadata  # here, because it costs 20 ms
-
-    try:
-        return metadata.version("tapecast")
-    except metadata.PackageNotFoundError:
-        project = tomllib.loads(
-            (Path(__file__).resolve().parent.parent / "pyproject.toml").read_text(encoding="utf-8")
-        )
-        return str(project["project"]["version"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tapecast import cli
+from tapecast import __version__, cli
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = """
@@ -64,7 +64,7 @@ def test_help_lists_every_command_without_importing_any() -> None:
 def test_version_is_the_packages() -> None:
     """One line, one version."""
     done = tapecast("--version")
-    assert (done.returncode, done.stdout) == (0, "tapecast 0.1.0\n")
+    assert (done.returncode, done.stdout) == (0, f"tapecast {__version__}\n")
 
 
 def test_a_command_imports_only_what_it_needs() -> None:
@@ -73,7 +73,7 @@ def test_a_command_imports_only_what_it_needs() -> None:
     """
     probe = (
         "import sys; from tapecast.cli import main; main(['config', 'schema']); "
-        "heavy = ('asyncio', 'numpy', 'uvloop', 'aiohttp', 'structlog', 'feeder'); "
+        "heavy = ('asyncio', 'numpy', 'uvloop', 'aiohttp', 'structlog', 'tapecast.feeder'); "
         "print([name for name in heavy if name in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run(
