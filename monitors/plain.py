@@ -27,7 +27,7 @@ def table(view: View) -> str:
     widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
     lines = [_join(line, widths) for line in cells]
     if not view.rows:
-        lines.append("(no exchange heard yet)")
+        lines.append("(no exchange received yet)")
     foot = f"{view.uptime_s:.0f} s · {view.lines} lines"
     if view.malformed:
         foot += f" · {view.malformed} malformed, last: {view.last_malformed!r}"

@@ -344,14 +344,14 @@ def _feeders(facts: Facts, network: Network, venues: Sequence[str]) -> Iterator[
     for reason, fix in _REJECTED.items():
         if count := facts.rejected.get(reason, 0):
             yield Finding("packets", "fail", f"{count:,} dropped: {reason}", fix)
-    silent = [venue for venue in venues if venue not in facts.heard and venue in VENUES]
+    silent = [venue for venue in venues if venue not in facts.received and venue in VENUES]
     for venue in venues:
-        if venue in facts.heard:
-            heard = facts.heard[venue]
+        if venue in facts.received:
+            received = facts.received[venue]
             yield Finding(
-                f"feeder {venue}", "ok", f"{heard.packets:,} packets in {facts.listened_s:g} s"
+                f"feeder {venue}", "ok", f"{received.packets:,} packets in {facts.listened_s:g} s"
             )
-            for address, answers in heard.recovery.items():
+            for address, answers in received.recovery.items():
                 fix = (
                     f"let TCP to {address} through the firewalls between; until then losses wait"
                     " for the snapshot cycle"
@@ -363,7 +363,7 @@ def _feeders(facts: Facts, network: Network, venues: Sequence[str]) -> Iterator[
                     else Finding(check, "fail", f"{address} is silent", fix)
                 )
     if silent:
-        value = f"nothing heard in {facts.listened_s:g} s of {', '.join(silent)}"
+        value = f"nothing received in {facts.listened_s:g} s of {', '.join(silent)}"
         fix = "start them (`tapecast feed VENUE`); if they run, compare group prefix and port"
         if not IPv4Address(network.interface).is_loopback:
             fix += ", network.ttl = 1 at the feeder, and the switch's querier"

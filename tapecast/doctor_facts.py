@@ -28,7 +28,7 @@ from tapecast.runtime.keys import Admission, channel_keys, is_authenticated, key
 from tapecast.runtime.secrets import find, variable
 from tapecast.runtime.settings import Network
 
-__all__ = ["Facts", "Heard", "Link", "gather"]
+__all__ = ["Facts", "Link", "Received", "gather"]
 
 _BEATS = (MsgType.HEARTBEAT, MsgType.SESSION_START)
 _HEARTBEAT = ITEM_STRUCT[MsgType.HEARTBEAT]
@@ -50,7 +50,7 @@ class Link(msgspec.Struct, frozen=True):
     rp_filter: int = 0
 
 
-class Heard(msgspec.Struct, frozen=True):
+class Received(msgspec.Struct, frozen=True):
     """What came of one venue: packets that were taken, and the recovery services named, with
     whether they answer.
     """
@@ -80,7 +80,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it is synchronised, its greatest error and its offset, in us."""
     files: tuple[int, int]
     """Descriptors that this process may open, and the hard limit."""
-    heard: Mapping[str, Heard]
+    received: Mapping[str, Received]
     rejected: Mapping[str, int]
     listened_s: float
     listen_error: str = ""
@@ -93,7 +93,7 @@ def gather(network: Network, venues: Sequence[str], listen_s: float) -> Facts:
     link = _link(network.interface)
     probe_us, probe_error, joined = _probe(network)
     groups = [line for venue in venues for line in lines_of(venue, network)]
-    heard, rejected, rcvbuf, listen_error = _listen(network, venues, groups, listen_s)
+    received, rejected, rcvbuf, listen_error = _listen(network, venues, groups, listen_s)
     try:
         channel_keys(venues, network)
         problems: tuple[str, ...] = ()
@@ -121,7 +121,7 @@ def gather(network: Network, venues: Sequence[str], listen_s: float) -> Facts:
         udp_errors=_udp_errors(),
         clock=_clock(),
         files=resource.getrlimit(resource.RLIMIT_NOFILE),
-        heard=heard,
+        received=received,
         rejected=rejected,
         listened_s=listen_s,
         listen_error=listen_error,
@@ -225,7 +225,7 @@ def _joined(igmp: str) -> set[str]:
 
 def _listen(
     network: Network, venues: Sequence[str], groups: Sequence[tuple[str, int]], listen_s: float
-) -> tuple[dict[str, Heard], dict[str, int], int, str]:
+) -> tuple[dict[str, Received], dict[str, int], int, str]:
     """Take the venues' packets for a while; return what came of each, what was rejected and why,
     and the buffer obtained.
     """
@@ -262,8 +262,8 @@ def _listen(
     ]
     rcvbuf = min(receiver.stats.rcvbuf) // 2
     receiver.close()
-    heard = {
-        venue: Heard(
+    received = {
+        venue: Received(
             count,
             {
                 f"{host}:{port}": reachable(host, port, _RECOVERY_S)
@@ -272,7 +272,7 @@ def _listen(
         )
         for venue, count in packets.items()
     }
-    return heard, {reason: counts[reason] for reason in reasons if counts[reason]}, rcvbuf, ""
+    return received, {reason: counts[reason] for reason in reasons if counts[reason]}, rcvbuf, ""
 
 
 def _udp_errors() -> dict[str, int]:

@@ -316,7 +316,7 @@ class Connection:
                 found.kind.name,
                 found.topics,
                 time.time_ns(),
-                resumed=found.kind is FindingKind.SPEAKS,
+                resumed=found.kind is FindingKind.HAS_DATA,
             )
             if not found.ends:
                 log.warning(

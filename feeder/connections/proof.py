@@ -59,7 +59,7 @@ class FindingKind(Enum):
     """Of a whole class, or of the connection: another connection."""
     SILENT = auto()
     """One topic, while others of its class speak: told once, subscribed again once."""
-    SPEAKS = auto()
+    HAS_DATA = auto()
     """One that was told to be silent."""
 
 
@@ -107,10 +107,10 @@ class Watch:
         self._judged: set[MsgType] = set()
         self._silent: dict[Topic, int] = {}
         """Topics that were told to be silent, with their position."""
-        speaking = any(policy.idle_s.get(carries, 0.0) > 0 for carries in self._classes)
+        with_data = any(policy.idle_s.get(carries, 0.0) > 0 for carries in self._classes)
         self._connection_s = (
             policy.connection_idle_s
-            if speaking
+            if with_data
             else max(policy.quiet_idle_s, policy.connection_idle_s)
         )
 
@@ -151,14 +151,14 @@ class Watch:
             return [
                 self._ended(FindingKind.IDLE, f"no data for {silent_ns / NS_PER_S:.0f} s", None)
             ]
-        speaking = tuple(
+        with_data = tuple(
             topic for topic, position in self._silent.items() if self._last_ns[position]
         )
-        for topic in speaking:
+        for topic in with_data:
             del self._silent[topic]
         findings = (
-            [Finding(FindingKind.SPEAKS, f"{len(speaking)} topics have data now", speaking)]
-            if speaking
+            [Finding(FindingKind.HAS_DATA, f"{len(with_data)} topics have data now", with_data)]
+            if with_data
             else []
         )
         for carries, members in self._classes.items():

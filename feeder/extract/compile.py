@@ -379,11 +379,11 @@ class _Program:
         out.top_only = shape.top_only
         for name in ("first_id", "last_id", "prev_id", "checksum"):
             setattr(out, name, self._slot(getattr(shape, name)))
-        said = shape.snapshot_field
-        out.snapshot = said is None and shape.snapshot
-        if said is not None:
-            out.snapshot_if = self._slot(said.path)
-            out.snapshot_choice, _ = self._put_choices([(said.snapshot, 1)])
+        snapshot_field = shape.snapshot_field
+        out.snapshot = snapshot_field is None and shape.snapshot
+        if snapshot_field is not None:
+            out.snapshot_if = self._slot(snapshot_field.path)
+            out.snapshot_choice, _ = self._put_choices([(snapshot_field.snapshot, 1)])
 
     def _lay_levels(self, out: ffi.CData, levels: Levels) -> None:
         if isinstance(levels, BidAskRows):
@@ -453,9 +453,12 @@ def _conditions(shape: Shape) -> dict[str, list[tuple[str, bool]]]:
         path: [(text.removesuffix("*"), text.endswith("*")) for text in texts]
         for path, texts in shape.match.where.items()
     }
-    said = shape.snapshot_field if isinstance(shape, BookShape) else None
-    if said is not None:
-        found[said.path] = [(said.snapshot, False), (said.delta, False)]
+    snapshot_field = shape.snapshot_field if isinstance(shape, BookShape) else None
+    if snapshot_field is not None:
+        found[snapshot_field.path] = [
+            (snapshot_field.snapshot, False),
+            (snapshot_field.delta, False),
+        ]
     return found
 
 

@@ -69,8 +69,8 @@ def identify(shape: Shape, message: JsonValue) -> list[JsonValue]:
     """
     ambiguous = False
     conditions = dict(shape.match.where)
-    if isinstance(shape, BookShape) and (said := shape.snapshot_field) is not None:
-        conditions[said.path] = said.snapshot, said.delta
+    if isinstance(shape, BookShape) and (snapshot_field := shape.snapshot_field) is not None:
+        conditions[snapshot_field.path] = snapshot_field.snapshot, snapshot_field.delta
     for path, constants in conditions.items():
         found = find(message, path)
         ambiguous |= found.ambiguous

@@ -269,11 +269,11 @@ class _Reader:
             reading.stats = [stat for stat in stats if stat is not None]
             return reading
         if isinstance(shape, BookShape):
-            said = shape.snapshot_field
+            snapshot_field = shape.snapshot_field
             reading.snapshot = (
                 shape.snapshot is True
-                if said is None
-                else find(message, said.path).value == said.snapshot
+                if snapshot_field is None
+                else find(message, snapshot_field.path).value == snapshot_field.snapshot
             )
         self._levels(message, reading, shape)
         return reading

@@ -209,8 +209,8 @@ class BookShape(_Timed):
 
     def _own_paths(self) -> list[str | None]:
         ids = (self.first_id, self.last_id, self.prev_id, self.checksum)
-        said = None if self.snapshot_field is None else self.snapshot_field.path
-        return [self.symbol, *ids, *_level_paths(self.levels), said, self.ts]
+        snapshot_field = None if self.snapshot_field is None else self.snapshot_field.path
+        return [self.symbol, *ids, *_level_paths(self.levels), snapshot_field, self.ts]
 
     def __post_init__(self) -> None:
         """Raise ValueError for a declaration that neither extractor could read."""
@@ -404,8 +404,8 @@ def _time_problems(shape: BookShape | QuoteShape | TradeShape | StatShape) -> It
 
 
 def _book_problems(shape: BookShape) -> Iterator[str]:
-    said = shape.snapshot_field
-    if said is not None and said.path in shape.match.where:
+    snapshot_field = shape.snapshot_field
+    if snapshot_field is not None and snapshot_field.path in shape.match.where:
         yield "snapshot: needs a path of its own, not one of `where`"
     if isinstance(shape.levels, BestLevels):
         yield "levels: BestLevels belong to a QuoteShape"

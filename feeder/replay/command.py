@@ -108,7 +108,7 @@ async def _serve(groups: dict[str, list[Path]], args: argparse.Namespace) -> Non
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
-    tell = _print_json if args.json else _narrate
+    notify = _print_json if args.json else _narrate
     servers = [
         ReplayServer(
             paths,
@@ -121,7 +121,7 @@ async def _serve(groups: dict[str, list[Path]], args: argparse.Namespace) -> Non
             rest_wait_s=args.rest_wait,
             loop=args.loop,
             in_order=not args.no_order,
-            on_event=tell,
+            on_event=notify,
         )
         for position, (venue, paths) in enumerate(groups.items())
     ]

@@ -125,7 +125,7 @@ class ReplayServer:
             self._frontend, self._host, self._port
         )
         self._playing = asyncio.create_task(self._play())
-        self._tell(Listening(self.venue, *self.urls))
+        self._notify(Listening(self.venue, *self.urls))
         return self.urls
 
     async def wait_end(self) -> None:
@@ -181,7 +181,7 @@ class ReplayServer:
         while True:
             before, since_s = player.frames_sent, loop.time()
             await player.play()
-            self._tell(
+            self._notify(
                 End(self.venue, player.frames_sent - before, round(loop.time() - since_s, 6))
             )
             self._ended.set()
@@ -191,7 +191,7 @@ class ReplayServer:
             await player.newcomer()
             self._ended.clear()
 
-    def _tell(self, event: ReplayEvent) -> None:
+    def _notify(self, event: ReplayEvent) -> None:
         if self._on_event is not None:
             self._on_event(event)
 
@@ -279,7 +279,9 @@ class ReplayServer:
 
     def _client(self, connection: Connection, action: str) -> None:
         recorded = sum(stream in self.timeline.routes for stream in connection.streams)
-        self._tell(Client(self.venue, action, connection.path, 0 if action == "gone" else recorded))
+        self._notify(
+            Client(self.venue, action, connection.path, 0 if action == "gone" else recorded)
+        )
 
 
 class _Frontend(web.Server):

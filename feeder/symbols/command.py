@@ -114,7 +114,7 @@ def _selected(spec: VenueSpec, cached: symbol_cache.Cached, config: Config) -> l
         if key not in defs
     ]
     for symbol, reason in (*universe.left_out, *unlisted):
-        _tell(f"{spec.name}: {symbol}: {reason}")
+        _narrate(f"{spec.name}: {symbol}: {reason}")
     return list(
         config.limited([key for key in universe.keys if key in defs], lambda key: defs[key].kind)
     )
@@ -133,17 +133,17 @@ def _cached(
         if cached is None:
             absent.append(name)
             if symbol_cache.path_of(state_dir, name).exists():
-                _tell(f"{name}: {why}")
+                _narrate(f"{name}: {why}")
             continue
         found = True
-        _tell(f"{name}: {len(cached.defs)} instruments, refreshed {_age(cached.fetched_ns)} ago")
+        _narrate(f"{name}: {len(cached.defs)} instruments, refreshed {_age(cached.fetched_ns)} ago")
         yield venue(name), cached
     if not found:
         raise TapecastError(
             f"no definitions in {state_dir / 'symbols'}: run `tapecast symbols refresh`"
         )
     if absent:
-        _tell(
+        _narrate(
             f"no definitions of {', '.join(absent)}: run `tapecast symbols refresh"
             f" {' '.join(absent)}`"
         )
@@ -168,7 +168,7 @@ def _resolve(args: argparse.Namespace, config: Config) -> int:
     _print(rows, as_json=args.json)
     for text in missing:
         near = get_close_matches(text.upper(), shown, 3, 0.5)
-        _tell(
+        _narrate(
             f"{text}: no instrument; nearest:"
             f" {', '.join(shown[name] for name in near) or 'nothing alike'}"
         )
@@ -209,11 +209,11 @@ async def _refresh_one(spec: VenueSpec, config: Config) -> dict[str, object]:
     }
     row |= {"volumes": len(volumes), "rejected": len(listing.rejected)}
     for reason in dict.fromkeys(listing.refused):
-        _tell(f"{spec.name}: list left out: {reason}")
+        _narrate(f"{spec.name}: list left out: {reason}")
     for reason in dict.fromkeys(unmeasured):
-        _tell(f"{spec.name}: volumes left out: {reason}")
+        _narrate(f"{spec.name}: volumes left out: {reason}")
     for reason in listing.rejected[:5]:
-        _tell(f"{spec.name}: not understood: {reason}")
+        _narrate(f"{spec.name}: not understood: {reason}")
     if listing.failed or not listing.defs:
         cached, why = symbol_cache.load(state_dir, spec.name)
         kept = (
@@ -222,16 +222,16 @@ async def _refresh_one(spec: VenueSpec, config: Config) -> dict[str, object]:
             else f"there are no older ones ({why})"
         )
         failed = "; ".join(dict.fromkeys(listing.failed)) or "the venue lists nothing"
-        _tell(f"{spec.name}: not refreshed, {kept}: {failed}")
+        _narrate(f"{spec.name}: not refreshed, {kept}: {failed}")
         return row | {"error": failed}
     old, _ = symbol_cache.load(state_dir, spec.name)
     try:
         fresh = symbol_cache.renewed(old, spec.name, listing.defs.values(), volumes, time.time_ns())
         kept_at = symbol_cache.save(state_dir, fresh)
     except OSError as error:
-        _tell(f"{spec.name}: not kept: {error}")
+        _narrate(f"{spec.name}: not kept: {error}")
         return row | {"error": str(error)}
-    _tell(f"{spec.name}: {len(listing.defs)} instruments, {len(volumes)} volumes, in {kept_at}")
+    _narrate(f"{spec.name}: {len(listing.defs)} instruments, {len(volumes)} volumes, in {kept_at}")
     return row | {"refreshed": True}
 
 
@@ -314,5 +314,5 @@ def _age(fetched_ns: int) -> str:
     return f"{seconds} s"
 
 
-def _tell(text: str) -> None:
+def _narrate(text: str) -> None:
     sys.stderr.write(f"{text}\n")

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from tapecast.doctor_checks import Finding, examine
-from tapecast.doctor_facts import Facts, Heard, Link
+from tapecast.doctor_facts import Facts, Link, Received
 from tapecast.runtime.config import load
 from tapecast.runtime.settings import Network
 from tests.support.captures import captures
@@ -42,7 +42,7 @@ GOOD = Facts(
     udp_errors={"RcvbufErrors": 0, "InErrors": 0},
     clock=(True, 5000, 12),
     files=(1024, 4096),
-    heard={"okx": Heard(10, {"10.0.0.1:7000": True})},
+    received={"okx": Received(10, {"10.0.0.1:7000": True})},
     rejected={},
     listened_s=2.5,
     key_problems=(),
@@ -109,8 +109,8 @@ def link(**changes: object) -> Link:
         ({}, {"authentication": "off"}, "keys", "warn", "anybody on the network", "authentication = auto"),
         ({"listen_error": "No such device"}, {}, "feeders", "fail", "No such device", "interface"),
         ({"rejected": {"bad_auth": 5}}, {}, "packets", "fail", "5 dropped: bad_auth", "another key"),
-        ({"heard": {}}, {}, "feeders", "warn", "nothing heard in 2.5 s of okx", "network.ttl = 1"),
-        ({"heard": {"okx": Heard(9, {"10.0.0.1:70": False})}}, {}, "recovery okx", "fail", "10.0.0.1:70 is silent", "firewalls"),
+        ({"received": {}}, {}, "feeders", "warn", "nothing received in 2.5 s of okx", "network.ttl = 1"),
+        ({"received": {"okx": Received(9, {"10.0.0.1:70": False})}}, {}, "recovery okx", "fail", "10.0.0.1:70 is silent", "firewalls"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_its_fix(
@@ -173,7 +173,7 @@ def test_a_host_without_a_network_can_use_loopback(
 def test_on_a_lan_the_feeder_is_heard_with_the_right_key(
     doctor: Callable[..., tuple[int, dict[str, Finding]]], net: Net, tmp_path: Path
 ) -> None:
-    """With its key the feeder is heard; with another one its packets are named as such; without
+    """With its key the feeder is received; with another one its packets are named as such; without
     one the variable is.
     """
     key, file = token_hex(32), captures() / UPBIT

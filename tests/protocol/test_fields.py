@@ -12,7 +12,7 @@ from tapecast.protocol.dtypes import HEADER as HEADER_DTYPE
 from tapecast.protocol.records import HEADER_STRUCT, Header
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("protocol", "runtime", "consumers", "monitors", "tapecast")
+ROOMS = ("protocol", "runtime", "feeder", "consumers", "monitors", "tapecast")
 BY_NUMBER = re.compile(
     r"\b\w*(header|fields|packet|datagram)\[\d+(:\d+)?\]"
     r"|\b(data|buffer|packets?)\[(at|start|offsets?) \+ \d+\]"

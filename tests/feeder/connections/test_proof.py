@@ -53,14 +53,14 @@ class Bench:
             self.counters, self.waiting, self.data_ns, self.now_ns, trading=trading
         )
 
-    def after(self, seconds: float, *speaking: tuple[MsgType, int]) -> list[Finding]:
-        """Let time pass, look each second, and return what was found; `speaking` topics have an
+    def after(self, seconds: float, *with_data: tuple[MsgType, int]) -> list[Finding]:
+        """Let time pass, look each second, and return what was found; `with_data` topics have an
         event each second.
         """
         found = []
         for _ in range(int(seconds)):
             self.now_ns += NS_PER_S
-            for kind, row in speaking:
+            for kind, row in with_data:
                 self.event(kind, row)
             found += self.look()
         return found
@@ -92,7 +92,7 @@ def test_one_silent_topic_is_told_once_and_ends_nothing() -> None:
     assert (bench.watch.proved, bench.watch.topics) == (2, 3)
     (speaks,) = bench.after(5, (BOOK, 0), (BOOK, 1), (BOOK, 2))
     assert (speaks.kind, speaks.topics, speaks.ends) == (
-        FindingKind.SPEAKS,
+        FindingKind.HAS_DATA,
         (Topic("BOOK", "S1"),),
         False,
     )
