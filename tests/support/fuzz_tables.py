@@ -74,14 +74,19 @@ def _tables(name: str) -> bytes:
     return b"".join(out)
 
 
-def _long(frame: bytes) -> bytes:
+def _long(frame: bytes, times: int = _LONG) -> bytes:
     """Return the frame with its first row or trade many times over."""
     rows = _ROW.sub(
-        lambda row: b",".join([row[0]] * (_LONG if row[0].startswith(b"[") else _LONG // 2)),
+        lambda row: b",".join([row[0]] * (times if row[0].startswith(b"[") else times // 2)),
         frame,
         count=1,
     )
     return _TRADE.sub(lambda trade: b",".join([trade[0]] * _TRADES), rows)
+
+
+def _too_long(frame: bytes) -> bytes:
+    """Return the frame with more rows than the target has room for."""
+    return _long(frame, 2 * _LONG)
 
 
 def write(folder: Path) -> None:
@@ -90,7 +95,7 @@ def write(folder: Path) -> None:
     for name in VENUES:
         (folder / f"{name}.tables").write_bytes(_tables(name))
         written = [*_FRAMES.get(name, ()), *_examples(name)]
-        frames = dict.fromkeys((*written, *map(_long, written)))
+        frames = dict.fromkeys((*written, *map(_long, written), *map(_too_long, written)))
         for number, frame in enumerate(frames):
             (folder / f"{name}-{number}.json").write_bytes(frame)
     for number, packets in enumerate(fuzz_packets.inputs()):
