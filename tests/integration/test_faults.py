@@ -90,6 +90,13 @@ class Consumer:
 
         until(look, within_s=within_s, what=what)
 
+    def ready(self, books: int) -> None:
+        """Take events until so many books are LIVE, and forget the statuses of the time before: a
+        feeder may take longer to start than a feed waits for it in silence.
+        """
+        self.until(lambda: self.states()[BookState.LIVE] >= books)
+        self.told.clear()
+
     def more(self, count: int, within_s: float = 20.0) -> None:
         """Take at least `count` more market data events."""
         wanted = self.data + count
@@ -146,8 +153,8 @@ def test_a_killed_feeder_is_noticed_and_comes_back_alone(start: Start, net: Net)
     folder = captures()
     run = start("up", "--replay", folder / UPBIT, folder / BINANCE, "--no-monitor", settings=QUICK)
     with consumer(net, "upbit") as struck, consumer(net, "binance") as spared:
-        struck.until(lambda: struck.states()[BookState.LIVE] >= 5)
-        spared.until(lambda: spared.states()[BookState.LIVE] == 3)
+        struck.ready(5)
+        spared.ready(3)
         victim = pid_of(run, "feed upbit")
         os.kill(victim, signal.SIGKILL)
 
@@ -188,7 +195,7 @@ def test_a_killed_venue_is_told_and_its_books_are_not_shown_as_live(start: Start
         return any(int(line[2]) == up and int(line[4]) >= reconnects for line in found)
 
     with consumer(net, "binance") as heard:
-        heard.until(lambda: heard.states()[BookState.LIVE] == 3)
+        heard.ready(3)
         heard.more(50)
         feeder, connects = pid_of(run, "feed binance"), len(heard.statuses(StatusState.CONNECTED))
         os.kill(pid_of(run, "replay --json"), signal.SIGKILL)
@@ -259,7 +266,7 @@ def test_a_stopped_consumer_loses_alone_and_recovers(
         "up", "--replay", captures() / BINANCE, "--speed", "2", "--no-monitor", settings=QUICK
     )
     with slow, consumer(net, "binance") as quick:
-        quick.until(lambda: quick.states()[BookState.LIVE] == 3)
+        quick.ready(3)
         until(lambda: slow.lines("live"), what="the slow consumer's books")
         with signalled(slow.pid):
             quick.more(500)
@@ -295,7 +302,7 @@ def test_a_killed_consumer_disturbs_nobody(start: Start, net: Net, tmp_path: Pat
     script.write_text(SLOW_CONSUMER)
     start("up", "--replay", captures() / BINANCE, "--no-monitor", settings=QUICK)
     with consumer(net, "binance") as steady:
-        steady.until(lambda: steady.states()[BookState.LIVE] == 3)
+        steady.ready(3)
         for number in range(3):
             with Child(
                 [sys.executable, str(script), "4194304"], tmp_path, f"brief{number}", _environ(net)

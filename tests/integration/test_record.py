@@ -26,7 +26,7 @@ from tapecast.feeder.record.recording import Line, read
 from tapecast.feeder.venues import venue
 from tapecast.report import write_events
 from tapecast.runtime import config as configuration
-from tapecast.up import _Told
+from tapecast.up import _ReplayPlan
 from tests.integration.test_whole_run import (
     assert_equal,
     assert_nothing_lost,
@@ -50,7 +50,7 @@ def served(
     one = {
         "feeder.symbols_per_connection": "10000"
     }  # one connection where the venue permits it: so there is one order
-    told = _Told(venue, [file], configuration.load(one, environ={}))
+    plan = _ReplayPlan(venue, [file], configuration.load(one, environ={}))
     words = [
         word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)
     ]
@@ -62,12 +62,12 @@ def served(
         "--speed",
         speed,
         "--start-after",
-        str(told.connections),
+        str(plan.connections),
         *words,
         file,
         name="replay",
     )
-    variables = told.variables(server.expect("listening"))
+    variables = plan.variables(server.expect("listening"))
     settings = {
         key.removeprefix("TAPECAST__").lower().replace("__", "."): value
         for key, value in variables.items()
@@ -279,9 +279,9 @@ def test_a_full_disk_stops_the_recording_and_not_the_feed(
         while True:
             filler.write(bytes(4096))
     until(lambda: metric(url, "tapecast_record_stopped") == 1.0)
-    status, told = asked(f"{url}/healthz")
-    assert (status, told["ready"]) == (200, False)
-    assert any("recording stopped" in reason for reason in told["reasons"])
+    status, plan = asked(f"{url}/healthz")
+    assert (status, plan["ready"]) == (200, False)
+    assert any("recording stopped" in reason for reason in plan["reasons"])
     assert asked(f"{url}/readyz")[0] == 503
     before = metric(url, "tapecast_packets_total")
     until(lambda: metric(url, "tapecast_packets_total") > before + 20)
