@@ -332,7 +332,7 @@ def test_recording_needs_no_channel_and_a_port_in_use_is_named(
     for port in (base + number, base + number + 100):
         until(
             lambda port=port: (
-                "metrics and health" in (feeder if port < base + 100 else recorder).stderr()
+                "endpoint_listening" in (feeder if port < base + 100 else recorder).stderr()
             )
         )
         assert metric(f"http://127.0.0.1:{port}", "tapecast_channel_session") >= 1
