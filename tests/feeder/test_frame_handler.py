@@ -11,7 +11,7 @@ from tapecast.feeder.frame_handler import FrameHandler
 from tapecast.protocol.books.books import BookSet
 from tapecast.protocol.codec import walk
 from tapecast.protocol.publish.publisher import Publisher
-from tapecast.protocol.records import HEADER_STRUCT
+from tapecast.protocol.records import HEADER_STRUCT, Header
 from tapecast.protocol.schema import MsgType
 from tapecast.protocol.stamping import StampError
 from tests.support.feeder_frames import Feed, spot_depth
@@ -44,9 +44,9 @@ def received(books: BookSet, packets: bytes) -> list[str]:
     """Let a consumer's books take packets in, and return the names of the types that came."""
     kinds = []
     for packet in walk(packets):
-        header = HEADER_STRUCT.unpack_from(packet)
-        kinds.append(MsgType(header[2]).name)
-        if header[2] == MsgType.BOOK:
+        header = Header._make(HEADER_STRUCT.unpack_from(packet))
+        kinds.append(MsgType(header.msg_type).name)
+        if header.msg_type == MsgType.BOOK:
             books.apply(packet, check_seq=True)
     return kinds
 

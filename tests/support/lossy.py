@@ -32,7 +32,7 @@ from tapecast.protocol.codec import walk
 from tapecast.protocol.net.io import SPAN
 from tapecast.protocol.publish.recovery.server import RecoveryServer
 from tapecast.protocol.publish.recovery.types import Client, Limits
-from tapecast.protocol.records import HEADER_STRUCT, HeartbeatItem
+from tapecast.protocol.records import HEADER_STRUCT, Header, HeartbeatItem
 from tapecast.protocol.ring import Ring
 from tapecast.protocol.schema import MsgType
 
@@ -113,10 +113,11 @@ class Publication:
             self.publisher.heartbeat(self._beat(), self.now_ns)
             packets += [bytes(packet) for packet in walk(self.offline.line.take())]
         for packet in packets:
-            if packet[3] == MsgType.BOOK:
-                header = HEADER_STRUCT.unpack_from(packet)
-                self.last_seq[header[9]] = header[11]
-                self.books.setdefault(header[9], []).append((header[10], header[11]))
+            header = Header._make(HEADER_STRUCT.unpack_from(packet))
+            if header.msg_type == MsgType.BOOK:
+                book = header.channel_seq, header.instrument_seq
+                self.last_seq[header.instrument_id] = header.instrument_seq
+                self.books.setdefault(header.instrument_id, []).append(book)
         return packets
 
     def end(self) -> list[bytes]:
