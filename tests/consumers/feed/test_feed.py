@@ -392,7 +392,9 @@ def test_an_ambiguous_book_is_refused() -> None:
 def test_ctrl_c_ends_a_waiting_feed(config: Config) -> None:
     """SIGINT interrupts a feed that waits for packets within moments."""
     script = (
-        "import sys\n"
+        # Whoever runs the tests may ignore SIGINT, and a child inherits that.
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from tapecast.consumers.feed.feed import Feed\n"
         "from tapecast.runtime.config import load\n"
         f"config = load({{'network.port_crypto': {config.network.port_crypto}}})\n"
