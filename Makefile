@@ -12,7 +12,7 @@ LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --genera
 DOCUMENTED = tapecast $(addprefix tapecast.,protocol runtime feeder consumers monitors) '!tapecast.protocol.native' \
 	$(subst /,.,$(patsubst %.py,tapecast.%,$(filter-out %__init__.py,$(wildcard feeder/replay/*.py feeder/venues/*.py))))
 
-JOBS ?= 2
+JOBS ?= 3
 
 ifdef LIMITED_MODE
 export LIMITED_MODE
@@ -25,7 +25,7 @@ help:
 	@echo "make run                       start the fleet: tapecast up"
 	@echo "make run REPLAY=folder         the same from the recordings (*.jsonl, *.jsonl.gz) of a folder [SPEED=10]"
 	@echo "make run LIMITED_MODE=true     ten symbols of each category"
-	@echo "make test [ARGS='-k books']    the tests, two at a time [JOBS=2]; one after another with JOBS=0"
+	@echo "make test [ARGS='-k books']    the tests, three at a time [JOBS=3]; one after another with JOBS=0"
 	@echo "make lint                      style, types, import rules, generated files"
 	@echo "make wheel                     the sdist and a wheel for every Linux of its kind and Python 3.11 or later: dist/"
 	@echo "make api                       the reference of all modules, from their docstrings: api/index.html"

@@ -7,6 +7,7 @@ imported. Nothing here reads the source tree, except to say what has to be in th
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -99,28 +100,37 @@ def environment(folder: Path, python: str = sys.executable) -> Path:
     return folder / "bin"
 
 
-EVERY_PYTHON = pytest.mark.parametrize(
-    "installed",
-    [
-        pytest.param(minor, marks=pytest.mark.xdist_group(f"python{minor}"))
-        for minor in (11, 12, 13)
-    ],
-    ids="3.{}".format,
-    indirect=True,
-)
+EVERY_PYTHON = pytest.mark.parametrize("installed", [11, 12, 13], ids="3.{}".format, indirect=True)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return `bin` of an environment of this Python in which the wheel is installed."""
+    """Return `bin` of an environment of this Python in which the wheel is installed.
+
+    It is made once for all workers: the first that asks makes it, the others wait for the lock.
+    """
     python = interpreter(request.param)
     if python is None:
         pytest.skip(f"Python 3.{request.param} with venv absent")
-    folder = environment(tmp_path_factory.mktemp(f"python3.{request.param}") / "venv", python)
-    pip = (folder / "python", "-m", "pip", "install", "--quiet")
-    succeed(*pip, "--require-hashes", "-r", ROOT / "requirements.lock", cwd=ROOT)
-    succeed(*pip, "--no-deps", built("*.whl"), cwd=ROOT)
-    return folder
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    place = shared / f"python3.{request.param}"
+    with (shared / f"python3.{request.param}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "complete").exists():
+            shutil.rmtree(place, ignore_errors=True)
+            pip = (
+                environment(place / "venv", python) / "python",
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+            )
+            succeed(*pip, "--require-hashes", "-r", ROOT / "requirements.lock", cwd=ROOT)
+            succeed(*pip, "--no-deps", built("*.whl"), cwd=ROOT)
+            (place / "complete").touch()
+    return place / "venv" / "bin"
 
 
 @pytest.fixture

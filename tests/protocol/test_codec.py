@@ -28,6 +28,7 @@ from tapecast.protocol.codec import (
 from tapecast.protocol.records import HEADER_STRUCT, ITEM_CLASS
 from tapecast.protocol.schema import HEADER_SIZE, MAX_MANTISSA, MAX_PACKET, UNDEFINED, Flag, MsgType
 from tapecast.protocol.validation import validate as receiver_validate
+from tests.support.examples import examples
 from tests.support.vectors import INVALID, VECTORS, names
 
 KEY, OTHER_KEY = bytes(range(32)), bytes(range(1, 33))
@@ -194,7 +195,7 @@ def test_header_bytes_are_laid_out_by_hand():
 
 
 @given(events(), st.integers(66 + 16 + 160, MAX_PACKET), st.sampled_from([None, KEY]))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 def test_encode_then_decode_gives_the_event(event, max_payload, key):
     """Over full integer ranges, every type's packets are valid, within size, and join to the
     event that was encoded.
@@ -219,7 +220,7 @@ def test_encode_then_decode_gives_the_event(event, max_payload, key):
 
 
 @given(events(), st.data())
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 def test_every_truncation_is_refused_as_such(event, data):
     """Any packet cut anywhere is too short or of the wrong length."""
     packet = data.draw(st.sampled_from(encode(*event)))
@@ -241,7 +242,7 @@ def test_every_truncation_of_every_golden_packet():
 
 
 @given(events(), st.lists(st.integers(0, 8 * 200 - 1), min_size=1, max_size=8))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 def test_flipped_bits_raise_nothing_but_wire_errors(event, bits):
     """A damaged packet decodes or raises WireError; decode and validate agree, but for texts
     that are no longer UTF-8.
@@ -270,7 +271,7 @@ def test_random_bytes_raise_nothing_but_wire_errors(data):
 
 
 @given(events(), st.integers(1, 40), st.integers(0, 255))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 def test_grown_items_are_walked_by_their_size(event, growth, filler):
     """Bytes that a newer version appends to each item change nothing in what is decoded."""
     packet = encode(*event)[0]

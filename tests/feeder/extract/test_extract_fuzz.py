@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tapecast.feeder.extract.types import ExtractStatus
 from tests.support.captures import recordings
+from tests.support.examples import examples
 from tests.support.extract_pair import Pair
 from tests.support.shapes_sample import EXAMPLES, VENUES, frames
 
@@ -440,7 +441,7 @@ def _messages(draw: st.DrawFn) -> tuple[str, bytes]:
     return venue, text.encode()
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 @given(_messages())
 def test_random_messages_mean_the_same_to_both(message: tuple[str, bytes]) -> None:
     """Any key order, white space, numbers, intruding and repeated keys: equal statuses and
@@ -450,7 +451,7 @@ def test_random_messages_mean_the_same_to_both(message: tuple[str, bytes]) -> No
     _PAIRS[venue].run(frame, ts_recv_ns=_RECEIVED)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.binary(max_size=200))
 def test_random_bytes_are_malformed_or_nothing(frame: bytes) -> None:
     """Bytes that are no message give no packet and no exception."""

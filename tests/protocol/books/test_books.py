@@ -14,6 +14,7 @@ from tapecast.protocol.books.books import BookSet, KernelState, Touch
 from tapecast.protocol.books.reference import ReferenceBookSet
 from tapecast.protocol.schema import MAX_MANTISSA, UNDEFINED, Flag, MsgType
 from tests.support.book_packets import Levels, event, packet
+from tests.support.examples import examples
 
 LAST, SNAPSHOT, RECOVERED = Flag.LAST, Flag.SNAPSHOT, Flag.RECOVERED
 CYCLE = SNAPSHOT | RECOVERED
@@ -440,7 +441,7 @@ _packets = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     buffers=st.lists(_packets, max_size=4),
     check_seq=st.booleans(),
@@ -501,7 +502,7 @@ def test_kernel_equals_reference_on_long_streams(seed: int) -> None:
         apply_both(books, reference, b"".join(parts), rng.random() < 0.5, rng.random() < 0.5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     packets=_packets,
     noise=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=8),

@@ -19,6 +19,7 @@ from tapecast.protocol.net.sequencing import (
 )
 from tapecast.protocol.net.sequencing_types import Delivery
 from tapecast.protocol.schema import MsgType
+from tests.support.examples import examples
 from tests.support.packets import fields, heartbeat, packet, session_end
 from tests.support.sequencers import (
     HOME,
@@ -493,7 +494,7 @@ action = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.lists(
         st.tuples(st.one_of(st.integers(0, 4 * MS), st.integers(0, 60 * MS)), action), max_size=14

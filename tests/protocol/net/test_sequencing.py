@@ -22,6 +22,7 @@ from tapecast.protocol.net.sequencing import (
 )
 from tapecast.protocol.net.sequencing_types import Delivery
 from tapecast.protocol.schema import Flag, MsgType
+from tests.support.examples import examples
 from tests.support.packets import fields, heartbeat, packet, sealed, session_end
 from tests.support.sequencers import (
     HOME,
@@ -666,7 +667,7 @@ arrival = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 4 * MS), st.lists(arrival, max_size=25)), max_size=12),
     st.sampled_from([1, 4, 16, 1024]),
