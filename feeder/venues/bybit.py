@@ -78,7 +78,7 @@ __all__ = ["VENUE"]
 LINEAR, SPOT = "", "spot"
 """Markets: a symbol without qualifier is a linear contract, `spot:BTCUSDT` a spot pair."""
 
-DEPTHS = ("50", "200", "500", "1000")
+DEPTHS = ("50", "200", "1000")
 
 CHANNELS = {
     "orderbook.1": Stream(route="linear", carries=MsgType.BBO),
@@ -102,7 +102,8 @@ ARGUMENTS_PER_REQUEST = 10
 TOPICS_PER_CONNECTION = 500
 """A connection's arguments may have 21,000 characters; the longest topic has 34."""
 
-_BOOKS = tuple(f"orderbook.{depth}.*" for depth in DEPTHS)
+# The venue no longer serves 500: one such topic fails its request. Recordings have it.
+_BOOKS = tuple(f"orderbook.{depth}.*" for depth in (*DEPTHS, "500"))
 
 SHAPES = (
     BookShape(
@@ -215,6 +216,7 @@ _IGNORED = (
 
 _STATES = {
     "PreLaunch": InstrumentState.PRE_OPEN,
+    "PendingOpen": InstrumentState.PRE_OPEN,
     "Trading": InstrumentState.TRADING,
     "Delivering": InstrumentState.CLOSED,
     "Closed": InstrumentState.DELISTED,

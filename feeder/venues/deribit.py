@@ -386,6 +386,11 @@ _STATES = {
     None: InstrumentState.TRADING,
     "open": InstrumentState.TRADING,
     "locked": InstrumentState.HALTED,
+    "halted": InstrumentState.HALTED,
+    "settlement": InstrumentState.CLOSED,
+    "inactive": InstrumentState.CLOSED,
+    "delivered": InstrumentState.DELISTED,
+    "archivized": InstrumentState.DELISTED,
 }
 _OPTION_TYPES = {None: OptionType.NONE, "call": OptionType.CALL, "put": OptionType.PUT}
 

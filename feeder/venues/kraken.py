@@ -122,6 +122,10 @@ _STATES = {
     "post_only": InstrumentState.TRADING,
     "reduce_only": InstrumentState.TRADING,
     "cancel_only": InstrumentState.HALTED,
+    "maintenance": InstrumentState.HALTED,
+    "hidden": InstrumentState.CLOSED,
+    "work_in_progress": InstrumentState.CLOSED,
+    "delisted": InstrumentState.DELISTED,
 }
 
 

@@ -241,8 +241,12 @@ _IGNORED_PREFIXES = ("candle", "index-candle", "mark-price-candle")
 _STATES = {
     "live": InstrumentState.TRADING,
     "suspend": InstrumentState.HALTED,
+    "post_only": InstrumentState.HALTED,
+    "rebase": InstrumentState.HALTED,
     "preopen": InstrumentState.PRE_OPEN,
     "settlement": InstrumentState.CLOSED,
+    "settling": InstrumentState.CLOSED,
+    "test": InstrumentState.CLOSED,  # no market: a pattern leaves it out
     "expired": InstrumentState.DELISTED,
 }
 _KINDS = {
@@ -529,7 +533,7 @@ VENUE = VenueSpec(
         checksum_unset=0,  # constant since June 2026
         rest_shapes=REST_SHAPES,
         snapshot_request=lambda symbol, _: RestRequest(
-            "rest", "/api/v5/market/books", (("instId", symbol), ("source", "0"))
+            "rest", "/api/v5/market/books", (("instId", symbol), ("sz", "400"), ("source", "0"))
         ),
     ),
     listing=ListingSpec(

@@ -107,10 +107,13 @@ _IGNORED_EVENTS = frozenset(
 
 _STATES = {
     "TRADING": InstrumentState.TRADING,
+    "PRE_DELISTING": InstrumentState.TRADING,  # positions can still be reduced
     "BREAK": InstrumentState.HALTED,
     "HALT": InstrumentState.HALTED,
     "AUCTION_MATCH": InstrumentState.HALTED,
     "CANCEL_ONLY": InstrumentState.HALTED,
+    "TRADING_HALT": InstrumentState.HALTED,
+    "TRADING_CANCEL_ONLY": InstrumentState.HALTED,
     "PRE_TRADING": InstrumentState.PRE_OPEN,
     "PENDING_TRADING": InstrumentState.PRE_OPEN,
     "END_OF_DAY": InstrumentState.CLOSED,
@@ -120,6 +123,8 @@ _STATES = {
     "SETTLING": InstrumentState.CLOSED,
     "DELIVERING": InstrumentState.CLOSED,
     "CLOSE": InstrumentState.CLOSED,
+    "DELISTING": InstrumentState.CLOSED,
+    "DOWN": InstrumentState.CLOSED,
     "DELIVERED": InstrumentState.DELISTED,
 }
 
