@@ -91,5 +91,5 @@ def chosen(names: Sequence[str], config: Config, *, replay: bool = False) -> lis
         )
     specs = [venue(name) for name in wanted]
     for spec in specs:
-        check_universe(spec, config.venues[spec.name])
+        check_universe(spec, config.venues[spec.name], replay=replay)
     return specs if replay else with_keys(specs)

@@ -54,8 +54,25 @@ class Universe(NamedTuple):
     left_out: tuple[LeftOut, ...] = ()
 
 
-def check_universe(spec: VenueSpec, venue: Venue) -> None:
-    """Raise ConfigError where the configuration asks for what the venue gives no evidence of."""
+def check_universe(spec: VenueSpec, venue: Venue, *, replay: bool = False) -> None:
+    """Raise ConfigError where the configuration asks for what the venue gives no evidence of.
+
+    `replay`: of a recording, which may have channels that the venue has retired since.
+    """
+    served = [name for name, stream in spec.stream.streams.items() if replay or not stream.retired]
+    problems = [
+        f"venues.{spec.name}.channels: "
+        + (
+            f"{spec.name} no longer serves {channel!r}"
+            if channel in spec.stream.streams
+            else f"{channel!r} is not known"
+        )
+        + f"; known: {', '.join(served)}"
+        for channel in venue.channels
+        if channel not in served
+    ]
+    if problems:
+        raise ConfigError(problems)
     if venue.top and spec.listing.volumes is None:
         why = (
             f"{spec.name} has no known endpoint of 24 h volumes; use patterns without top, or names"

@@ -78,11 +78,17 @@ __all__ = ["VENUE"]
 LINEAR, SPOT = "", "spot"
 """Markets: a symbol without qualifier is a linear contract, `spot:BTCUSDT` a spot pair."""
 
-DEPTHS = ("50", "200", "1000")
+DEPTHS = ("50", "200", "500", "1000")
+_RETIRED = "500"  # one such topic fails its whole request
 
 CHANNELS = {
     "orderbook.1": Stream(route="linear", carries=MsgType.BBO),
-    **{f"orderbook.{depth}": Stream(route="linear", carries=MsgType.BOOK) for depth in DEPTHS},
+    **{
+        f"orderbook.{depth}": Stream(
+            route="linear", carries=MsgType.BOOK, retired=depth == _RETIRED
+        )
+        for depth in DEPTHS
+    },
     "publicTrade": Stream(route="linear", carries=MsgType.TRADE),
     "tickers": Stream(route="linear", carries=MsgType.STAT),
     "allLiquidation": Stream(route="linear", carries=MsgType.LIQUIDATION),
@@ -102,8 +108,7 @@ ARGUMENTS_PER_REQUEST = 10
 TOPICS_PER_CONNECTION = 500
 """A connection's arguments may have 21,000 characters; the longest topic has 34."""
 
-# The venue no longer serves 500: one such topic fails its request. Recordings have it.
-_BOOKS = tuple(f"orderbook.{depth}.*" for depth in (*DEPTHS, "500"))
+_BOOKS = tuple(f"orderbook.{depth}.*" for depth in DEPTHS)
 
 SHAPES = (
     BookShape(

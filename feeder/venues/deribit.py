@@ -418,6 +418,13 @@ def _volumes(_: RestRequest, body: bytes) -> dict[str, Decimal]:
     return {summary.instrument_name: summary.volume_usd or Decimal(0) for summary in summaries}
 
 
+def _state(entry: _Instrument) -> InstrumentState:
+    """Return what the word says; what is not active does not trade, whatever its word."""
+    state = _STATES.get(entry.state, InstrumentState.UNKNOWN)
+    trades = state in (InstrumentState.TRADING, InstrumentState.UNKNOWN)
+    return InstrumentState.CLOSED if trades and not entry.is_active else state
+
+
 def _definition(entry: _Instrument) -> InstrumentDef:
     kind = _kind_of(entry.instrument_name)
     if kind is None or kind not in _KINDS.get(entry.kind, ()):
@@ -433,9 +440,7 @@ def _definition(entry: _Instrument) -> InstrumentDef:
     return InstrumentDef(
         symbol=entry.instrument_name,
         kind=kind,
-        state=_STATES.get(entry.state, InstrumentState.UNKNOWN)
-        if entry.is_active
-        else InstrumentState.CLOSED,
+        state=_state(entry),
         base=entry.base_currency,
         quote=entry.quote_currency,
         settle=entry.settlement_currency

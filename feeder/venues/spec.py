@@ -99,6 +99,8 @@ class Stream:
 
     route: str
     carries: MsgType
+    retired: bool = False
+    """The venue no longer serves it: recordings have it, a configuration may not name it."""
 
 
 class Topic(NamedTuple):

@@ -441,7 +441,7 @@ def _messages(draw: st.DrawFn) -> tuple[str, bytes]:
     return venue, text.encode()
 
 
-@settings(max_examples=examples(1000), deadline=None)
+@settings(max_examples=examples(3000), deadline=None)
 @given(_messages())
 def test_random_messages_mean_the_same_to_both(message: tuple[str, bytes]) -> None:
     """Any key order, white space, numbers, intruding and repeated keys: equal statuses and
